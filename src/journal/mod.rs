@@ -1,0 +1,221 @@
+//! The durable queue: its contract in the words of a queue.
+//!
+//! Ingress and relay meet only here, so a restart takes the same path as normal running. The contract
+//! names no file, key or transaction, so that another engine can stand beside the embedded one; every engine
+//! passes the one suite in `tests/it/journal_contract.rs`.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use crate::model::{Attempt, DedupKey, Event, EventId, Name, Settlement};
+use crate::time::Timestamp;
+
+/// A boxed future, so that the trait can be used as `dyn Journal`.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The durable store of events and deliveries. Methods take `&self` and may be called from many tasks at once.
+pub trait Journal: Send + Sync + 'static {
+    /// Stores an event, its fan-out to `targets` and its dedup keys as one atomic commit.
+    ///
+    /// Resolves only when the commit is on stable storage; for a duplicate, when the *first* copy is. Dropping
+    /// the future does not cancel the append: the event may be committed all the same, and is then
+    /// delivered once, and its repeat is a duplicate. After a crash the event is there with all its
+    /// deliveries and dedup keys, or not at all.
+    fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>>;
+
+    /// Waits until at least one delivery that `demand` allows is due, then leases what is due, the longest due
+    /// first, at most as many per target as the demand says.
+    ///
+    /// A delivery is leased at most once at a time. Dropping the future before it resolves leases
+    /// nothing. Leases live in memory: after a crash every unsettled delivery is due again, with the same
+    /// number of attempts.
+    fn claim(&self, demand: Demand) -> BoxFuture<'_, Vec<Claimed>>;
+
+    /// Reads the event of a lease back, byte for byte.
+    fn load(&self, lease: Lease) -> BoxFuture<'_, Result<Event, LoadError>>;
+
+    /// Ends a lease. Resolves when the journal has taken the settlement; it becomes durable with a later commit.
+    ///
+    /// Idempotent: settling a lease that has ended already changes nothing. A settlement lost in a crash costs
+    /// one repeat of the attempt, never a loss. `attempt` is what happened, unless nothing was tried.
+    fn settle(
+        &self,
+        lease: Lease,
+        settlement: Settlement,
+        attempt: Option<Attempt>,
+    ) -> BoxFuture<'_, Result<(), SettleError>>;
+
+    /// What is known of one event and its deliveries; `None` when it was never there or its retention is over.
+    fn find(&self, id: EventId) -> BoxFuture<'_, Option<Found>>;
+
+    /// How much is queued per target, those included that only the journal still knows.
+    fn depth(&self) -> Vec<Depth>;
+
+    /// Whether an append can be expected to succeed now.
+    fn health(&self) -> Health;
+
+    /// Makes every settlement taken so far durable and stops. Appends after this are refused with
+    /// [`AppendError::Closed`]; what was waiting is committed first.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+/// What one [`Journal::append`] stores.
+#[derive(Clone, Debug)]
+pub struct Append {
+    /// The event; its id must be new.
+    pub event: Event,
+    /// One delivery for each; may be empty, then the event is kept as history only.
+    pub targets: Vec<Name>,
+    /// The append is a duplicate when any of these is already known.
+    pub dedup: Vec<DedupKey>,
+}
+
+/// How an append ended. Both mean that the webhook is safe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// A new event.
+    New(EventId),
+    /// A repeat of this earlier event; nothing was stored.
+    Duplicate(EventId),
+}
+
+/// Why an append was refused. In each case except [`AppendError::Failed`] nothing of it was or will be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// The waiting room, the configured size or the disk is full.
+    #[error("the journal is full")]
+    Full,
+    /// The event is larger than one commit may be.
+    #[error("the event is larger than a journal record may be")]
+    TooLarge,
+    /// The journal is stopping.
+    #[error("the journal is closed")]
+    Closed,
+    /// The commit failed; whether it is on the disk is not known, and nothing was acknowledged.
+    #[error("the journal could not make the event durable")]
+    Failed,
+}
+
+/// How many deliveries the relay can take now, per target.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Demand(pub Vec<(Name, usize)>);
+
+/// The right to attempt one delivery once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Lease {
+    /// The event's place in the journal.
+    pub sequence: u64,
+    /// The journal's number of the target.
+    pub target: u16,
+    /// Tells this lease from an earlier one of the same delivery.
+    pub turn: u32,
+}
+
+/// A delivery that was leased.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// To be settled once, whatever happens.
+    pub lease: Lease,
+    /// Whose event it is.
+    pub target: Name,
+    /// The event.
+    pub event: EventId,
+    /// When the event was received: its age decides about `expire`.
+    pub received_at: Timestamp,
+    /// Attempts made and counted so far.
+    pub attempts: u32,
+}
+
+/// Why an event could not be read back.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    /// The stored bytes fail their check. The record is counted and kept; the delivery is dead.
+    #[error("the stored event is damaged: {detail}")]
+    Damaged {
+        /// Which check failed.
+        detail: String,
+    },
+    /// The store could not be read at all; a later try may succeed.
+    #[error("the journal could not be read: {detail}")]
+    Unreadable {
+        /// What the engine reported.
+        detail: String,
+    },
+}
+
+/// Why a settlement was not taken. The delivery will be attempted once more after a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SettleError {
+    /// The journal has stopped or failed.
+    #[error("the journal no longer takes settlements")]
+    Closed,
+}
+
+/// One event with what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The event as it came.
+    pub event: Event,
+    /// One for each target it was routed to.
+    pub deliveries: Vec<DeliveryState>,
+}
+
+/// One delivery as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveryState {
+    /// The target.
+    pub target: Name,
+    /// Where it is in its life.
+    pub stage: Stage,
+    /// Attempts made and counted so far.
+    pub attempts: u32,
+}
+
+/// The life of a delivery: `Ready -> InFlight -> Delivered | Dead | Waiting`, `Waiting -> InFlight`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Due, not leased.
+    Ready,
+    /// Due at the given moment.
+    Waiting(Timestamp),
+    /// Leased.
+    InFlight,
+    /// Final: the target has it.
+    Delivered,
+    /// Final until retried by an operator: a dead letter.
+    Dead(crate::model::DeadReason),
+}
+
+/// The queue of one target in numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Depth {
+    /// The target.
+    pub target: Name,
+    /// Due and not leased.
+    pub ready: u64,
+    /// Waiting for their next attempt.
+    pub waiting: u64,
+    /// Leased.
+    pub in_flight: u64,
+    /// Dead letters kept.
+    pub dead: u64,
+    /// When the oldest event that is still pending (ready, waiting or in flight) was received.
+    pub oldest: Option<Timestamp>,
+}
+
+/// Whether the journal can be relied on to take the next event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Appends are being committed.
+    Healthy,
+    /// Appends are refused for now; deliveries go on.
+    Full {
+        /// Which bound was reached.
+        detail: String,
+    },
+    /// A commit failed. The process must end: only a new open can tell what is on the disk.
+    Failed {
+        /// What the engine reported.
+        detail: String,
+    },
+}

@@ -1,0 +1,406 @@
+//! The nouns of the program: ids, events, attempts and why a delivery ended.
+//!
+//! Nothing here decides anything. The words are those of the product: a *source* receives, an
+//! *event* is one accepted webhook, a *delivery* is one event for one *target*, an *attempt* is
+//! one HTTP request of a delivery.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::time::Timestamp;
+
+/// Longest name of a source or a target, in bytes.
+pub const MAX_NAME_LEN: usize = 63;
+
+/// The id of an event, and the `webhook-id` every target sees: `evt_` and 32 hex digits.
+///
+/// The digits are a UUID version 7, so ids sort by the time they were made.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventId(Uuid);
+
+impl EventId {
+    /// The id for an event received at `at`; `random` makes it unique among events of one moment.
+    pub fn new(at: Timestamp, random: [u8; 10]) -> Self {
+        let millis = u64::try_from(at.as_millis()).unwrap_or(0);
+        Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
+    }
+
+    /// From the 16 bytes that [`EventId::to_bytes`] gave.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+
+    /// The 16 bytes of the id, as the journal stores them.
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.into_bytes()
+    }
+
+    /// Reads the printed form back; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let hex = text.strip_prefix("evt_").filter(|hex| hex.len() == 32)?;
+        Uuid::try_parse(hex).ok().map(Self)
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "evt_{}", self.0.simple())
+    }
+}
+
+impl fmt::Debug for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The name of a source or of a target: `[a-z0-9][a-z0-9-]{0,62}`. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name(Arc<str>);
+
+impl Name {
+    /// Checks the shape of a name; `None` when it does not fit.
+    pub fn parse(text: &str) -> Option<Self> {
+        let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let first = text.bytes().next().is_some_and(word);
+        let rest = text.bytes().all(|b| word(b) || b == b'-');
+        (first && rest && text.len() <= MAX_NAME_LEN).then(|| Self(Arc::from(text)))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Header fields in the order they came, packed into one buffer, values as raw bytes.
+///
+/// This is both the form in which rules look headers up and the form in which the journal stores
+/// them: name length (u16 big-endian), name, value length (u32 big-endian), value, repeated. Names are
+/// lower-case.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Headers(Bytes);
+
+impl Headers {
+    /// Packs `(lower-case name, value)` pairs; a name longer than 65,535 bytes is left out.
+    pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Self {
+        let mut packed = BytesMut::with_capacity(512);
+        for (name, value) in pairs {
+            let (Ok(name_len), Ok(value_len)) =
+                (u16::try_from(name.len()), u32::try_from(value.len()))
+            else {
+                continue;
+            };
+            packed.put_u16(name_len);
+            packed.put_slice(name.as_bytes());
+            packed.put_u32(value_len);
+            packed.put_slice(value);
+        }
+        Self(packed.freeze())
+    }
+
+    /// Takes a packed buffer back; `None` when it is not exactly the form described above.
+    pub fn from_packed(packed: Bytes) -> Option<Self> {
+        let mut rest: &[u8] = &packed;
+        while !rest.is_empty() {
+            rest = split_field(rest)?.2;
+        }
+        Some(Self(packed))
+    }
+
+    /// The packed form.
+    pub fn packed(&self) -> &Bytes {
+        &self.0
+    }
+
+    /// Every field, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let mut rest: &[u8] = &self.0;
+        std::iter::from_fn(move || {
+            let (name, value, after) = split_field(rest)?;
+            rest = after;
+            Some((name, value))
+        })
+    }
+
+    /// Every value of one lower-case name, in order.
+    pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        self.iter()
+            .filter(move |(n, _)| *n == name)
+            .map(|(_, value)| value)
+    }
+
+    /// The first value of one lower-case name.
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.iter()
+            .find(|(n, _)| *n == name)
+            .map(|(_, value)| value)
+    }
+
+    /// The first value of one lower-case name, if it is UTF-8.
+    pub fn get_str(&self, name: &str) -> Option<&str> {
+        self.get(name)
+            .and_then(|value| std::str::from_utf8(value).ok())
+    }
+}
+
+/// One field off the front of a packed buffer: name, value, what follows.
+fn split_field(packed: &[u8]) -> Option<(&str, &[u8], &[u8])> {
+    let (name_len, rest) = packed.split_first_chunk::<2>()?;
+    let (name, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*name_len)))?;
+    let (value_len, rest) = rest.split_first_chunk::<4>()?;
+    let value_len = usize::try_from(u32::from_be_bytes(*value_len)).ok()?;
+    let (value, rest) = rest.split_at_checked(value_len)?;
+    Some((std::str::from_utf8(name).ok()?, value, rest))
+}
+
+impl fmt::Debug for Headers {
+    /// Names only: values may hold a provider's token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list()
+            .entries(self.iter().map(|(name, _)| name))
+            .finish()
+    }
+}
+
+/// One accepted webhook, exactly as it came.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Stable over every attempt, replay and restart.
+    pub id: EventId,
+    /// The source that received it.
+    pub source: Name,
+    /// The provider's name for what happened, for example `build.approved`.
+    pub name: String,
+    /// What groups events that belong together, for example one build's.
+    pub order_key: Option<String>,
+    /// When the request was received.
+    pub received_at: Timestamp,
+    /// The request's header fields, as they came.
+    pub headers: Headers,
+    /// The request's body, byte for byte.
+    pub body: Bytes,
+}
+
+impl fmt::Debug for Event {
+    /// No payload: a log line made from this must not leak one.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Event")
+            .field("id", &self.id)
+            .field("source", &self.source)
+            .field("name", &self.name)
+            .field("body_bytes", &self.body.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What an append remembers so that a repeat of the same webhook yields no second event.
+///
+/// Keys and digests are the first 128 bits of SHA-256 over their parts, so that no sender can make two
+/// different webhooks collide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DedupKey {
+    /// A repeat while `key` is remembered is a duplicate; it is remembered for `window`.
+    Exact {
+        /// What makes two webhooks the same.
+        key: u128,
+        /// How long a repeat is recognised, counted from the first copy.
+        window: Duration,
+    },
+    /// A repeat is a duplicate only while `digest` is the latest accepted one of `subject`: when something
+    /// else happened to the subject in between, the same bytes are a new event.
+    Latest {
+        /// Whose history this is, for example one build's.
+        subject: u128,
+        /// The digest of this body.
+        digest: u128,
+        /// How long the latest digest is remembered.
+        window: Duration,
+    },
+}
+
+/// What came back from one attempt, before anything is decided about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The target answered with a full response head.
+    Status {
+        /// The HTTP status code.
+        status: u16,
+        /// The `Retry-After` field as it came, if there was one and it was text.
+        retry_after: Option<String>,
+    },
+    /// No response head came; the class says how far the attempt got.
+    Failed(ErrorClass),
+    /// The attempt was cut off by our own stop, so it says nothing about the target.
+    Interrupted,
+}
+
+/// Why an attempt brought no answer. A closed set: it is a metric label and a log field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorClass {
+    /// The host name did not resolve.
+    Dns,
+    /// No connection, refused or unreachable, or none within `connect_timeout`.
+    Connect,
+    /// The TLS handshake failed.
+    Tls,
+    /// The peer closed or reset the connection before its answer was complete.
+    Reset,
+    /// No complete response head within `timeout`.
+    Timeout,
+    /// What came back is not HTTP.
+    Protocol,
+    /// The response head is larger than the limit.
+    TooLarge,
+}
+
+impl ErrorClass {
+    /// The word used in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dns => "dns",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Reset => "reset",
+            Self::Timeout => "timeout",
+            Self::Protocol => "protocol",
+            Self::TooLarge => "too-large",
+        }
+    }
+}
+
+/// One attempt as the journal records it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// 1 for the first attempt of a delivery; the `everhook-attempt` header.
+    pub number: u32,
+    /// When the attempt began.
+    pub started_at: Timestamp,
+    /// From its start to its answer.
+    pub duration: Duration,
+    /// What came back.
+    pub answer: Answer,
+}
+
+/// A key or token, already resolved. It never prints itself and is wiped when dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Zeroizing<Vec<u8>>);
+
+impl Secret {
+    /// Wraps the bytes of a secret.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(Zeroizing::new(bytes.into()))
+    }
+
+    /// The bytes, for the one place that computes with them.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+/// Why a delivery was given up. A closed set: it is a metric label and a log field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeadReason {
+    /// The retry policy has no further attempt.
+    Attempts,
+    /// The delivery is older than the target's `expire`.
+    Expired,
+    /// The target answered 410: it will never want this.
+    Gone,
+    /// The stored event can no longer be read.
+    Damaged,
+}
+
+impl DeadReason {
+    /// Every reason, for metrics that must exist before their first count.
+    pub const ALL: [Self; 4] = [Self::Attempts, Self::Expired, Self::Gone, Self::Damaged];
+
+    /// The word used in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Attempts => "attempts",
+            Self::Expired => "expired",
+            Self::Gone => "gone",
+            Self::Damaged => "damaged",
+        }
+    }
+}
+
+/// How a claimed delivery goes on. Told to the journal once its attempt has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// The target has it. Final.
+    Delivered,
+    /// The attempt failed; due again at the given moment.
+    RetryAt(Timestamp),
+    /// Given up; kept as a dead letter. Final until an operator retries it.
+    Dead(DeadReason),
+    /// The attempt was interrupted by our own stop: due again at once, and it does not count as an attempt.
+    Released,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_their_grammar() {
+        for good in ["a", "0-x", "streampixel", &"a".repeat(63)] {
+            assert!(Name::parse(good).is_some(), "{good}");
+        }
+        for bad in ["", "-a", "A", "a_b", "a.b", "ä", &"a".repeat(64)] {
+            assert!(Name::parse(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn event_ids_print_and_parse_and_sort_by_time() {
+        let first = EventId::new(Timestamp::from_millis(1), [7; 10]);
+        let later = EventId::new(Timestamp::from_millis(2), [0; 10]);
+        assert!(first.to_string() < later.to_string());
+        assert_eq!(EventId::parse(&first.to_string()), Some(first));
+        assert_eq!(EventId::from_bytes(first.to_bytes()), first);
+        assert_eq!(EventId::parse("evt_"), None);
+        assert_eq!(EventId::parse(&first.to_string().to_uppercase()), None);
+    }
+
+    #[test]
+    fn a_secret_does_not_print_itself() {
+        assert_eq!(format!("{:?}", Secret::new("canary")), "[secret]");
+    }
+
+    #[test]
+    fn headers_keep_order_repeats_and_raw_bytes() {
+        let pairs: [(&str, &[u8]); 3] = [("a", b"1"), ("b", b"\xff\xfe"), ("a", b"")];
+        let headers = Headers::from_pairs(pairs);
+        assert_eq!(headers.iter().collect::<Vec<_>>(), pairs);
+        assert_eq!(headers.get_all("a").count(), 2);
+        assert_eq!(headers.get_str("b"), None);
+        let again = Headers::from_packed(headers.packed().clone()).unwrap();
+        assert_eq!(again, headers);
+        assert!(Headers::from_packed(headers.packed().slice(1..)).is_none());
+    }
+}

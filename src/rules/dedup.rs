@@ -1,0 +1,1 @@
+//! What makes two webhooks the same one.

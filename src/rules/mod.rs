@@ -1,0 +1,14 @@
+//! Every decision, and no effect: data in, data out.
+//!
+//! Nothing here is async, reads a clock or makes its own randomness; `now` and `rng` are handed in. Declared
+//! in dependency order: a rule uses only those above it.
+
+pub mod payload;
+pub mod verify;
+pub mod dedup;
+pub mod filter;
+pub mod provider;
+pub mod intake;
+pub mod sign;
+pub mod retry;
+pub mod dispatch;

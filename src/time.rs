@@ -1,0 +1,223 @@
+//! Time as the rest of the program sees it. This is the only file that reads a real clock.
+//!
+//! Two readings exist because they answer different questions. [`Clock::now`] never jumps: it is
+//! the wall clock at start plus monotonic time since, so a step of the system clock can neither
+//! stall the queue nor make everything due at once. [`Clock::wall`] follows the system clock and
+//! is for what the outside world compares: signature timestamps and their freshness.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Notify;
+
+/// Microseconds since the Unix epoch.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The Unix epoch.
+    pub const EPOCH: Self = Self(0);
+    /// Later than every moment the program will meet.
+    pub const MAX: Self = Self(i64::MAX);
+
+    /// From microseconds since the epoch.
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// From milliseconds since the epoch, saturating.
+    pub const fn from_millis(millis: i64) -> Self {
+        Self(millis.saturating_mul(1_000))
+    }
+
+    /// From seconds since the epoch, saturating.
+    pub const fn from_secs(secs: i64) -> Self {
+        Self(secs.saturating_mul(1_000_000))
+    }
+
+    /// Microseconds since the epoch.
+    pub const fn as_micros(self) -> i64 {
+        self.0
+    }
+
+    /// Whole milliseconds since the epoch, rounded down.
+    pub const fn as_millis(self) -> i64 {
+        self.0.div_euclid(1_000)
+    }
+
+    /// Whole seconds since the epoch, rounded down.
+    pub const fn as_secs(self) -> i64 {
+        self.0.div_euclid(1_000_000)
+    }
+
+    /// This moment plus `by`, saturating.
+    #[must_use]
+    pub fn plus(self, by: Duration) -> Self {
+        Self(self.0.saturating_add(micros_of(by)))
+    }
+
+    /// This moment minus `by`, saturating.
+    #[must_use]
+    pub fn minus(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(micros_of(by)))
+    }
+
+    /// The time from `earlier` to this moment; zero when `earlier` is later.
+    pub fn since(self, earlier: Self) -> Duration {
+        u64::try_from(self.0.saturating_sub(earlier.0))
+            .map_or(Duration::ZERO, Duration::from_micros)
+    }
+
+    /// The distance to `other` in either direction.
+    pub fn distance(self, other: Self) -> Duration {
+        Duration::from_micros(self.0.abs_diff(other.0))
+    }
+}
+
+fn micros_of(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+impl fmt::Display for Timestamp {
+    /// RFC 3339 in UTC with milliseconds, for example `2026-03-29T13:00:00.000Z`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_microsecond(self.0) {
+            Ok(at) => write!(f, "{at:.3}"),
+            // Outside jiff's range of years: still say something exact.
+            Err(_) => write!(f, "{}us", self.0),
+        }
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Where "now" comes from: the machine, or a test.
+#[derive(Clone, Debug)]
+pub struct Clock(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    System {
+        wall_at_start: Timestamp,
+        start: Instant,
+    },
+    Manual(Arc<Manual>),
+}
+
+#[derive(Debug)]
+struct Manual {
+    now: Mutex<Timestamp>,
+    moved: Notify,
+}
+
+impl Clock {
+    /// The machine's clock.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that reads the clock"
+    )]
+    pub fn system() -> Self {
+        Self(Source::System {
+            wall_at_start: wall(),
+            start: Instant::now(),
+        })
+    }
+
+    /// A clock that stands still until it is moved by [`Clock::advance`].
+    pub fn manual(start: Timestamp) -> Self {
+        Self(Source::Manual(Arc::new(Manual {
+            now: Mutex::new(start),
+            moved: Notify::new(),
+        })))
+    }
+
+    /// The present moment; never goes back and never jumps.
+    pub fn now(&self) -> Timestamp {
+        match &self.0 {
+            Source::System {
+                wall_at_start,
+                start,
+            } => wall_at_start.plus(start.elapsed()),
+            Source::Manual(manual) => *manual.now.lock().unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+
+    /// What the system clock says, jumps included.
+    pub fn wall(&self) -> Timestamp {
+        match &self.0 {
+            Source::System { .. } => wall(),
+            Source::Manual(_) => self.now(),
+        }
+    }
+
+    /// Resolves once [`Clock::now`] has reached `at`.
+    pub async fn sleep_until(&self, at: Timestamp) {
+        match &self.0 {
+            Source::System { .. } => tokio::time::sleep(at.since(self.now())).await,
+            Source::Manual(manual) => loop {
+                let moved = manual.moved.notified();
+                if self.now() >= at {
+                    return;
+                }
+                moved.await;
+            },
+        }
+    }
+
+    /// Moves a manual clock forward; a system clock moves by itself and ignores this.
+    pub fn advance(&self, by: Duration) {
+        if let Source::Manual(manual) = &self.0 {
+            let mut now = manual.now.lock().unwrap_or_else(PoisonError::into_inner);
+            *now = now.plus(by);
+            drop(now);
+            manual.moved.notify_waiters();
+        }
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that reads the clock"
+)]
+fn wall() -> Timestamp {
+    match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(since) => Timestamp::EPOCH.plus(since),
+        Err(before) => Timestamp::EPOCH.minus(before.duration()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prints_rfc_3339_with_milliseconds() {
+        assert_eq!(
+            Timestamp::from_millis(1_774_789_200_123).to_string(),
+            "2026-03-29T13:00:00.123Z"
+        );
+    }
+
+    #[test]
+    fn arithmetic_saturates() {
+        assert_eq!(Timestamp::MAX.plus(Duration::MAX), Timestamp::MAX);
+        assert_eq!(Timestamp::EPOCH.since(Timestamp::MAX), Duration::ZERO);
+        assert_eq!(Timestamp::from_secs(-1).as_secs(), -1);
+    }
+
+    #[tokio::test]
+    async fn a_manual_clock_wakes_its_sleepers_when_moved() {
+        let clock = Clock::manual(Timestamp::from_secs(10));
+        let sleeper = clock.sleep_until(Timestamp::from_secs(12));
+        tokio::pin!(sleeper);
+        let early = tokio::select! { biased; () = &mut sleeper => true, () = std::future::ready(()) => false };
+        assert!(!early);
+        clock.advance(Duration::from_secs(2));
+        sleeper.await;
+    }
+}

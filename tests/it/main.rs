@@ -1,0 +1,1 @@
+//! One test binary; each module is a set of stories or a contract.

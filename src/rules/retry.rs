@@ -1,32 +1,151 @@
 //! What an answer means, and when to try again.
+//!
+//! Delays are a list, whichever way they are configured: exponential growth is calculated once, when the
+//! configuration is loaded, by the `backoff` crate, and looked up afterwards.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use backoff::ExponentialBackoff;
+use backoff::backoff::Backoff as _;
+use rand::{Rng, RngExt as _};
+
+use crate::model::{Answer, DeadReason};
+use crate::time::Timestamp;
+
+/// A `Retry-After` beyond this is cut: a receiver's mistake must not park a delivery for months.
+pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A target's retry policy, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RetryPolicy {
-    /// How the delay after each failed attempt is found.
-    pub delays: Delays,
+    /// The delay after each failed attempt in turn; when it is used up, the delivery is dead.
+    pub delays: Arc<[Duration]>,
     /// Each delay is moved by a random part of up to this fraction in either direction; 0 to 1.
     pub jitter: f64,
-    /// A delivery older than this is given up.
+    /// A delivery that fails at this age is given up.
     pub expire: Duration,
 }
 
-/// Delays between attempts.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Delays {
-    /// The delay after each failed attempt in turn; when the list is used up, the delivery is dead.
-    Schedule(Vec<Duration>),
-    /// Growing delays.
-    Exponential {
-        /// After the first failure.
-        initial: Duration,
-        /// Each delay is the one before times this.
-        factor: f64,
-        /// No delay is longer.
-        max: Duration,
-        /// Attempts in all; at least 1.
-        attempts: u32,
-    },
+/// Delays growing by a constant factor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Exponential {
+    /// After the first failure.
+    pub initial: Duration,
+    /// Each delay is the one before times this; at least 1.
+    pub factor: f64,
+    /// No delay is longer.
+    pub max: Duration,
+    /// Attempts in all; at least 1.
+    pub attempts: u32,
 }
+
+impl Exponential {
+    /// The delay after each attempt but the last.
+    pub fn delays(self) -> Arc<[Duration]> {
+        let mut backoff = ExponentialBackoff {
+            current_interval: self.initial,
+            initial_interval: self.initial,
+            randomization_factor: 0.0,
+            multiplier: self.factor,
+            max_interval: self.max,
+            max_elapsed_time: None,
+            ..ExponentialBackoff::default()
+        };
+        let gaps = self.attempts.saturating_sub(1);
+        (0..gaps)
+            .map(|_| backoff.next_backoff().unwrap_or(self.max).min(self.max))
+            .collect()
+    }
+}
+
+/// What becomes of a delivery after an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The target has it.
+    Delivered,
+    /// Try again.
+    Retry {
+        /// When.
+        at: Timestamp,
+        /// No attempt of any delivery to this target before then.
+        hold_target: Option<Timestamp>,
+    },
+    /// Give up.
+    Dead(DeadReason),
+    /// Our own stop cut the attempt off: it does not count.
+    Released,
+}
+
+/// The moments a verdict depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// The steady clock, in which due times are kept.
+    pub now: Timestamp,
+    /// The system clock, with which a `Retry-After` date is compared.
+    pub wall: Timestamp,
+}
+
+/// Judges the answer to attempt `number` (from 1) of a delivery whose event was received at `received_at`.
+pub fn judge(
+    policy: &RetryPolicy,
+    answer: &Answer,
+    number: u32,
+    received_at: Timestamp,
+    moment: Moment,
+    rng: &mut impl Rng,
+) -> Verdict {
+    let asked = match answer {
+        Answer::Interrupted => return Verdict::Released,
+        Answer::Status {
+            status: 200..=299, ..
+        } => return Verdict::Delivered,
+        Answer::Status { status: 410, .. } => return Verdict::Dead(DeadReason::Gone),
+        Answer::Status {
+            status: 429 | 502..=504,
+            retry_after: Some(text),
+        } => retry_after(text, moment.wall),
+        Answer::Status { .. } | Answer::Failed(_) => None,
+    };
+    let Some(delay) = next_delay(policy, number, rng) else {
+        return Verdict::Dead(DeadReason::Attempts);
+    };
+    let at = moment.now.plus(delay.max(asked.unwrap_or_default()));
+    if at > received_at.plus(policy.expire) {
+        return Verdict::Dead(DeadReason::Expired);
+    }
+    Verdict::Retry {
+        at,
+        hold_target: asked.map(|wait| moment.now.plus(wait)),
+    }
+}
+
+/// The delay after failed attempt `number`, jitter included; `None` when there is no further attempt.
+fn next_delay(policy: &RetryPolicy, number: u32, rng: &mut impl Rng) -> Option<Duration> {
+    let index = usize::try_from(number.saturating_sub(1)).ok()?;
+    let delay = policy.delays.get(index)?;
+    let factor = 1.0 + policy.jitter * rng.random_range(-1.0..=1.0);
+    Some(Duration::try_from_secs_f64(delay.as_secs_f64() * factor).unwrap_or(*delay))
+}
+
+/// Reads a `Retry-After` value (RFC 9110, section 10.2.3): seconds, a fraction of seconds as some
+/// providers send (rounded up), or a date; cut at [`MAX_RETRY_AFTER`]. Anything else is ignored.
+pub fn retry_after(text: &str, wall: Timestamp) -> Option<Duration> {
+    let text = text.trim();
+    if text.starts_with(|c: char| c.is_ascii_digit()) {
+        if !text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+            return None;
+        }
+        let seconds: f64 = text.parse().ok()?;
+        let wait = Duration::try_from_secs_f64(seconds.ceil()).unwrap_or(MAX_RETRY_AFTER);
+        return Some(wait.min(MAX_RETRY_AFTER));
+    }
+    let date = httpdate::parse_http_date(text)
+        .ok()?
+        .duration_since(UNIX_EPOCH)
+        .ok()?;
+    Some(Timestamp::EPOCH.plus(date).since(wall).min(MAX_RETRY_AFTER))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,170 @@
+//! The scheduler core, one decision at a time. Whole runs are in `tests/it/simulation.rs`.
+
+use rand::SeedableRng as _;
+
+use super::*;
+use crate::model::Answer;
+
+fn name(text: &str) -> Name {
+    Name::parse(text).unwrap()
+}
+
+fn moment(seconds: i64) -> Moment {
+    Moment {
+        now: Timestamp::from_secs(seconds),
+        wall: Timestamp::from_secs(seconds),
+    }
+}
+
+fn dispatcher(targets: &[(&str, usize)]) -> Dispatcher<u32> {
+    let policy = |(target, concurrency): &(&str, usize)| TargetPolicy {
+        name: name(target),
+        concurrency: *concurrency,
+        retry: RetryPolicy {
+            delays: [Duration::from_secs(5)].into(),
+            jitter: 0.0,
+            expire: Duration::from_secs(100_000),
+        },
+    };
+    Dispatcher::new(
+        targets.iter().map(policy).collect(),
+        StdRng::seed_from_u64(7),
+    )
+}
+
+fn job(lease: u32, target: &str) -> Job<u32> {
+    let event = EventId::new(Timestamp::EPOCH, [0; 10]);
+    Job {
+        lease,
+        target: name(target),
+        event,
+        attempts: 0,
+        received_at: Timestamp::EPOCH,
+    }
+}
+
+fn answered(status: u16, retry_after: Option<&str>) -> Finished {
+    attempted(Answer::Status {
+        status,
+        retry_after: retry_after.map(str::to_owned),
+    })
+}
+
+fn attempted(answer: Answer) -> Finished {
+    let duration = Duration::ZERO;
+    Finished::Attempted(Attempt {
+        number: 1,
+        started_at: Timestamp::EPOCH,
+        duration,
+        answer,
+    })
+}
+
+fn actions(dispatcher: &mut Dispatcher<u32>) -> Vec<Action<u32>> {
+    std::iter::from_fn(|| dispatcher.poll_action()).collect()
+}
+
+fn settlements(actions: &[Action<u32>]) -> Vec<(u32, Settlement)> {
+    let settled = |action: &Action<u32>| match action {
+        Action::Settle {
+            job, settlement, ..
+        } => Some((job.lease, *settlement)),
+        Action::Claim(_) | Action::Start(_) | Action::Drained => None,
+    };
+    actions.iter().filter_map(settled).collect()
+}
+
+#[test]
+fn asks_for_what_is_free_and_starts_what_it_gets() {
+    let mut d = dispatcher(&[("a", 2), ("b", 1)]);
+    assert_eq!(
+        actions(&mut d),
+        [Action::Claim(vec![(name("a"), 2), (name("b"), 1)])]
+    );
+    d.handle_claimed(vec![job(1, "a"), job(2, "b")]);
+    let expected = [
+        Action::Start(job(1, "a")),
+        Action::Start(job(2, "b")),
+        Action::Claim(vec![(name("a"), 1)]),
+    ];
+    assert_eq!(actions(&mut d), expected);
+    assert!(
+        actions(&mut d).is_empty(),
+        "nothing changed, so nothing is asked again"
+    );
+}
+
+#[test]
+fn a_full_target_leaves_the_others_their_demand() {
+    let mut d = dispatcher(&[("dead", 1), ("live", 1)]);
+    d.handle_claimed(vec![job(1, "dead")]);
+    assert_eq!(
+        actions(&mut d).last(),
+        Some(&Action::Claim(vec![(name("live"), 1)]))
+    );
+}
+
+#[test]
+fn retry_after_closes_the_target_until_then_and_only_the_target() {
+    let mut d = dispatcher(&[("a", 4), ("b", 4)]);
+    d.handle_claimed(vec![job(1, "a")]);
+    actions(&mut d);
+    d.handle_finished(1, answered(429, Some("60")), moment(10));
+    let got = actions(&mut d);
+    assert_eq!(
+        settlements(&got),
+        [(1, Settlement::RetryAt(Timestamp::from_secs(70)))]
+    );
+    assert_eq!(got.last(), Some(&Action::Claim(vec![(name("b"), 4)])));
+    assert_eq!(d.poll_timeout(), Some(Timestamp::from_secs(70)));
+    d.handle_timeout(Timestamp::from_secs(69));
+    assert!(actions(&mut d).is_empty());
+    d.handle_timeout(Timestamp::from_secs(70));
+    assert_eq!(
+        actions(&mut d),
+        [Action::Claim(vec![(name("a"), 4), (name("b"), 4)])]
+    );
+    assert_eq!(d.poll_timeout(), None);
+}
+
+#[test]
+fn an_unreadable_event_waits_and_a_damaged_one_is_dead() {
+    let mut d = dispatcher(&[("a", 2)]);
+    d.handle_claimed(vec![job(1, "a"), job(2, "a")]);
+    d.handle_finished(1, Finished::Unreadable, moment(10));
+    d.handle_finished(2, Finished::Damaged, moment(10));
+    let expected = [
+        (1, Settlement::RetryAt(Timestamp::from_secs(15))),
+        (2, Settlement::Dead(DeadReason::Damaged)),
+    ];
+    assert_eq!(settlements(&actions(&mut d)), expected);
+}
+
+#[test]
+fn stopping_claims_nothing_waits_for_what_is_in_flight_and_counts_no_interrupted_attempt() {
+    let mut d = dispatcher(&[("a", 2)]);
+    d.handle_claimed(vec![job(1, "a")]);
+    actions(&mut d);
+    d.handle_stop();
+    assert_eq!(actions(&mut d), [Action::Claim(vec![])]);
+    // A claim that resolved while the stop was decided is handed back.
+    d.handle_claimed(vec![job(2, "a")]);
+    assert_eq!(settlements(&actions(&mut d)), [(2, Settlement::Released)]);
+    d.handle_finished(1, attempted(Answer::Interrupted), moment(1));
+    let got = actions(&mut d);
+    assert_eq!(settlements(&got), [(1, Settlement::Released)]);
+    assert_eq!(got.last(), Some(&Action::Drained));
+    assert!(actions(&mut d).is_empty());
+}
+
+#[test]
+fn a_job_for_an_unknown_target_and_a_second_finish_do_no_harm() {
+    let mut d = dispatcher(&[("a", 1)]);
+    d.handle_claimed(vec![job(1, "gone")]);
+    assert_eq!(settlements(&actions(&mut d)), [(1, Settlement::Released)]);
+    d.handle_claimed(vec![job(2, "a")]);
+    d.handle_finished(2, answered(200, None), moment(1));
+    d.handle_finished(2, answered(500, None), moment(1));
+    assert_eq!(settlements(&actions(&mut d)), [(2, Settlement::Delivered)]);
+    assert_eq!(d.in_flight(), 0);
+}

@@ -8,3 +8,4 @@ pub mod config;
 pub mod metrics;
 pub mod lifecycle;
 pub mod journal;
+pub mod target;

@@ -1,0 +1,267 @@
+//! Which header fields a target receives: the provider's own as they came, and ours.
+
+use std::fmt::Write as _;
+
+use hyper::header::{HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+
+use super::Call;
+use crate::model::Headers;
+
+/// What the relay calls itself toward targets.
+const USER_AGENT_VALUE: &str = concat!("everhook/", env!("CARGO_PKG_VERSION"));
+
+/// Never passed on: hop-by-hop fields (RFC 9110, section 7.6.1), what describes the caller's connection to us
+/// rather than the event, the caller's credentials toward us, and every name that is ours to set.
+const NOT_PASSED_ON: [&str; 22] = [
+    "authorization",
+    "connection",
+    "content-length",
+    "cookie",
+    "everhook-attempt",
+    "everhook-event",
+    "everhook-source",
+    "expect",
+    "forwarded",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+    "webhook-id",
+    "webhook-timestamp",
+];
+
+/// The header fields of one attempt; `signature` is the value of `webhook-signature`, if the target signs.
+pub(super) fn outbound(call: &Call<'_>, signature: Option<&str>) -> HeaderMap {
+    let event = call.event;
+    let mut fields = HeaderMap::with_capacity(24);
+    let trace = Trace::continued(&event.headers);
+    for (name, value) in event.headers.iter() {
+        if !passes(&event.headers, name, trace.is_some(), signature.is_some()) {
+            continue;
+        }
+        // Both came through an HTTP parser, so they fit; a field that does not is left out, never fatal.
+        let parsed = (
+            HeaderName::from_bytes(name.as_bytes()),
+            HeaderValue::from_bytes(value),
+        );
+        if let (Ok(name), Ok(value)) = parsed {
+            fields.append(name, value);
+        }
+    }
+    fields.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_VALUE));
+    let mut set = |name: &'static str, value: &str| {
+        if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+            fields.insert(HeaderName::from_static(name), value);
+        }
+    };
+    set("webhook-id", &event.id.to_string());
+    set("webhook-timestamp", &call.wall.as_secs().to_string());
+    if let Some(signature) = signature {
+        set("webhook-signature", signature);
+    }
+    set("everhook-source", event.source.as_str());
+    set("everhook-event", &event.name);
+    set("everhook-attempt", &call.number.to_string());
+    set("traceparent", &traceparent(trace, call));
+    fields
+}
+
+fn passes(all: &Headers, name: &str, traced: bool, signing: bool) -> bool {
+    let ours = NOT_PASSED_ON.binary_search(&name).is_ok() || name == "traceparent";
+    let about_the_caller = name.starts_with("x-forwarded-") || (name == "tracestate" && !traced);
+    // When the target signs, a provider's own signature under the same name would be taken for ours.
+    let replaced = signing && name == "webhook-signature";
+    !ours && !about_the_caller && !replaced && !named_by_connection(all, name)
+}
+
+/// Whether the caller's `Connection` field declares this name as meant for the next hop only.
+fn named_by_connection(all: &Headers, name: &str) -> bool {
+    all.get_all("connection")
+        .filter_map(|value| std::str::from_utf8(value).ok())
+        .flat_map(|value| value.split(','))
+        .any(|option| option.trim().eq_ignore_ascii_case(name))
+}
+
+/// The trace an event belongs to, from the provider's `traceparent` (W3C Trace Context, version 00).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Trace<'a> {
+    id: &'a str,
+    flags: &'a str,
+}
+
+impl<'a> Trace<'a> {
+    /// `None` when there is no valid one: then a new trace begins.
+    fn continued(headers: &'a Headers) -> Option<Self> {
+        let text = headers.get_str("traceparent")?;
+        let mut parts = text.splitn(4, '-');
+        let (version, id, parent, rest) =
+            (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        // A later version may append fields after the flags; version 00 may not.
+        let flags = rest.split('-').next()?;
+        let exact = version != "00" || flags.len() == rest.len();
+        let hex = |text: &str, len: usize| {
+            text.len() == len && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        let zero = |text: &str| text.bytes().all(|b| b == b'0');
+        let valid = hex(version, 2)
+            && version != "ff"
+            && hex(id, 32)
+            && !zero(id)
+            && hex(parent, 16)
+            && !zero(parent)
+            && hex(flags, 2)
+            && exact;
+        valid.then_some(Self { id, flags })
+    }
+}
+
+/// The same trace with a span of this attempt's own, or a new trace.
+fn traceparent(trace: Option<Trace<'_>>, call: &Call<'_>) -> String {
+    let mut text = String::with_capacity(55);
+    let (begun, span) = call.trace_entropy.split_at(16);
+    text.push_str("00-");
+    match trace {
+        Some(trace) => text.push_str(trace.id),
+        None => push_hex(&mut text, begun),
+    }
+    text.push('-');
+    push_hex(&mut text, span);
+    text.push('-');
+    text.push_str(trace.map_or("01", |trace| trace.flags));
+    text
+}
+
+fn push_hex(text: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        // Writing to a String does not fail.
+        write!(text, "{byte:02x}").unwrap_or_default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::model::{Event, EventId, Name};
+    use crate::time::Timestamp;
+
+    fn event(pairs: &[(&str, &[u8])]) -> Event {
+        Event {
+            id: EventId::new(Timestamp::from_secs(1), [3; 10]),
+            source: Name::parse("streampixel").unwrap(),
+            name: "build.approved".into(),
+            order_key: None,
+            received_at: Timestamp::from_secs(1),
+            headers: Headers::from_pairs(pairs.iter().copied()),
+            body: Bytes::new(),
+        }
+    }
+
+    fn sent(pairs: &[(&str, &[u8])], signature: Option<&str>) -> HeaderMap {
+        let event = event(pairs);
+        let wall = Timestamp::from_secs(1_700_000_000);
+        outbound(
+            &Call {
+                event: &event,
+                number: 2,
+                wall,
+                trace_entropy: [0xab; 24],
+            },
+            signature,
+        )
+    }
+
+    #[test]
+    fn the_list_of_withheld_names_is_sorted_for_its_binary_search() {
+        assert!(NOT_PASSED_ON.is_sorted());
+    }
+
+    #[test]
+    fn passes_the_providers_fields_and_withholds_the_connections() {
+        let got = sent(
+            &[
+                ("x-buildkite-event", b"build.finished"),
+                ("x-buildkite-token", b"t0ken"),
+                ("content-type", b"application/json"),
+                ("x-odd", b"\xff\xfe"),
+                ("x-twice", b"1"),
+                ("x-twice", b"2"),
+                ("host", b"relay"),
+                ("authorization", b"Bearer x"),
+                ("cookie", b"a=b"),
+                ("x-forwarded-for", b"1.2.3.4"),
+                ("connection", b"keep-alive, X-Hop"),
+                ("x-hop", b"1"),
+                ("transfer-encoding", b"chunked"),
+                ("everhook-attempt", b"999"),
+                ("webhook-id", b"theirs"),
+                ("tracestate", b"a=1"),
+            ],
+            None,
+        );
+        assert_eq!(got["x-buildkite-event"], "build.finished");
+        assert_eq!(got["x-buildkite-token"], "t0ken");
+        assert_eq!(got["x-odd"].as_bytes(), b"\xff\xfe");
+        assert_eq!(got.get_all("x-twice").iter().count(), 2);
+        for withheld in [
+            "host",
+            "authorization",
+            "cookie",
+            "x-forwarded-for",
+            "connection",
+            "x-hop",
+            "tracestate",
+        ] {
+            assert!(!got.contains_key(withheld), "{withheld}");
+        }
+        assert_eq!(got["everhook-attempt"], "2");
+        assert_eq!(got["everhook-source"], "streampixel");
+        assert_eq!(got["everhook-event"], "build.approved");
+        assert_eq!(got["webhook-timestamp"], "1700000000");
+        assert!(got["webhook-id"].to_str().unwrap().starts_with("evt_"));
+        assert!(got["user-agent"].to_str().unwrap().starts_with("everhook/"));
+    }
+
+    #[test]
+    fn a_target_that_signs_never_sees_a_foreign_signature_under_the_same_name() {
+        let theirs: (&str, &[u8]) = ("webhook-signature", b"v1,theirs");
+        assert_eq!(
+            sent(&[theirs], Some("v1,ours"))["webhook-signature"],
+            "v1,ours"
+        );
+        assert_eq!(sent(&[theirs], None)["webhook-signature"], "v1,theirs");
+    }
+
+    #[test]
+    fn a_valid_trace_goes_on_and_any_other_begins_anew() {
+        let valid: &[u8] = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let got = sent(&[("traceparent", valid), ("tracestate", b"a=1")], None);
+        let span = "abababababababab";
+        let expected = format!("00-4bf92f3577b34da6a3ce929d0e0e4736-{span}-01");
+        assert_eq!(got["traceparent"], expected.as_str());
+        assert_eq!(got["tracestate"], "a=1");
+        for invalid in [
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
+            "00-4bf9-00f067aa0ba902b7-01",
+            "",
+        ] {
+            let got = sent(&[("traceparent", invalid.as_bytes())], None);
+            assert_eq!(
+                got["traceparent"],
+                format!("00-{}-{span}-01", "ab".repeat(16)).as_str()
+            );
+        }
+    }
+}

@@ -9,3 +9,4 @@ pub mod metrics;
 pub mod lifecycle;
 pub mod journal;
 pub mod target;
+pub mod relay;

@@ -1,9 +1,20 @@
-//! Who owns what runs: every task of the daemon is spawned here and awaited by its owner.
+//! How the process lives: who owns its tasks, where its sockets come from, how it is told to stop and how it
+//! speaks with systemd.
 
 use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
 
+use listenfd::ListenFd;
+use sd_notify::NotifyState;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+/// Connections the kernel keeps for us while we are busy or starting.
+const BACKLOG: u32 = 4096;
 
 /// A group of tasks with one owner, who can ask them to stop and wait until they have.
 #[derive(Clone, Debug, Default)]
@@ -50,5 +61,112 @@ impl Tasks {
     pub async fn ended(&self) {
         self.tracker.close();
         self.tracker.wait().await;
+    }
+}
+
+/// The sockets systemd handed over (socket activation), or none when it handed over nothing.
+///
+/// While systemd holds them, connections queue in the kernel over a restart instead of being refused.
+pub fn adopted_sockets() -> io::Result<Vec<TcpListener>> {
+    let mut handed_over = ListenFd::from_env();
+    let mut sockets = Vec::new();
+    for index in 0..handed_over.len() {
+        if let Some(socket) = handed_over.take_tcp_listener(index)? {
+            socket.set_nonblocking(true)?;
+            sockets.push(TcpListener::from_std(socket)?);
+        }
+    }
+    Ok(sockets)
+}
+
+/// A listening socket of our own.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Raises the limit on open files to what the system allows, and says what it is then.
+pub fn raise_file_limit() -> io::Result<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    )?;
+    Ok(limit.maximum.unwrap_or(u64::MAX))
+}
+
+/// The signals the daemon listens to.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    /// From here on, these signals no longer end the process by themselves.
+    pub fn install() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Resolves with the name of the signal that asks the daemon to stop.
+    pub async fn stop_asked(&mut self) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hangup.recv() => tracing::warn!(
+                    "SIGHUP is ignored: a changed configuration takes effect at the next restart"
+                ),
+            }
+        }
+    }
+}
+
+/// Tells the service manager that the daemon takes requests. Without one, nothing happens.
+pub fn notify_ready(status: &str) {
+    notify(&[NotifyState::Ready, NotifyState::Status(status)]);
+}
+
+/// Tells the service manager that the daemon is stopping.
+pub fn notify_stopping() {
+    notify(&[
+        NotifyState::Stopping,
+        NotifyState::Status("finishing what is in flight"),
+    ]);
+}
+
+/// Tells the service manager what the daemon is doing.
+pub fn notify_status(status: &str) {
+    notify(&[NotifyState::Status(status)]);
+}
+
+/// Tells the service manager's watchdog that the daemon is alive.
+pub fn notify_alive() {
+    notify(&[NotifyState::Watchdog]);
+}
+
+/// How often the watchdog wants to hear from us: half its limit. `None` when there is none.
+pub fn watchdog_interval() -> Option<Duration> {
+    sd_notify::watchdog_enabled().map(|limit| limit / 2)
+}
+
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "the service manager could not be told");
     }
 }

@@ -3,6 +3,8 @@
 //! Labels come from the configured names of sources and targets and from closed enums, so no request can
 //! mint a series. Handles are resolved once and cached; counting an event is one atomic add.
 
+use std::time::Duration;
+
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
@@ -49,17 +51,84 @@ pub struct Metrics {
     pub events_accepted: IntCounterVec,
     /// `everhook_events_duplicate_total{source}`
     pub events_duplicate: IntCounterVec,
-    /// `everhook_delivery_attempts_total{target,outcome}`
-    pub delivery_attempts: IntCounterVec,
-    /// `everhook_delivery_attempt_duration_seconds{target}`
-    pub delivery_attempt_duration: HistogramVec,
-    /// `everhook_delivery_end_to_end_seconds{target}`
-    pub delivery_end_to_end: HistogramVec,
-    /// `everhook_dead_letters_total{target,reason}`
-    pub dead_letters_total: IntCounterVec,
+    delivery: DeliveryMetrics,
     queue: QueueMetrics,
     /// What the journal counts.
     pub journal: JournalMetrics,
+}
+
+/// What the relay counts.
+#[derive(Clone, Debug)]
+struct DeliveryMetrics {
+    attempts: IntCounterVec,
+    attempt_duration: HistogramVec,
+    end_to_end: HistogramVec,
+    dead_letters: IntCounterVec,
+}
+
+impl DeliveryMetrics {
+    fn new(r: &Registry) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            attempts: counters(
+                r,
+                "delivery_attempts_total",
+                "Attempts, by target and outcome: delivered, the class of the status code, or the class of the error.",
+                &["target", "outcome"],
+            )?,
+            attempt_duration: histograms(
+                r,
+                "delivery_attempt_duration_seconds",
+                "Duration of one attempt.",
+                ATTEMPT_BUCKETS,
+                &["target"],
+            )?,
+            end_to_end: histograms(
+                r,
+                "delivery_end_to_end_seconds",
+                "From the receipt of an event to its delivery.",
+                END_TO_END_BUCKETS,
+                &["target"],
+            )?,
+            dead_letters: counters(
+                r,
+                "dead_letters_total",
+                "Deliveries given up, by target and reason.",
+                &["target", "reason"],
+            )?,
+        })
+    }
+}
+
+/// The handles of one target, resolved once.
+#[derive(Clone, Debug)]
+pub struct TargetMetrics {
+    name: Name,
+    attempts: IntCounterVec,
+    attempt_duration: Histogram,
+    end_to_end: Histogram,
+    dead_letters: IntCounterVec,
+}
+
+impl TargetMetrics {
+    /// One attempt ended with `outcome`, a word of a closed set.
+    pub fn attempt(&self, outcome: &'static str, took: Duration) {
+        self.attempts
+            .with_label_values(&[self.name.as_str(), outcome])
+            .inc();
+        self.attempt_duration.observe(took.as_secs_f64());
+    }
+
+    /// A delivery was completed `age` after its event was received.
+    pub fn delivered(&self, age: Duration) {
+        self.end_to_end.observe(age.as_secs_f64());
+    }
+
+    /// A delivery was given up.
+    pub fn dead(&self, reason: DeadReason) {
+        self.dead_letters
+            .with_label_values(&[self.name.as_str(), reason.as_str()])
+            .inc();
+    }
 }
 
 /// Gauges that are read from the journal when a scrape asks.
@@ -157,32 +226,7 @@ impl Metrics {
                 "Requests recognised as repeats of a stored event.",
                 &["source"],
             )?,
-            delivery_attempts: counters(
-                r,
-                "delivery_attempts_total",
-                "Attempts, by target and outcome (delivered, the class of the status code, or the class of the error).",
-                &["target", "outcome"],
-            )?,
-            delivery_attempt_duration: histograms(
-                r,
-                "delivery_attempt_duration_seconds",
-                "Duration of one attempt.",
-                ATTEMPT_BUCKETS,
-                &["target"],
-            )?,
-            delivery_end_to_end: histograms(
-                r,
-                "delivery_end_to_end_seconds",
-                "From the receipt of an event to its delivery.",
-                END_TO_END_BUCKETS,
-                &["target"],
-            )?,
-            dead_letters_total: counters(
-                r,
-                "dead_letters_total",
-                "Deliveries given up, by target and reason.",
-                &["target", "reason"],
-            )?,
+            delivery: DeliveryMetrics::new(r)?,
             queue: QueueMetrics::new(r)?,
             journal: JournalMetrics::new(r)?,
             registry,
@@ -199,15 +243,27 @@ impl Metrics {
             self.ingress_ack_duration.with_label_values(&[source]);
         }
         for target in targets {
-            let target = target.as_str();
-            self.delivery_attempts
-                .with_label_values(&[target, "delivered"]);
-            self.delivery_attempt_duration.with_label_values(&[target]);
-            self.delivery_end_to_end.with_label_values(&[target]);
+            let handles = self.target(target);
+            handles
+                .attempts
+                .with_label_values(&[target.as_str(), "delivered"]);
             for reason in DeadReason::ALL {
-                self.dead_letters_total
-                    .with_label_values(&[target, reason.as_str()]);
+                handles
+                    .dead_letters
+                    .with_label_values(&[target.as_str(), reason.as_str()]);
             }
+        }
+    }
+
+    /// The handles of one target.
+    pub fn target(&self, name: &Name) -> TargetMetrics {
+        let labels = &[name.as_str()];
+        TargetMetrics {
+            name: name.clone(),
+            attempts: self.delivery.attempts.clone(),
+            attempt_duration: self.delivery.attempt_duration.with_label_values(labels),
+            end_to_end: self.delivery.end_to_end.with_label_values(labels),
+            dead_letters: self.delivery.dead_letters.clone(),
         }
     }
 

@@ -17,8 +17,8 @@ use super::retry::{Moment, RetryPolicy, Verdict, judge};
 use crate::model::{Attempt, DeadReason, EventId, Name, Settlement};
 use crate::time::Timestamp;
 
-/// How long a delivery waits whose event could not be read for a reason that may pass.
-const UNREADABLE_DELAY: Duration = Duration::from_secs(5);
+/// How long a delivery waits that could not be attempted for a reason on our side.
+const NOT_ATTEMPTED_DELAY: Duration = Duration::from_secs(5);
 
 /// What the dispatcher knows of one target.
 #[derive(Clone, Debug)]
@@ -53,8 +53,8 @@ pub enum Finished {
     Attempted(Attempt),
     /// The stored event fails its check and never will be readable.
     Damaged,
-    /// The store could not be read now.
-    Unreadable,
+    /// Nothing was attempted, for a reason on our side that may pass.
+    NotAttempted,
 }
 
 /// What the driver is to do.
@@ -170,7 +170,10 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
         lane.in_flight = lane.in_flight.saturating_sub(1);
         let (settlement, attempt) = match finished {
             Finished::Damaged => (Settlement::Dead(DeadReason::Damaged), None),
-            Finished::Unreadable => (Settlement::RetryAt(moment.now.plus(UNREADABLE_DELAY)), None),
+            Finished::NotAttempted => (
+                Settlement::RetryAt(moment.now.plus(NOT_ATTEMPTED_DELAY)),
+                None,
+            ),
             Finished::Attempted(attempt) => {
                 let number = job.attempts.saturating_add(1);
                 let policy = &lane.policy.retry;

@@ -128,10 +128,10 @@ fn retry_after_closes_the_target_until_then_and_only_the_target() {
 }
 
 #[test]
-fn an_unreadable_event_waits_and_a_damaged_one_is_dead() {
+fn an_event_that_could_not_be_tried_waits_and_a_damaged_one_is_dead() {
     let mut d = dispatcher(&[("a", 2)]);
     d.handle_claimed(vec![job(1, "a"), job(2, "a")]);
-    d.handle_finished(1, Finished::Unreadable, moment(10));
+    d.handle_finished(1, Finished::NotAttempted, moment(10));
     d.handle_finished(2, Finished::Damaged, moment(10));
     let expected = [
         (1, Settlement::RetryAt(Timestamp::from_secs(15))),

@@ -1,0 +1,213 @@
+//! The one loop that drives the scheduler core: it carries out what the core decides and tells it what happened.
+//!
+//! No decision is made here. Attempts run as tasks owned by this loop; the journal is asked for work with the
+//! demand the core states, and told how each delivery goes on.
+
+mod observe;
+mod worker;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use self::observe::Observer;
+use self::worker::Worker;
+use crate::journal::{BoxFuture, Claimed, Demand, Journal, Lease};
+use crate::metrics::Metrics;
+use crate::model::Name;
+use crate::rules::dispatch::{Action, Dispatcher, Finished, Job, TargetPolicy};
+use crate::rules::retry::Moment;
+use crate::target::TargetClient;
+use crate::time::Clock;
+
+/// A target the relay delivers to.
+pub struct RelayTarget {
+    /// Its policies.
+    pub policy: TargetPolicy,
+    /// Its client.
+    pub client: TargetClient,
+}
+
+/// How the relay is told to end.
+#[derive(Clone, Debug)]
+pub struct RelayStop {
+    /// Start nothing more; end when what is in flight has ended.
+    pub drain: CancellationToken,
+    /// Interrupt what is in flight; such attempts are not counted.
+    pub interrupt: CancellationToken,
+}
+
+/// The relay loop and what it drives.
+pub struct Relay {
+    dispatcher: Dispatcher<Lease>,
+    journal: Arc<dyn Journal>,
+    clock: Clock,
+    rng: StdRng,
+    worker: Worker,
+    clients: HashMap<Name, Arc<TargetClient>>,
+    attempts: JoinSet<Finished>,
+    leases: HashMap<Id, Lease>,
+    observer: Observer,
+}
+
+type Claim<'a> = Option<BoxFuture<'a, Vec<Claimed>>>;
+
+impl Relay {
+    /// A relay with nothing in flight. `seed` spreads retries and makes trace ids.
+    pub fn new(
+        targets: Vec<RelayTarget>,
+        journal: Arc<dyn Journal>,
+        clock: Clock,
+        metrics: &Metrics,
+        seed: u64,
+    ) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let names: Vec<_> = targets
+            .iter()
+            .map(|target| target.policy.name.clone())
+            .collect();
+        let (policies, clients) = targets
+            .into_iter()
+            .map(|target| {
+                let name = target.policy.name.clone();
+                (target.policy, (name, Arc::new(target.client)))
+            })
+            .unzip();
+        Self {
+            dispatcher: Dispatcher::new(policies, StdRng::from_rng(&mut rng)),
+            worker: Worker {
+                journal: Arc::clone(&journal),
+                clock: clock.clone(),
+            },
+            observer: Observer::new(metrics, &names),
+            attempts: JoinSet::new(),
+            leases: HashMap::new(),
+            clients,
+            journal,
+            clock,
+            rng,
+        }
+    }
+
+    /// Delivers until it is told to end and everything in flight has ended.
+    pub async fn run(mut self, stop: RelayStop) {
+        let journal = Arc::clone(&self.journal);
+        let mut claim: Claim<'_> = None;
+        let mut draining = false;
+        while self.act(&journal, &mut claim, &stop).await {
+            let timeout = self.dispatcher.poll_timeout();
+            tokio::select! {
+                claimed = resolved(&mut claim) => {
+                    self.dispatcher.handle_claimed(claimed.into_iter().map(job).collect());
+                }
+                Some(ended) = self.attempts.join_next_with_id() => self.ended(ended),
+                () = sleep_until(&self.clock, timeout) => {
+                    self.dispatcher.handle_timeout(self.clock.now());
+                }
+                () = stop.drain.cancelled(), if !draining => {
+                    draining = true;
+                    self.dispatcher.handle_stop();
+                }
+            }
+        }
+    }
+
+    /// Carries out everything the core wants done; false once it has drained.
+    async fn act<'j>(
+        &mut self,
+        journal: &'j Arc<dyn Journal>,
+        claim: &mut Claim<'j>,
+        stop: &RelayStop,
+    ) -> bool {
+        // Everything that has ended is handed over first, so that one new demand follows, not many.
+        while let Some(ended) = self.attempts.try_join_next_with_id() {
+            self.ended(ended);
+        }
+        while let Some(action) = self.dispatcher.poll_action() {
+            match action {
+                Action::Claim(demand) => {
+                    *claim = (!demand.is_empty()).then(|| journal.claim(Demand(demand)));
+                }
+                Action::Start(job) => self.start(&job, stop),
+                Action::Settle {
+                    job,
+                    settlement,
+                    attempt,
+                } => {
+                    let now = self.clock.now();
+                    self.observer
+                        .settled(&job, settlement, attempt.as_ref(), now);
+                    if let Err(error) = journal.settle(job.lease, settlement, attempt).await {
+                        tracing::warn!(event = %job.event, target_name = %job.target, %error,
+                            "a settlement was not taken; the delivery will be repeated");
+                    }
+                }
+                Action::Drained => return false,
+            }
+        }
+        true
+    }
+
+    fn start(&mut self, job: &Job<Lease>, stop: &RelayStop) {
+        let Some(client) = self.clients.get(&job.target) else {
+            return;
+        };
+        let trace = self.rng.random();
+        let attempt = self.worker.clone().attempt(
+            job.clone(),
+            Arc::clone(client),
+            trace,
+            stop.interrupt.clone(),
+        );
+        let task = self.attempts.spawn(attempt);
+        self.leases.insert(task.id(), job.lease);
+    }
+
+    fn ended(&mut self, ended: Result<(Id, Finished), JoinError>) {
+        let (id, finished) = match ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                tracing::error!(%error, "an attempt ended abnormally; the delivery is tried again");
+                (error.id(), Finished::NotAttempted)
+            }
+        };
+        if let Some(lease) = self.leases.remove(&id) {
+            let moment = Moment {
+                now: self.clock.now(),
+                wall: self.clock.wall(),
+            };
+            self.dispatcher.handle_finished(lease, finished, moment);
+        }
+    }
+}
+
+fn job(claimed: Claimed) -> Job<Lease> {
+    Job {
+        lease: claimed.lease,
+        target: claimed.target,
+        event: claimed.event,
+        attempts: claimed.attempts,
+        received_at: claimed.received_at,
+    }
+}
+
+/// Resolves with the claim; never while there is none.
+async fn resolved(claim: &mut Claim<'_>) -> Vec<Claimed> {
+    let Some(pending) = claim else {
+        return std::future::pending().await;
+    };
+    let claimed = pending.await;
+    *claim = None;
+    claimed
+}
+
+async fn sleep_until(clock: &Clock, at: Option<crate::time::Timestamp>) {
+    match at {
+        Some(at) => clock.sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

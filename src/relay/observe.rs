@@ -1,0 +1,99 @@
+//! What the relay tells the operator: metrics of each attempt, and a log line when a target's state changes.
+
+use std::collections::HashMap;
+
+use crate::journal::Lease;
+use crate::metrics::{Metrics, TargetMetrics};
+use crate::model::{Answer, Attempt, Name, Settlement};
+use crate::rules::dispatch::Job;
+use crate::time::Timestamp;
+
+/// Counts and reports, per target.
+pub(super) struct Observer {
+    targets: HashMap<Name, Observed>,
+}
+
+struct Observed {
+    metrics: TargetMetrics,
+    /// The last attempt failed: reported once, not once per attempt.
+    failing: bool,
+}
+
+impl Observer {
+    pub(super) fn new(metrics: &Metrics, targets: &[Name]) -> Self {
+        let observed = |name: &Name| Observed {
+            metrics: metrics.target(name),
+            failing: false,
+        };
+        Self {
+            targets: targets
+                .iter()
+                .map(|name| (name.clone(), observed(name)))
+                .collect(),
+        }
+    }
+
+    /// A delivery was settled.
+    pub(super) fn settled(
+        &mut self,
+        job: &Job<Lease>,
+        settlement: Settlement,
+        attempt: Option<&Attempt>,
+        now: Timestamp,
+    ) {
+        let Some(target) = self.targets.get_mut(&job.target) else {
+            return;
+        };
+        if let Some(attempt) = attempt {
+            target
+                .metrics
+                .attempt(outcome(&attempt.answer), attempt.duration);
+        }
+        match settlement {
+            Settlement::Delivered => {
+                target.metrics.delivered(now.since(job.received_at));
+                tracing::debug!(event = %job.event, target_name = %job.target, "delivered");
+                if std::mem::take(&mut target.failing) {
+                    tracing::info!(target_name = %job.target, "the target answers again");
+                }
+            }
+            Settlement::RetryAt(at) => {
+                let outcome = attempt.map_or("not-attempted", |a| outcome(&a.answer));
+                tracing::debug!(event = %job.event, target_name = %job.target, outcome, next = %at,
+                    "an attempt failed");
+                if !std::mem::replace(&mut target.failing, true) {
+                    tracing::warn!(target_name = %job.target, outcome,
+                        "the target is failing; its deliveries wait and are tried again");
+                }
+            }
+            Settlement::Dead(reason) => {
+                target.metrics.dead(reason);
+                tracing::warn!(event = %job.event, target_name = %job.target,
+                    reason = reason.as_str(), "a delivery was given up and is a dead letter now");
+            }
+            Settlement::Released => {}
+        }
+    }
+}
+
+/// The closed set of words for what came back.
+fn outcome(answer: &Answer) -> &'static str {
+    match answer {
+        Answer::Status {
+            status: 200..=299, ..
+        } => "delivered",
+        Answer::Status {
+            status: 300..=399, ..
+        } => "3xx",
+        Answer::Status { status: 429, .. } => "429",
+        Answer::Status {
+            status: 400..=499, ..
+        } => "4xx",
+        Answer::Status {
+            status: 500..=599, ..
+        } => "5xx",
+        Answer::Status { .. } => "other-status",
+        Answer::Failed(class) => class.as_str(),
+        Answer::Interrupted => "interrupted",
+    }
+}

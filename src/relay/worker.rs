@@ -1,0 +1,60 @@
+//! One attempt from start to end: read the event, send it, say what happened.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::journal::{Journal, Lease, LoadError};
+use crate::model::{Answer, Attempt};
+use crate::rules::dispatch::{Finished, Job};
+use crate::target::{Call, TargetClient};
+use crate::time::Clock;
+
+/// What every attempt needs. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Worker {
+    pub(super) journal: Arc<dyn Journal>,
+    pub(super) clock: Clock,
+}
+
+impl Worker {
+    /// The body is read here, when the attempt begins, so that only what is in flight is in memory.
+    pub(super) async fn attempt(
+        self,
+        job: Job<Lease>,
+        client: Arc<TargetClient>,
+        trace_entropy: [u8; 24],
+        interrupt: CancellationToken,
+    ) -> Finished {
+        let event = match self.journal.load(job.lease).await {
+            Ok(event) => event,
+            Err(error @ LoadError::Damaged { .. }) => {
+                tracing::error!(event = %job.event, %error, "a stored event is damaged");
+                return Finished::Damaged;
+            }
+            Err(error @ LoadError::Unreadable { .. }) => {
+                tracing::error!(event = %job.event, %error, "a stored event could not be read");
+                return Finished::NotAttempted;
+            }
+        };
+        let started_at = self.clock.now();
+        let number = job.attempts.saturating_add(1);
+        let call = Call {
+            event: &event,
+            number,
+            wall: self.clock.wall(),
+            trace_entropy,
+        };
+        let answer = tokio::select! {
+            answer = client.attempt(call) => answer,
+            () = interrupt.cancelled() => Answer::Interrupted,
+        };
+        let duration = self.clock.now().since(started_at);
+        Finished::Attempted(Attempt {
+            number,
+            started_at,
+            duration,
+            answer,
+        })
+    }
+}

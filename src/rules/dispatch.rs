@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 
-use super::retry::{Moment, RetryPolicy, Verdict, judge};
+use super::retry::{Moment, RetryPolicy, Verdict, judge, quiet_until};
 use crate::model::{Attempt, DeadReason, EventId, Name, Settlement};
 use crate::time::Timestamp;
 
@@ -176,6 +176,7 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
             ),
             Finished::Attempted(attempt) => {
                 let number = job.attempts.saturating_add(1);
+                lane.held_until = lane.held_until.max(quiet_until(&attempt.answer, moment));
                 let policy = &lane.policy.retry;
                 let received_at = job.received_at;
                 match judge(
@@ -189,10 +190,7 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
                     Verdict::Delivered => (Settlement::Delivered, Some(attempt)),
                     Verdict::Dead(reason) => (Settlement::Dead(reason), Some(attempt)),
                     Verdict::Released => (Settlement::Released, None),
-                    Verdict::Retry { at, hold_target } => {
-                        lane.held_until = lane.held_until.max(hold_target);
-                        (Settlement::RetryAt(at), Some(attempt))
-                    }
+                    Verdict::Retry(at) => (Settlement::RetryAt(at), Some(attempt)),
                 }
             }
         };

@@ -64,13 +64,8 @@ impl Exponential {
 pub enum Verdict {
     /// The target has it.
     Delivered,
-    /// Try again.
-    Retry {
-        /// When.
-        at: Timestamp,
-        /// No attempt of any delivery to this target before then.
-        hold_target: Option<Timestamp>,
-    },
+    /// Try again at this moment.
+    Retry(Timestamp),
     /// Give up.
     Dead(DeadReason),
     /// Our own stop cut the attempt off: it does not count.
@@ -95,29 +90,37 @@ pub fn judge(
     moment: Moment,
     rng: &mut impl Rng,
 ) -> Verdict {
-    let asked = match answer {
+    match answer {
         Answer::Interrupted => return Verdict::Released,
         Answer::Status {
             status: 200..=299, ..
         } => return Verdict::Delivered,
         Answer::Status { status: 410, .. } => return Verdict::Dead(DeadReason::Gone),
-        Answer::Status {
-            status: 429 | 502..=504,
-            retry_after: Some(text),
-        } => retry_after(text, moment.wall),
-        Answer::Status { .. } | Answer::Failed(_) => None,
-    };
+        Answer::Status { .. } | Answer::Failed(_) => {}
+    }
     let Some(delay) = next_delay(policy, number, rng) else {
         return Verdict::Dead(DeadReason::Attempts);
     };
-    let at = moment.now.plus(delay.max(asked.unwrap_or_default()));
+    let at = moment
+        .now
+        .plus(delay)
+        .max(quiet_until(answer, moment).unwrap_or(moment.now));
     if at > received_at.plus(policy.expire) {
         return Verdict::Dead(DeadReason::Expired);
     }
-    Verdict::Retry {
-        at,
-        hold_target: asked.map(|wait| moment.now.plus(wait)),
-    }
+    Verdict::Retry(at)
+}
+
+/// Until when the answer asks for quiet. It is meant for the whole target, whatever becomes of this delivery.
+pub fn quiet_until(answer: &Answer, moment: Moment) -> Option<Timestamp> {
+    let Answer::Status {
+        status: 429 | 502..=504,
+        retry_after: Some(text),
+    } = answer
+    else {
+        return None;
+    };
+    Some(moment.now.plus(retry_after(text, moment.wall)?))
 }
 
 /// The delay after failed attempt `number`, jitter included; `None` when there is no further attempt.

@@ -106,26 +106,25 @@ fn a_retry_that_would_come_after_the_expiry_ends_in_a_dead_letter() {
 #[test]
 fn retry_after_delays_the_delivery_and_holds_the_target() {
     let policy = policy(&[5]);
-    let held = |at: i64, until: i64| Verdict::Retry {
-        at: Timestamp::from_secs(at),
-        hold_target: Some(Timestamp::from_secs(until)),
-    };
     for code in [429, 502, 503, 504] {
+        let answer = status(code, Some("120"));
+        assert_eq!(judged(&policy, &answer, 1, at(10)), retry(130));
         assert_eq!(
-            judged(&policy, &status(code, Some("120")), 1, at(10)),
-            held(130, 130)
+            quiet_until(&answer, at(10)),
+            Some(Timestamp::from_secs(130))
         );
     }
     // A shorter wish does not shorten the policy's own delay.
     assert_eq!(
         judged(&policy, &status(503, Some("1")), 1, at(10)),
-        held(15, 11)
+        retry(15)
     );
     // Where the standard gives it no meaning, it has none.
     assert_eq!(
         judged(&policy, &status(500, Some("120")), 1, at(10)),
         retry(15)
     );
+    assert_eq!(quiet_until(&status(500, Some("120")), at(10)), None);
 }
 
 #[test]
@@ -193,7 +192,7 @@ proptest! {
         let mut moment = at(0);
         for number in 1..=21 {
             match judge(&policy, &status(500, None), number, Timestamp::EPOCH, moment, &mut rng) {
-                Verdict::Retry { at, .. } => {
+                Verdict::Retry(at) => {
                     prop_assert!(at >= moment.now);
                     moment = Moment { now: at, wall: at };
                 }

@@ -32,10 +32,7 @@ impl Tasks {
     /// A group that is also asked to stop when this one is.
     #[must_use]
     pub fn child(&self) -> Self {
-        Self {
-            tracker: TaskTracker::new(),
-            stop: self.stop.child_token(),
-        }
+        Self { tracker: TaskTracker::new(), stop: self.stop.child_token() }
     }
 
     /// Runs a task in this group.
@@ -81,11 +78,7 @@ pub fn adopted_sockets() -> io::Result<Vec<TcpListener>> {
 
 /// A listening socket of our own.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()
-    } else {
-        TcpSocket::new_v6()
-    }?;
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
@@ -95,13 +88,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 pub fn raise_file_limit() -> io::Result<u64> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        },
-    )?;
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
     Ok(limit.maximum.unwrap_or(u64::MAX))
 }
 
@@ -144,10 +131,7 @@ pub fn notify_ready(status: &str) {
 
 /// Tells the service manager that the daemon is stopping.
 pub fn notify_stopping() {
-    notify(&[
-        NotifyState::Stopping,
-        NotifyState::Status("finishing what is in flight"),
-    ]);
+    notify(&[NotifyState::Stopping, NotifyState::Status("finishing what is in flight")]);
 }
 
 /// Tells the service manager what the daemon is doing.

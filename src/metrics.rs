@@ -18,22 +18,18 @@ use crate::model::{DeadReason, Name};
 pub const NO_SOURCE: &str = "_none";
 
 /// Seconds; fine around a millisecond, where the acknowledgement should be.
-const ACK_BUCKETS: &[f64] = &[
-    0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0,
-];
+const ACK_BUCKETS: &[f64] =
+    &[0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0];
 /// Seconds; from a fast local target to the longest timeout.
-const ATTEMPT_BUCKETS: &[f64] = &[
-    0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0,
-];
+const ATTEMPT_BUCKETS: &[f64] =
+    &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0];
 /// Seconds; from an idle queue to three days of retries.
 const END_TO_END_BUCKETS: &[f64] = &[
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3_600.0, 21_600.0,
     86_400.0, 259_200.0,
 ];
 /// Events in one commit.
-const BATCH_BUCKETS: &[f64] = &[
-    1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0,
-];
+const BATCH_BUCKETS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
 /// All metrics of one daemon. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -112,9 +108,7 @@ pub struct TargetMetrics {
 impl TargetMetrics {
     /// One attempt ended with `outcome`, a word of a closed set.
     pub fn attempt(&self, outcome: &'static str, took: Duration) {
-        self.attempts
-            .with_label_values(&[self.name.as_str(), outcome])
-            .inc();
+        self.attempts.with_label_values(&[self.name.as_str(), outcome]).inc();
         self.attempt_duration.observe(took.as_secs_f64());
     }
 
@@ -125,9 +119,7 @@ impl TargetMetrics {
 
     /// A delivery was given up.
     pub fn dead(&self, reason: DeadReason) {
-        self.dead_letters
-            .with_label_values(&[self.name.as_str(), reason.as_str()])
-            .inc();
+        self.dead_letters.with_label_values(&[self.name.as_str(), reason.as_str()]).inc();
     }
 }
 
@@ -244,13 +236,9 @@ impl Metrics {
         }
         for target in targets {
             let handles = self.target(target);
-            handles
-                .attempts
-                .with_label_values(&[target.as_str(), "delivered"]);
+            handles.attempts.with_label_values(&[target.as_str(), "delivered"]);
             for reason in DeadReason::ALL {
-                handles
-                    .dead_letters
-                    .with_label_values(&[target.as_str(), reason.as_str()]);
+                handles.dead_letters.with_label_values(&[target.as_str(), reason.as_str()]);
             }
         }
     }
@@ -301,10 +289,8 @@ impl QueueMetrics {
         self.dead_letters.reset();
         for sample in queue {
             let target = sample.target.as_str();
-            let pending = sample
-                .ready
-                .saturating_add(sample.waiting)
-                .saturating_add(sample.in_flight);
+            let pending =
+                sample.ready.saturating_add(sample.waiting).saturating_add(sample.in_flight);
             let states: &[(&str, u64)] = if sample.configured {
                 &[
                     ("ready", sample.ready),
@@ -315,28 +301,18 @@ impl QueueMetrics {
                 &[("orphaned", pending)]
             };
             for (state, count) in states {
-                self.deliveries
-                    .with_label_values(&[target, state])
-                    .set(gauge_value(*count));
+                self.deliveries.with_label_values(&[target, state]).set(gauge_value(*count));
             }
-            self.oldest_age
-                .with_label_values(&[target])
-                .set(sample.oldest_seconds);
-            self.dead_letters
-                .with_label_values(&[target])
-                .set(gauge_value(sample.dead));
+            self.oldest_age.with_label_values(&[target]).set(sample.oldest_seconds);
+            self.dead_letters.with_label_values(&[target]).set(gauge_value(sample.dead));
         }
     }
 }
 
 impl JournalMetrics {
     fn new(r: &Registry) -> Result<Self, prometheus::Error> {
-        let errors = counters(
-            r,
-            "journal_errors_total",
-            "Journal operations that failed.",
-            &["op"],
-        )?;
+        let errors =
+            counters(r, "journal_errors_total", "Journal operations that failed.", &["op"])?;
         for op in JOURNAL_OPS {
             errors.with_label_values(&[op]);
         }
@@ -366,13 +342,8 @@ impl JournalMetrics {
             commit_duration: commit.with_label_values(none),
             fsync_duration: fsync.with_label_values(none),
             batch_events: batch.with_label_values(none),
-            bytes: gauges(
-                r,
-                "journal_bytes",
-                "Bytes the journal occupies on disk.",
-                &[],
-            )?
-            .with_label_values(none),
+            bytes: gauges(r, "journal_bytes", "Bytes the journal occupies on disk.", &[])?
+                .with_label_values(none),
             free_bytes: gauges(
                 r,
                 "journal_free_bytes",

@@ -102,10 +102,7 @@ pub struct Clock(Source);
 
 #[derive(Clone, Debug)]
 enum Source {
-    System {
-        wall_at_start: Timestamp,
-        start: Instant,
-    },
+    System { wall_at_start: Timestamp, start: Instant },
     Manual(Arc<Manual>),
 }
 
@@ -117,32 +114,20 @@ struct Manual {
 
 impl Clock {
     /// The machine's clock.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one place that reads the clock"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
     pub fn system() -> Self {
-        Self(Source::System {
-            wall_at_start: wall(),
-            start: Instant::now(),
-        })
+        Self(Source::System { wall_at_start: wall(), start: Instant::now() })
     }
 
     /// A clock that stands still until it is moved by [`Clock::advance`].
     pub fn manual(start: Timestamp) -> Self {
-        Self(Source::Manual(Arc::new(Manual {
-            now: Mutex::new(start),
-            moved: Notify::new(),
-        })))
+        Self(Source::Manual(Arc::new(Manual { now: Mutex::new(start), moved: Notify::new() })))
     }
 
     /// The present moment; never goes back and never jumps.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
-            Source::System {
-                wall_at_start,
-                start,
-            } => wall_at_start.plus(start.elapsed()),
+            Source::System { wall_at_start, start } => wall_at_start.plus(start.elapsed()),
             Source::Manual(manual) => *manual.now.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }
@@ -180,10 +165,7 @@ impl Clock {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this is the one place that reads the clock"
-)]
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
 fn wall() -> Timestamp {
     match SystemTime::now().duration_since(UNIX_EPOCH) {
         Ok(since) => Timestamp::EPOCH.plus(since),

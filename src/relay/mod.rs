@@ -66,10 +66,7 @@ impl Relay {
         seed: u64,
     ) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        let names: Vec<_> = targets
-            .iter()
-            .map(|target| target.policy.name.clone())
-            .collect();
+        let names: Vec<_> = targets.iter().map(|target| target.policy.name.clone()).collect();
         let (policies, clients) = targets
             .into_iter()
             .map(|target| {
@@ -79,10 +76,7 @@ impl Relay {
             .unzip();
         Self {
             dispatcher: Dispatcher::new(policies, StdRng::from_rng(&mut rng)),
-            worker: Worker {
-                journal: Arc::clone(&journal),
-                clock: clock.clone(),
-            },
+            worker: Worker { journal: Arc::clone(&journal), clock: clock.clone() },
             observer: Observer::new(metrics, &names),
             attempts: JoinSet::new(),
             leases: HashMap::new(),
@@ -133,14 +127,9 @@ impl Relay {
                     *claim = (!demand.is_empty()).then(|| journal.claim(Demand(demand)));
                 }
                 Action::Start(job) => self.start(&job, stop),
-                Action::Settle {
-                    job,
-                    settlement,
-                    attempt,
-                } => {
+                Action::Settle { job, settlement, attempt } => {
                     let now = self.clock.now();
-                    self.observer
-                        .settled(&job, settlement, attempt.as_ref(), now);
+                    self.observer.settled(&job, settlement, attempt.as_ref(), now);
                     if let Err(error) = journal.settle(job.lease, settlement, attempt).await {
                         tracing::warn!(event = %job.event, target_name = %job.target, %error,
                             "a settlement was not taken; the delivery will be repeated");
@@ -176,10 +165,7 @@ impl Relay {
             }
         };
         if let Some(lease) = self.leases.remove(&id) {
-            let moment = Moment {
-                now: self.clock.now(),
-                wall: self.clock.wall(),
-            };
+            let moment = Moment { now: self.clock.now(), wall: self.clock.wall() };
             self.dispatcher.handle_finished(lease, finished, moment);
         }
     }

@@ -21,16 +21,8 @@ struct Observed {
 
 impl Observer {
     pub(super) fn new(metrics: &Metrics, targets: &[Name]) -> Self {
-        let observed = |name: &Name| Observed {
-            metrics: metrics.target(name),
-            failing: false,
-        };
-        Self {
-            targets: targets
-                .iter()
-                .map(|name| (name.clone(), observed(name)))
-                .collect(),
-        }
+        let observed = |name: &Name| Observed { metrics: metrics.target(name), failing: false };
+        Self { targets: targets.iter().map(|name| (name.clone(), observed(name))).collect() }
     }
 
     /// A delivery was settled.
@@ -45,9 +37,7 @@ impl Observer {
             return;
         };
         if let Some(attempt) = attempt {
-            target
-                .metrics
-                .attempt(outcome(&attempt.answer), attempt.duration);
+            target.metrics.attempt(outcome(&attempt.answer), attempt.duration);
         }
         match settlement {
             Settlement::Delivered => {
@@ -79,19 +69,11 @@ impl Observer {
 /// The closed set of words for what came back.
 fn outcome(answer: &Answer) -> &'static str {
     match answer {
-        Answer::Status {
-            status: 200..=299, ..
-        } => "delivered",
-        Answer::Status {
-            status: 300..=399, ..
-        } => "3xx",
+        Answer::Status { status: 200..=299, .. } => "delivered",
+        Answer::Status { status: 300..=399, .. } => "3xx",
         Answer::Status { status: 429, .. } => "429",
-        Answer::Status {
-            status: 400..=499, ..
-        } => "4xx",
-        Answer::Status {
-            status: 500..=599, ..
-        } => "5xx",
+        Answer::Status { status: 400..=499, .. } => "4xx",
+        Answer::Status { status: 500..=599, .. } => "5xx",
         Answer::Status { .. } => "other-status",
         Answer::Failed(class) => class.as_str(),
         Answer::Interrupted => "interrupted",

@@ -39,22 +39,12 @@ impl Worker {
         };
         let started_at = self.clock.now();
         let number = job.attempts.saturating_add(1);
-        let call = Call {
-            event: &event,
-            number,
-            wall: self.clock.wall(),
-            trace_entropy,
-        };
+        let call = Call { event: &event, number, wall: self.clock.wall(), trace_entropy };
         let answer = tokio::select! {
             answer = client.attempt(call) => answer,
             () = interrupt.cancelled() => Answer::Interrupted,
         };
         let duration = self.clock.now().since(started_at);
-        Finished::Attempted(Attempt {
-            number,
-            started_at,
-            duration,
-            answer,
-        })
+        Finished::Attempted(Attempt { number, started_at, duration, answer })
     }
 }

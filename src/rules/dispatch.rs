@@ -111,18 +111,10 @@ enum Stop {
 impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
     /// A dispatcher with nothing in flight. `rng` spreads retries.
     pub fn new(targets: Vec<TargetPolicy>, rng: StdRng) -> Self {
-        let lane_of = targets
-            .iter()
-            .enumerate()
-            .map(|(i, t)| (t.name.clone(), i))
-            .collect();
+        let lane_of = targets.iter().enumerate().map(|(i, t)| (t.name.clone(), i)).collect();
         let lanes = targets
             .into_iter()
-            .map(|policy| Lane {
-                policy,
-                in_flight: 0,
-                held_until: None,
-            })
+            .map(|policy| Lane { policy, in_flight: 0, held_until: None })
             .collect();
         Self {
             lanes,
@@ -139,10 +131,7 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
     pub fn handle_claimed(&mut self, jobs: Vec<Job<L>>) {
         self.demand_changed = true;
         for job in jobs {
-            let lane = self
-                .lane_of
-                .get(&job.target)
-                .and_then(|i| self.lanes.get_mut(*i));
+            let lane = self.lane_of.get(&job.target).and_then(|i| self.lanes.get_mut(*i));
             match lane {
                 Some(lane) if self.stop == Stop::Running => {
                     lane.in_flight = lane.in_flight.saturating_add(1);
@@ -160,33 +149,21 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
             return;
         };
         self.demand_changed = true;
-        let Some(lane) = self
-            .lane_of
-            .get(&job.target)
-            .and_then(|i| self.lanes.get_mut(*i))
-        else {
+        let Some(lane) = self.lane_of.get(&job.target).and_then(|i| self.lanes.get_mut(*i)) else {
             return;
         };
         lane.in_flight = lane.in_flight.saturating_sub(1);
         let (settlement, attempt) = match finished {
             Finished::Damaged => (Settlement::Dead(DeadReason::Damaged), None),
-            Finished::NotAttempted => (
-                Settlement::RetryAt(moment.now.plus(NOT_ATTEMPTED_DELAY)),
-                None,
-            ),
+            Finished::NotAttempted => {
+                (Settlement::RetryAt(moment.now.plus(NOT_ATTEMPTED_DELAY)), None)
+            }
             Finished::Attempted(attempt) => {
                 let number = job.attempts.saturating_add(1);
                 lane.held_until = lane.held_until.max(quiet_until(&attempt.answer, moment));
                 let policy = &lane.policy.retry;
                 let received_at = job.received_at;
-                match judge(
-                    policy,
-                    &attempt.answer,
-                    number,
-                    received_at,
-                    moment,
-                    &mut self.rng,
-                ) {
+                match judge(policy, &attempt.answer, number, received_at, moment, &mut self.rng) {
                     Verdict::Delivered => (Settlement::Delivered, Some(attempt)),
                     Verdict::Dead(reason) => (Settlement::Dead(reason), Some(attempt)),
                     Verdict::Released => (Settlement::Released, None),
@@ -246,20 +223,12 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
     /// What each target can take now.
     fn demand(&self) -> Vec<(Name, usize)> {
         let free = |lane: &Lane| lane.policy.concurrency.saturating_sub(lane.in_flight);
-        let open = self
-            .lanes
-            .iter()
-            .filter(|lane| lane.held_until.is_none() && free(lane) > 0);
-        open.map(|lane| (lane.policy.name.clone(), free(lane)))
-            .collect()
+        let open = self.lanes.iter().filter(|lane| lane.held_until.is_none() && free(lane) > 0);
+        open.map(|lane| (lane.policy.name.clone(), free(lane))).collect()
     }
 
     fn settle(&mut self, job: Job<L>, settlement: Settlement, attempt: Option<Attempt>) {
-        self.actions.push_back(Action::Settle {
-            job,
-            settlement,
-            attempt,
-        });
+        self.actions.push_back(Action::Settle { job, settlement, attempt });
     }
 }
 

@@ -53,9 +53,7 @@ impl Exponential {
             ..ExponentialBackoff::default()
         };
         let gaps = self.attempts.saturating_sub(1);
-        (0..gaps)
-            .map(|_| backoff.next_backoff().unwrap_or(self.max).min(self.max))
-            .collect()
+        (0..gaps).map(|_| backoff.next_backoff().unwrap_or(self.max).min(self.max)).collect()
     }
 }
 
@@ -92,19 +90,14 @@ pub fn judge(
 ) -> Verdict {
     match answer {
         Answer::Interrupted => return Verdict::Released,
-        Answer::Status {
-            status: 200..=299, ..
-        } => return Verdict::Delivered,
+        Answer::Status { status: 200..=299, .. } => return Verdict::Delivered,
         Answer::Status { status: 410, .. } => return Verdict::Dead(DeadReason::Gone),
         Answer::Status { .. } | Answer::Failed(_) => {}
     }
     let Some(delay) = next_delay(policy, number, rng) else {
         return Verdict::Dead(DeadReason::Attempts);
     };
-    let at = moment
-        .now
-        .plus(delay)
-        .max(quiet_until(answer, moment).unwrap_or(moment.now));
+    let at = moment.now.plus(delay).max(quiet_until(answer, moment).unwrap_or(moment.now));
     if at > received_at.plus(policy.expire) {
         return Verdict::Dead(DeadReason::Expired);
     }
@@ -113,11 +106,7 @@ pub fn judge(
 
 /// Until when the answer asks for quiet. It is meant for the whole target, whatever becomes of this delivery.
 pub fn quiet_until(answer: &Answer, moment: Moment) -> Option<Timestamp> {
-    let Answer::Status {
-        status: 429 | 502..=504,
-        retry_after: Some(text),
-    } = answer
-    else {
+    let Answer::Status { status: 429 | 502..=504, retry_after: Some(text) } = answer else {
         return None;
     };
     Some(moment.now.plus(retry_after(text, moment.wall)?))
@@ -143,10 +132,7 @@ pub fn retry_after(text: &str, wall: Timestamp) -> Option<Duration> {
         let wait = Duration::try_from_secs_f64(seconds.ceil()).unwrap_or(MAX_RETRY_AFTER);
         return Some(wait.min(MAX_RETRY_AFTER));
     }
-    let date = httpdate::parse_http_date(text)
-        .ok()?
-        .duration_since(UNIX_EPOCH)
-        .ok()?;
+    let date = httpdate::parse_http_date(text).ok()?.duration_since(UNIX_EPOCH).ok()?;
     Some(Timestamp::EPOCH.plus(date).since(wall).min(MAX_RETRY_AFTER))
 }
 

@@ -61,10 +61,7 @@ fn signing_key(secret: &Secret) -> Result<hmac::Key, String> {
         return Err(format!("the secret is not base64; {shape}"));
     };
     if !KEY_BYTES.contains(&key.len()) {
-        return Err(format!(
-            "the secret holds a key of {} bytes; {shape}",
-            key.len()
-        ));
+        return Err(format!("the secret holds a key of {} bytes; {shape}", key.len()));
     }
     Ok(hmac::Key::new(hmac::HMAC_SHA256, &key))
 }
@@ -109,10 +106,7 @@ mod tests {
     fn weak_or_broken_secrets_are_refused_without_showing_them() {
         for bad in ["whsec_", "whsec_canary!", "whsec_Y2FuYXJ5", ""] {
             let error = Signer::standard_webhooks(&[Secret::new(bad)]).unwrap_err();
-            assert!(
-                !error.contains("canary") && !error.contains("Y2FuYXJ5"),
-                "{error}"
-            );
+            assert!(!error.contains("canary") && !error.contains("Y2FuYXJ5"), "{error}");
         }
         assert!(Signer::standard_webhooks(&[]).is_err());
     }

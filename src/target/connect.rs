@@ -36,10 +36,7 @@ pub(super) struct Connector {
 
 impl Connector {
     pub(super) fn new(tls: Arc<rustls::ClientConfig>, timeout: Duration) -> Self {
-        Self {
-            tls: TlsConnector::from(tls),
-            timeout,
-        }
+        Self { tls: TlsConnector::from(tls), timeout }
     }
 }
 
@@ -65,31 +62,18 @@ async fn open(uri: &Uri, tls: TlsConnector) -> Result<Wire, ConnectFailed> {
     let failed = |class| move |_: io::Error| ConnectFailed(class);
     let secure = uri.scheme_str() == Some("https");
     // A literal IPv6 address stands in brackets in a URL and without them everywhere else.
-    let host = uri
-        .host()
-        .unwrap_or_default()
-        .trim_start_matches('[')
-        .trim_end_matches(']');
+    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-    let found = tokio::net::lookup_host((host, port))
-        .await
-        .map_err(failed(ErrorClass::Dns))?;
-    let socket = first_reachable(found)
-        .await
-        .map_err(failed(ErrorClass::Connect))?;
-    socket
-        .set_nodelay(true)
-        .map_err(failed(ErrorClass::Connect))?;
+    let found = tokio::net::lookup_host((host, port)).await.map_err(failed(ErrorClass::Dns))?;
+    let socket = first_reachable(found).await.map_err(failed(ErrorClass::Connect))?;
+    socket.set_nodelay(true).map_err(failed(ErrorClass::Connect))?;
     if !secure {
         return Ok(Wire::Plain(TokioIo::new(socket)));
     }
     let Ok(name) = ServerName::try_from(host.to_owned()) else {
         return Err(ConnectFailed(ErrorClass::Dns));
     };
-    let stream = tls
-        .connect(name, socket)
-        .await
-        .map_err(failed(ErrorClass::Tls))?;
+    let stream = tls.connect(name, socket).await.map_err(failed(ErrorClass::Tls))?;
     Ok(Wire::Tls(Box::new(TokioIo::new(stream))))
 }
 

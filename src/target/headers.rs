@@ -47,10 +47,7 @@ pub(super) fn outbound(call: &Call<'_>, signature: Option<&str>) -> HeaderMap {
             continue;
         }
         // Both came through an HTTP parser, so they fit; a field that does not is left out, never fatal.
-        let parsed = (
-            HeaderName::from_bytes(name.as_bytes()),
-            HeaderValue::from_bytes(value),
-        );
+        let parsed = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value));
         if let (Ok(name), Ok(value)) = parsed {
             fields.append(name, value);
         }
@@ -168,15 +165,7 @@ mod tests {
     fn sent(pairs: &[(&str, &[u8])], signature: Option<&str>) -> HeaderMap {
         let event = event(pairs);
         let wall = Timestamp::from_secs(1_700_000_000);
-        outbound(
-            &Call {
-                event: &event,
-                number: 2,
-                wall,
-                trace_entropy: [0xab; 24],
-            },
-            signature,
-        )
+        outbound(&Call { event: &event, number: 2, wall, trace_entropy: [0xab; 24] }, signature)
     }
 
     #[test]
@@ -233,10 +222,7 @@ mod tests {
     #[test]
     fn a_target_that_signs_never_sees_a_foreign_signature_under_the_same_name() {
         let theirs: (&str, &[u8]) = ("webhook-signature", b"v1,theirs");
-        assert_eq!(
-            sent(&[theirs], Some("v1,ours"))["webhook-signature"],
-            "v1,ours"
-        );
+        assert_eq!(sent(&[theirs], Some("v1,ours"))["webhook-signature"], "v1,ours");
         assert_eq!(sent(&[theirs], None)["webhook-signature"], "v1,theirs");
     }
 
@@ -258,10 +244,7 @@ mod tests {
             "",
         ] {
             let got = sent(&[("traceparent", invalid.as_bytes())], None);
-            assert_eq!(
-                got["traceparent"],
-                format!("00-{}-{span}-01", "ab".repeat(16)).as_str()
-            );
+            assert_eq!(got["traceparent"], format!("00-{}-{span}-01", "ab".repeat(16)).as_str());
         }
     }
 }

@@ -99,10 +99,8 @@ impl TargetClient {
 
     /// Sends the event once. Ends within the target's `timeout` plus two seconds for the rest of the answer.
     pub async fn attempt(&self, call: Call<'_>) -> Answer {
-        let signed = self
-            .signer
-            .as_ref()
-            .map(|s| s.sign(call.event.id, call.wall, &call.event.body));
+        let signed =
+            self.signer.as_ref().map(|s| s.sign(call.event.id, call.wall, &call.event.body));
         let mut request = Request::new(Full::new(call.event.body.clone()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.url.clone();
@@ -118,10 +116,7 @@ impl TargetClient {
         let retry_after = retry_after.and_then(|v| v.to_str().ok()).map(str::to_owned);
         // The head has decided. What follows only matters for the reuse of the connection.
         read_rest(response).await;
-        Answer::Status {
-            status,
-            retry_after,
-        }
+        Answer::Status { status, retry_after }
     }
 }
 
@@ -168,11 +163,7 @@ fn classify(error: &hyper_util::client::legacy::Error) -> ErrorClass {
         }
         cause = current.source();
     }
-    if error.is_connect() {
-        ErrorClass::Connect
-    } else {
-        ErrorClass::Reset
-    }
+    if error.is_connect() { ErrorClass::Connect } else { ErrorClass::Reset }
 }
 
 /// Lets the HTTP client's background tasks belong to the relay.
@@ -230,28 +221,17 @@ pub async fn post(
         let answer = answer.map_err(|error| PostError::Failed(classify(&error)))?;
         let status = answer.status().as_u16();
         let body = http_body_util::Limited::new(answer.into_body(), MAX_ANSWER_BODY);
-        let body = body
-            .collect()
-            .await
-            .map(http_body_util::Collected::to_bytes);
-        Ok(Posted {
-            status,
-            body: body.unwrap_or_default(),
-        })
+        let body = body.collect().await.map(http_body_util::Collected::to_bytes);
+        Ok(Posted { status, body: body.unwrap_or_default() })
     };
     let timed_out = Err(PostError::Failed(ErrorClass::Timeout));
-    tokio::time::timeout(timeout, exchange)
-        .await
-        .unwrap_or(timed_out)
+    tokio::time::timeout(timeout, exchange).await.unwrap_or(timed_out)
 }
 
 fn header_map(fields: &[(String, String)]) -> Result<HeaderMap, PostError> {
     let mut map = HeaderMap::new();
     for (name, value) in fields {
-        let field = (
-            HeaderName::from_bytes(name.as_bytes()),
-            HeaderValue::from_str(value),
-        );
+        let field = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value));
         let (Ok(name), Ok(value)) = field else {
             return Err(PostError::Header(name.clone()));
         };

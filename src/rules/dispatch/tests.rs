@@ -10,10 +10,7 @@ fn name(text: &str) -> Name {
 }
 
 fn moment(seconds: i64) -> Moment {
-    Moment {
-        now: Timestamp::from_secs(seconds),
-        wall: Timestamp::from_secs(seconds),
-    }
+    Moment { now: Timestamp::from_secs(seconds), wall: Timestamp::from_secs(seconds) }
 }
 
 fn dispatcher(targets: &[(&str, usize)]) -> Dispatcher<u32> {
@@ -26,38 +23,21 @@ fn dispatcher(targets: &[(&str, usize)]) -> Dispatcher<u32> {
             expire: Duration::from_secs(100_000),
         },
     };
-    Dispatcher::new(
-        targets.iter().map(policy).collect(),
-        StdRng::seed_from_u64(7),
-    )
+    Dispatcher::new(targets.iter().map(policy).collect(), StdRng::seed_from_u64(7))
 }
 
 fn job(lease: u32, target: &str) -> Job<u32> {
     let event = EventId::new(Timestamp::EPOCH, [0; 10]);
-    Job {
-        lease,
-        target: name(target),
-        event,
-        attempts: 0,
-        received_at: Timestamp::EPOCH,
-    }
+    Job { lease, target: name(target), event, attempts: 0, received_at: Timestamp::EPOCH }
 }
 
 fn answered(status: u16, retry_after: Option<&str>) -> Finished {
-    attempted(Answer::Status {
-        status,
-        retry_after: retry_after.map(str::to_owned),
-    })
+    attempted(Answer::Status { status, retry_after: retry_after.map(str::to_owned) })
 }
 
 fn attempted(answer: Answer) -> Finished {
     let duration = Duration::ZERO;
-    Finished::Attempted(Attempt {
-        number: 1,
-        started_at: Timestamp::EPOCH,
-        duration,
-        answer,
-    })
+    Finished::Attempted(Attempt { number: 1, started_at: Timestamp::EPOCH, duration, answer })
 }
 
 fn actions(dispatcher: &mut Dispatcher<u32>) -> Vec<Action<u32>> {
@@ -66,9 +46,7 @@ fn actions(dispatcher: &mut Dispatcher<u32>) -> Vec<Action<u32>> {
 
 fn settlements(actions: &[Action<u32>]) -> Vec<(u32, Settlement)> {
     let settled = |action: &Action<u32>| match action {
-        Action::Settle {
-            job, settlement, ..
-        } => Some((job.lease, *settlement)),
+        Action::Settle { job, settlement, .. } => Some((job.lease, *settlement)),
         Action::Claim(_) | Action::Start(_) | Action::Drained => None,
     };
     actions.iter().filter_map(settled).collect()
@@ -77,10 +55,7 @@ fn settlements(actions: &[Action<u32>]) -> Vec<(u32, Settlement)> {
 #[test]
 fn asks_for_what_is_free_and_starts_what_it_gets() {
     let mut d = dispatcher(&[("a", 2), ("b", 1)]);
-    assert_eq!(
-        actions(&mut d),
-        [Action::Claim(vec![(name("a"), 2), (name("b"), 1)])]
-    );
+    assert_eq!(actions(&mut d), [Action::Claim(vec![(name("a"), 2), (name("b"), 1)])]);
     d.handle_claimed(vec![job(1, "a"), job(2, "b")]);
     let expected = [
         Action::Start(job(1, "a")),
@@ -88,20 +63,14 @@ fn asks_for_what_is_free_and_starts_what_it_gets() {
         Action::Claim(vec![(name("a"), 1)]),
     ];
     assert_eq!(actions(&mut d), expected);
-    assert!(
-        actions(&mut d).is_empty(),
-        "nothing changed, so nothing is asked again"
-    );
+    assert!(actions(&mut d).is_empty(), "nothing changed, so nothing is asked again");
 }
 
 #[test]
 fn a_full_target_leaves_the_others_their_demand() {
     let mut d = dispatcher(&[("dead", 1), ("live", 1)]);
     d.handle_claimed(vec![job(1, "dead")]);
-    assert_eq!(
-        actions(&mut d).last(),
-        Some(&Action::Claim(vec![(name("live"), 1)]))
-    );
+    assert_eq!(actions(&mut d).last(), Some(&Action::Claim(vec![(name("live"), 1)])));
 }
 
 #[test]
@@ -111,19 +80,13 @@ fn retry_after_closes_the_target_until_then_and_only_the_target() {
     actions(&mut d);
     d.handle_finished(1, answered(429, Some("60")), moment(10));
     let got = actions(&mut d);
-    assert_eq!(
-        settlements(&got),
-        [(1, Settlement::RetryAt(Timestamp::from_secs(70)))]
-    );
+    assert_eq!(settlements(&got), [(1, Settlement::RetryAt(Timestamp::from_secs(70)))]);
     assert_eq!(got.last(), Some(&Action::Claim(vec![(name("b"), 4)])));
     assert_eq!(d.poll_timeout(), Some(Timestamp::from_secs(70)));
     d.handle_timeout(Timestamp::from_secs(69));
     assert!(actions(&mut d).is_empty());
     d.handle_timeout(Timestamp::from_secs(70));
-    assert_eq!(
-        actions(&mut d),
-        [Action::Claim(vec![(name("a"), 4), (name("b"), 4)])]
-    );
+    assert_eq!(actions(&mut d), [Action::Claim(vec![(name("a"), 4), (name("b"), 4)])]);
     assert_eq!(d.poll_timeout(), None);
 }
 

@@ -11,96 +11,53 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn policy(delays: &[u64]) -> RetryPolicy {
     let delays = delays.iter().map(|s| Duration::from_secs(*s)).collect();
-    RetryPolicy {
-        delays,
-        jitter: 0.0,
-        expire: Duration::from_secs(1_000),
-    }
+    RetryPolicy { delays, jitter: 0.0, expire: Duration::from_secs(1_000) }
 }
 
 fn at(seconds: i64) -> Moment {
-    Moment {
-        now: Timestamp::from_secs(seconds),
-        wall: Timestamp::from_secs(seconds),
-    }
+    Moment { now: Timestamp::from_secs(seconds), wall: Timestamp::from_secs(seconds) }
 }
 
 fn status(status: u16, retry_after: Option<&str>) -> Answer {
-    Answer::Status {
-        status,
-        retry_after: retry_after.map(str::to_owned),
-    }
+    Answer::Status { status, retry_after: retry_after.map(str::to_owned) }
 }
 
 fn judged(policy: &RetryPolicy, answer: &Answer, number: u32, moment: Moment) -> Verdict {
-    judge(
-        policy,
-        answer,
-        number,
-        Timestamp::EPOCH,
-        moment,
-        &mut StdRng::seed_from_u64(1),
-    )
+    judge(policy, answer, number, Timestamp::EPOCH, moment, &mut StdRng::seed_from_u64(1))
 }
 
 fn retry(at: i64) -> Verdict {
-    Verdict::Retry {
-        at: Timestamp::from_secs(at),
-        hold_target: None,
-    }
+    Verdict::Retry(Timestamp::from_secs(at))
 }
 
 #[test]
 fn the_meaning_of_each_answer() {
     let policy = policy(&[5, 30]);
     for good in [200, 201, 204, 299] {
-        assert_eq!(
-            judged(&policy, &status(good, None), 1, at(10)),
-            Verdict::Delivered
-        );
+        assert_eq!(judged(&policy, &status(good, None), 1, at(10)), Verdict::Delivered);
     }
-    for bad in [
-        101, 199, 300, 301, 302, 307, 400, 401, 403, 404, 413, 422, 429, 500, 502, 503, 599,
-    ] {
-        assert_eq!(
-            judged(&policy, &status(bad, None), 1, at(10)),
-            retry(15),
-            "{bad}"
-        );
+    for bad in [101, 199, 300, 301, 302, 307, 400, 401, 403, 404, 413, 422, 429, 500, 502, 503, 599]
+    {
+        assert_eq!(judged(&policy, &status(bad, None), 1, at(10)), retry(15), "{bad}");
     }
     let gone = judged(&policy, &status(410, None), 1, at(10));
     assert_eq!(gone, Verdict::Dead(DeadReason::Gone));
-    assert_eq!(
-        judged(&policy, &Answer::Failed(ErrorClass::Dns), 2, at(10)),
-        retry(40)
-    );
-    assert_eq!(
-        judged(&policy, &Answer::Interrupted, 9, at(10)),
-        Verdict::Released
-    );
+    assert_eq!(judged(&policy, &Answer::Failed(ErrorClass::Dns), 2, at(10)), retry(40));
+    assert_eq!(judged(&policy, &Answer::Interrupted, 9, at(10)), Verdict::Released);
 }
 
 #[test]
 fn a_schedule_that_is_used_up_ends_in_a_dead_letter() {
     let answer = Answer::Failed(ErrorClass::Connect);
-    assert_eq!(
-        judged(&policy(&[5, 30]), &answer, 3, at(40)),
-        Verdict::Dead(DeadReason::Attempts)
-    );
-    assert_eq!(
-        judged(&policy(&[]), &answer, 1, at(0)),
-        Verdict::Dead(DeadReason::Attempts)
-    );
+    assert_eq!(judged(&policy(&[5, 30]), &answer, 3, at(40)), Verdict::Dead(DeadReason::Attempts));
+    assert_eq!(judged(&policy(&[]), &answer, 1, at(0)), Verdict::Dead(DeadReason::Attempts));
 }
 
 #[test]
 fn a_retry_that_would_come_after_the_expiry_ends_in_a_dead_letter() {
     let answer = status(500, None);
     assert_eq!(judged(&policy(&[5]), &answer, 1, at(995)), retry(1_000));
-    assert_eq!(
-        judged(&policy(&[5]), &answer, 1, at(996)),
-        Verdict::Dead(DeadReason::Expired)
-    );
+    assert_eq!(judged(&policy(&[5]), &answer, 1, at(996)), Verdict::Dead(DeadReason::Expired));
 }
 
 #[test]
@@ -109,21 +66,12 @@ fn retry_after_delays_the_delivery_and_holds_the_target() {
     for code in [429, 502, 503, 504] {
         let answer = status(code, Some("120"));
         assert_eq!(judged(&policy, &answer, 1, at(10)), retry(130));
-        assert_eq!(
-            quiet_until(&answer, at(10)),
-            Some(Timestamp::from_secs(130))
-        );
+        assert_eq!(quiet_until(&answer, at(10)), Some(Timestamp::from_secs(130)));
     }
     // A shorter wish does not shorten the policy's own delay.
-    assert_eq!(
-        judged(&policy, &status(503, Some("1")), 1, at(10)),
-        retry(15)
-    );
+    assert_eq!(judged(&policy, &status(503, Some("1")), 1, at(10)), retry(15));
     // Where the standard gives it no meaning, it has none.
-    assert_eq!(
-        judged(&policy, &status(500, Some("120")), 1, at(10)),
-        retry(15)
-    );
+    assert_eq!(judged(&policy, &status(500, Some("120")), 1, at(10)), retry(15));
     assert_eq!(quiet_until(&status(500, Some("120")), at(10)), None);
 }
 
@@ -137,38 +85,20 @@ fn retry_after_reads_seconds_fractions_and_dates() {
     assert_eq!(read("0"), Some(Duration::ZERO));
     assert_eq!(read("Wed, 21 Oct 2015 07:28:00 GMT"), Some(60 * SECOND));
     assert_eq!(read("Wed, 21 Oct 2015 07:00:00 GMT"), Some(Duration::ZERO));
-    for cut in [
-        "99999999999",
-        "999999999999999999999999999999",
-        "Fri, 31 Dec 9999 23:59:59 GMT",
-    ] {
+    for cut in ["99999999999", "999999999999999999999999999999", "Fri, 31 Dec 9999 23:59:59 GMT"] {
         assert_eq!(read(cut), Some(MAX_RETRY_AFTER), "{cut}");
     }
-    for garbage in [
-        "", "-5", "soon", "NaN", "inf", "1e9", "5s", "1.2.3", "0x10", "+5", ".",
-    ] {
+    for garbage in ["", "-5", "soon", "NaN", "inf", "1e9", "5s", "1.2.3", "0x10", "+5", "."] {
         assert_eq!(read(garbage), None, "{garbage}");
     }
 }
 
 #[test]
 fn exponential_delays_grow_to_their_cap_and_stop() {
-    let exponential = Exponential {
-        initial: SECOND,
-        factor: 2.0,
-        max: 10 * SECOND,
-        attempts: 7,
-    };
+    let exponential = Exponential { initial: SECOND, factor: 2.0, max: 10 * SECOND, attempts: 7 };
     let seconds: Vec<_> = exponential.delays().iter().map(Duration::as_secs).collect();
     assert_eq!(seconds, [1, 2, 4, 8, 10, 10]);
-    assert!(
-        Exponential {
-            attempts: 1,
-            ..exponential
-        }
-        .delays()
-        .is_empty()
-    );
+    assert!(Exponential { attempts: 1, ..exponential }.delays().is_empty());
 }
 
 proptest! {

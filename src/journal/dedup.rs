@@ -60,8 +60,8 @@ impl DedupIndex {
         }
     }
 
-    /// Entries remembered.
-    pub(super) fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.seen.len()
     }
 }

@@ -151,6 +151,13 @@ impl<P: Clone> Index<P> {
         self.events.get(&lease.sequence).map(|entry| entry.place.clone())
     }
 
+    /// The content of an event has moved.
+    pub(super) fn set_place(&mut self, sequence: u64, place: P) {
+        if let Some(entry) = self.events.get_mut(&sequence) {
+            entry.place = place;
+        }
+    }
+
     /// Ends a lease; `None` when it has ended already, which changes nothing.
     pub(super) fn settle(
         &mut self,

@@ -7,6 +7,8 @@
 mod dedup;
 mod index;
 pub mod memory;
+mod record;
+pub mod sled;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -1,3 +1,4 @@
 //! One test binary; each module is a set of stories or a contract.
 
+mod journal_contract;
 mod simulation;

@@ -101,10 +101,8 @@ impl Setting for String {
             return wrong_type(node, at, "a text", r#"write it in quotes, "...""#, findings);
         };
         // In a list, `size` counts the elements.
-        let bounds = match field.shape {
-            Shape::List(_) => (1, MAX_TEXT),
-            _ => field.size.unwrap_or((1, MAX_TEXT)),
-        };
+        let is_element = matches!(field.shape, Shape::List(_));
+        let bounds = field.size.filter(|_| !is_element).unwrap_or((1, MAX_TEXT));
         if !(bounds.0..=bounds.1).contains(&text.len()) {
             let problem = format!("a text of {} bytes is out of bounds", text.len());
             findings.mistake(at, problem, format!("write {} to {} bytes", bounds.0, bounds.1));

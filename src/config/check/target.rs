@@ -88,7 +88,9 @@ fn policy(
         || raw.factor.is_some()
         || raw.max.is_some()
         || raw.attempts.is_some();
-    if grows && raw.schedule.is_some() {
+    // A schedule with a mistake in it was written all the same.
+    let scheduled = raw.schedule.is_some() || findings.is_wrong_below(&at.key("schedule"));
+    if grows && scheduled {
         let problem = "a schedule and growing delays exclude each other";
         let remedy = "write `schedule`, or `initial`, `factor`, `max` and `attempts`";
         findings.mistake(at, problem, remedy);

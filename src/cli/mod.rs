@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use everhook::config::{ConfigError, Flag, LoadOptions};
 
-/// EX_CONFIG of sysexits: something in the configuration is wrong.
+/// `EX_CONFIG` of sysexits: something in the configuration is wrong.
 const EXIT_CONFIG: u8 = 78;
 
 /// A durable webhook relay: acknowledges after stable storage, delivers until the target has it.
@@ -34,7 +34,7 @@ struct Common {
     /// Print JSON.
     #[arg(long, global = true)]
     json: bool,
-    /// Sets log.level: error, warn, info, debug, trace, or a filter such as everhook=debug,info.
+    /// Sets `log.level`: error, warn, info, debug, trace, or a filter such as everhook=debug,info.
     #[arg(long, global = true, value_name = "FILTER")]
     log_level: Option<String>,
     /// Sets log.format.

@@ -43,12 +43,11 @@ fn is_required(field: &Field) -> bool {
 fn property(field: &Field) -> Value {
     let mut property = typed(&field.shape, field);
     let Some(entries) = property.as_object_mut() else { return property };
-    let mut description = field.doc.trim().to_owned();
-    if let (Some((low, high)), Shape::Duration | Shape::Size | Shape::List(_)) =
-        (field.range, field.shape)
-    {
-        description.push_str(&format!(" From {low} to {high}."));
-    }
+    let range = match field.range {
+        Some((low, high)) => format!(" From {low} to {high}."),
+        None => String::new(),
+    };
+    let description = format!("{}{range}", field.doc.trim());
     entries.insert("description".into(), description.into());
     if let (Some(default), false) = (field.default_node(), is_required(field)) {
         entries.insert("default".into(), json(&default, &field.shape));
@@ -76,9 +75,10 @@ fn typed(shape: &Shape, field: &Field) -> Value {
         Shape::Choice(words) => json!({ "enum": words }),
         Shape::List(of) => {
             // The bounds of the list are not those of a text in it.
-            let element = match of {
-                Shape::Text => json!({ "type": "string" }),
-                other => typed(other, field),
+            let element = if matches!(of, Shape::Text) {
+                json!({ "type": "string" })
+            } else {
+                typed(of, field)
             };
             let list = sized(json!({ "type": "array", "items": element.clone() }), "Items", field);
             json!({ "anyOf": [list, element] })

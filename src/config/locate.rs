@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use toml_edit::{ImDocument, Item, TableLike, Value};
 
-use super::mistake::{Mistake, Place};
+use super::mistake::{ConfigError, Mistake, Place};
 use super::tree::{Datum, KeyPath, Node, Origin, Step};
 
 /// A file's text with its parsed form, which knows where each key stands.
@@ -17,13 +17,13 @@ pub(super) struct Document {
 impl Document {
     /// Parses a file's text. The mistake names line and column and shows nothing of the line, which may hold
     /// a secret.
-    pub(super) fn parse(path: &Path, text: String) -> Result<Self, Mistake> {
-        match ImDocument::parse(text.clone()) {
+    pub(super) fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        match ImDocument::parse(text.to_owned()) {
             Ok(parsed) => Ok(Self { path: path.to_owned(), parsed }),
             Err(error) => {
                 let offset = error.span().map_or(text.len(), |span| span.start);
-                let (line, column) = line_and_column(&text, offset);
-                Err(Mistake {
+                let (line, column) = line_and_column(text, offset);
+                Err(ConfigError::one(Mistake {
                     place: Place::File {
                         path: path.to_owned(),
                         line: Some(line),
@@ -33,7 +33,7 @@ impl Document {
                     problem: format!("this is not TOML: {}", one_line(error.message())),
                     remedy: "mend the line; nothing of a file that is not TOML can be checked"
                         .into(),
-                })
+                }))
             }
         }
     }
@@ -147,7 +147,7 @@ where.\"/a/b\" = [\"c\"]
 ";
 
     fn line(at: &KeyPath) -> Option<usize> {
-        let document = Document::parse(Path::new("f"), TEXT.to_owned()).ok();
+        let document = Document::parse(Path::new("f"), TEXT).ok();
         document.unwrap().line(at).map(|(_, line)| line)
     }
 
@@ -170,7 +170,7 @@ where.\"/a/b\" = [\"c\"]
     #[test]
     fn broken_toml_has_a_line_and_a_column_and_shows_no_value() {
         let text = "[a]\nkey = \"hunter2\" hunter3\n";
-        let mistake = Document::parse(Path::new("f"), text.to_owned()).err().unwrap();
+        let mistake = Document::parse(Path::new("f"), text).err().unwrap().mistakes.remove(0);
         let place = Place::File { path: "f".into(), line: Some(2), column: Some(17) };
         assert_eq!(mistake.place, place);
         assert!(!mistake.to_string().contains("hunter"), "{mistake}");

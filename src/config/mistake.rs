@@ -68,7 +68,7 @@ pub enum Place {
     Variable(String),
     /// In a flag of the command line.
     Flag(String),
-    /// Nowhere: something is missing.
+    /// Nowhere: there is no file that could say it.
     Nowhere,
 }
 
@@ -87,7 +87,7 @@ impl fmt::Display for Place {
             }
             Self::Variable(name) => write!(f, "environment variable {name}"),
             Self::Flag(flag) => write!(f, "flag {flag}"),
-            Self::Nowhere => f.write_str("configuration"),
+            Self::Nowhere => write!(f, "no configuration file, not even {}", super::DEFAULT_FILE),
         }
     }
 }

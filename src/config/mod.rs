@@ -199,7 +199,7 @@ impl Config {
         let mut findings = Findings::default();
         let table = raw::Root::read_table(&written.root, &KeyPath::default(), &mut findings);
         let built = table.and_then(|table| check::check(table, &mut findings));
-        written.misspelt_variables(&mut findings);
+        misspelt_variables(&mut findings);
         match built {
             Some(mut config) if findings.is_clean() => {
                 config.warnings = findings.warnings(&written.root, &written.documents);
@@ -211,8 +211,8 @@ impl Config {
 
     /// The configuration in effect, defaults included, as it would be written. Secrets are references.
     pub fn effective(options: &LoadOptions) -> Result<serde_json::Value, ConfigError> {
-        Self::load(options)?;
-        Ok(show::effective(&merge(options)?.root))
+        let config = Self::load(options)?;
+        Ok(show::effective(&merge(options)?.root, &config))
     }
 }
 
@@ -248,7 +248,7 @@ fn merge(options: &LoadOptions) -> Result<WrittenConfig, ConfigError> {
         }
         // The files were TOML a moment ago, so one of them has been changed meanwhile.
         Err(error) => Err(ConfigError::one(Mistake {
-            place: Place::Nowhere,
+            place: documents.last().map_or(Place::Nowhere, |last| Place::file(last.path())),
             key: String::new(),
             problem: format!("the files cannot be merged: {}", error.kind),
             remedy: "run the command again".into(),
@@ -272,12 +272,12 @@ fn documents(options: &LoadOptions) -> Result<Vec<Document>, ConfigError> {
     }
     let mut documents = Vec::with_capacity(paths.len());
     for path in paths {
-        match read(&path)
-            .map_err(|error| unreadable(&path, &error))
-            .and_then(|text| Document::parse(&path, text))
-        {
-            Ok(document) => documents.push(document),
-            Err(mistake) => mistakes.push(mistake),
+        match read(&path) {
+            Ok(text) => match Document::parse(&path, &text) {
+                Ok(document) => documents.push(document),
+                Err(error) => mistakes.extend(error.mistakes),
+            },
+            Err(error) => mistakes.push(unreadable(&path, &error)),
         }
     }
     if mistakes.is_empty() { Ok(documents) } else { Err(ConfigError { mistakes }) }
@@ -360,20 +360,16 @@ impl Provider for &Flag {
     }
 }
 
-impl WrittenConfig {
-    /// Notes variables that set nothing because they have one underscore where two belong.
-    fn misspelt_variables(&self, findings: &mut Findings) {
-        for (name, _) in std::env::vars_os() {
-            let Some((section, key)) = name.to_str().and_then(raw::misspelt_variable) else {
-                continue;
-            };
-            let path = KeyPath::of(&[section, key]);
-            findings.placed(Mistake {
-                place: Place::Variable(name.to_string_lossy().into_owned()),
-                key: String::new(),
-                problem: "this variable sets nothing".into(),
-                remedy: format!("did you mean {}?", path.variable()),
-            });
-        }
+/// Notes variables that set nothing because they have one underscore where two belong.
+fn misspelt_variables(findings: &mut Findings) {
+    for (name, _) in std::env::vars_os() {
+        let Some((section, key)) = name.to_str().and_then(raw::misspelt_variable) else { continue };
+        let path = KeyPath::of(&[section, key]);
+        findings.placed(Mistake {
+            place: Place::Variable(name.to_string_lossy().into_owned()),
+            key: String::new(),
+            problem: "this variable sets nothing".into(),
+            remedy: format!("did you mean {}?", path.variable()),
+        });
     }
 }

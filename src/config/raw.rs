@@ -67,7 +67,7 @@ table! {
 
     /// The durable store.
     pub Journal {
-        /// Its directory; a relative path is below $STATE_DIRECTORY when systemd sets it.
+        /// Its directory; a relative path is below `$STATE_DIRECTORY` when systemd sets it.
         path: String = r#""everhook-data""#, size 1 to 4096;
         /// How long a repeated webhook is recognised.
         dedup_window: Duration = r#""72h""#, from "1s" to "90d";
@@ -135,9 +135,9 @@ table! {
         key_encoding: KeyEncoding = r#""utf8""#;
         /// Removed from the secret if it is there, such as "whsec_".
         key_prefix: String = r#""""#, size 0 to 64;
-        /// What is signed: {body} {timestamp} {header:NAME} {url} {method} {form_sorted} and text.
+        /// What is signed: `{body}` `{timestamp}` `{header:NAME}` `{url}` `{method}` `{form_sorted}` and text.
         signed: String = r#""{body}""#;
-        /// Where the timestamp stands: "header:NAME", "sig:KEY" or "json:/POINTER".
+        /// Where the timestamp stands: `"header:NAME"`, `"sig:KEY"` or `"json:/POINTER"`.
         timestamp: String, size 1 to 256;
         /// How the timestamp is written.
         unit: Unit = r#""s""#;

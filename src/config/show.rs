@@ -1,18 +1,21 @@
 //! The configuration in effect, as a user would write it, with every secret as its reference.
 
-use std::fmt::Write as _;
-
 use serde_json::{Map, Value};
 
+use super::Config;
 use super::raw::{self, Root};
 use super::secret::PLAIN;
-use super::table::{Shape, Table};
+use super::table::{Field, Shape, Table};
 use super::tree::{Datum, Node};
 use super::units;
 
 /// Every key of every table that is in effect, in the order they are declared.
-pub(super) fn effective(root: &Node) -> Value {
-    table(root, &Root::TABLE)
+pub(super) fn effective(root: &Node, config: &Config) -> Value {
+    let mut shown = table(root, &Root::TABLE);
+    if let Some(path) = shown.pointer_mut("/journal/path") {
+        *path = config.journal.path.to_string_lossy().into();
+    }
+    shown
 }
 
 fn table(node: &Node, table: &Table) -> Value {
@@ -53,25 +56,39 @@ pub(super) fn json(node: &Node, shape: &Shape) -> Value {
 /// A source or a target, with the defaults that depend on other keys.
 fn named(name: &str, node: &Node, of: &Table) -> Value {
     let mut value = table(node, of);
-    let is_source = of.fields.iter().any(|field| field.key() == "provider");
-    if let (Some(entries), true) = (value.as_object_mut(), is_source) {
+    let Some(entries) = value.as_object_mut() else { return value };
+    if of.fields.iter().any(|field| field.key() == "provider") {
         entries.entry("path").or_insert_with(|| format!("/in/{name}").into());
+        sort(entries, of);
     }
-    if let Some(retry) = value.get_mut("retry").and_then(Value::as_object_mut) {
-        let delays = ["schedule", "initial", "factor", "max", "attempts"];
-        if delays.iter().all(|key| !retry.contains_key(*key)) {
-            let schedule = raw::DEFAULT_SCHEDULE.iter().map(|delay| units::format_duration(*delay));
-            retry.insert("schedule".into(), schedule.collect());
-        } else if !retry.contains_key("schedule") {
-            let initial = units::format_duration(raw::DEFAULT_INITIAL);
-            let max = units::format_duration(raw::DEFAULT_MAX);
-            retry.entry("initial").or_insert(initial.into());
-            retry.entry("factor").or_insert(raw::DEFAULT_FACTOR.into());
-            retry.entry("max").or_insert(max.into());
-            retry.entry("attempts").or_insert(raw::DEFAULT_ATTEMPTS.into());
-        }
+    if let Some(retry) = entries.get_mut("retry").and_then(Value::as_object_mut) {
+        complete_retry(retry);
+        sort(retry, &raw::Retry::TABLE);
     }
     value
+}
+
+/// Fills in the keys of the way of retrying that was chosen.
+fn complete_retry(retry: &mut Map<String, Value>) {
+    let grows = ["initial", "factor", "max", "attempts"].iter().any(|key| retry.contains_key(*key));
+    if grows {
+        let initial = units::format_duration(raw::DEFAULT_INITIAL);
+        let max = units::format_duration(raw::DEFAULT_MAX);
+        retry.entry("initial").or_insert(initial.into());
+        retry.entry("factor").or_insert(raw::DEFAULT_FACTOR.into());
+        retry.entry("max").or_insert(max.into());
+        retry.entry("attempts").or_insert(raw::DEFAULT_ATTEMPTS.into());
+    } else {
+        let schedule = raw::DEFAULT_SCHEDULE.iter().map(|delay| units::format_duration(*delay));
+        retry.entry("schedule").or_insert_with(|| schedule.collect());
+    }
+}
+
+/// Puts the keys back into the order in which they are declared.
+fn sort(entries: &mut Map<String, Value>, of: &Table) {
+    let mut rest = std::mem::take(entries);
+    let declared = of.fields.iter().map(Field::key);
+    entries.extend(declared.filter_map(|key| rest.remove_entry(key)));
 }
 
 fn redacted(reference: &str) -> String {
@@ -83,29 +100,26 @@ fn redacted(reference: &str) -> String {
 
 /// What [`effective`] gave, as TOML.
 pub fn toml_text(effective: &Value) -> String {
-    let mut text = String::new();
-    section(&mut text, "", effective);
-    text.trim_start().to_owned()
+    let mut lines = Vec::new();
+    section(&mut lines, "", effective);
+    lines.join("\n").trim_start().to_owned()
 }
 
 /// Tables down to the second level have headers of their own; deeper ones are written inline.
-fn section(text: &mut String, header: &str, value: &Value) {
+fn section(lines: &mut Vec<String>, header: &str, value: &Value) {
     let Some(entries) = value.as_object() else { return };
-    let has_header = |key: &str, value: &Value| {
-        value.is_object()
-            && (header.is_empty() || ["source", "target"].contains(&header))
-            && !key.is_empty()
-    };
-    if !header.is_empty() && !entries.iter().all(|(key, value)| has_header(key, value)) {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "\n[{header}]");
+    let of_tables = ["", "source", "target"].contains(&header);
+    let (tables, values): (Vec<_>, Vec<_>) =
+        entries.iter().partition(|(_, value)| of_tables && value.is_object());
+    if !values.is_empty() {
+        lines.push(format!("\n[{header}]"));
     }
-    for (key, value) in entries.iter().filter(|(key, value)| !has_header(key, value)) {
-        let _ = writeln!(text, "{} = {}", bare(key), inline(value));
+    for (key, value) in values {
+        lines.push(format!("{} = {}", bare(key), inline(value)));
     }
-    for (key, value) in entries.iter().filter(|(key, value)| has_header(key, value)) {
-        let path = if header.is_empty() { bare(key) } else { format!("{header}.{}", bare(key)) };
-        section(text, &path, value);
+    for (key, value) in tables {
+        let dot = if header.is_empty() { "" } else { "." };
+        section(lines, &format!("{header}{dot}{}", bare(key)), value);
     }
 }
 

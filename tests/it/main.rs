@@ -1,1 +1,3 @@
 //! One test binary; each module is a set of stories or a contract.
+
+mod config_mistakes;

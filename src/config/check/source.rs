@@ -84,7 +84,7 @@ fn source(
     Some(Source { name, path, path_token, intake, provider, secrets })
 }
 
-/// Everything a source's intake is compiled from.
+/// Everything a source's intake is compiled from. What is wrong is noted and left out.
 fn spec(
     name: &Name,
     raw: raw::Source,
@@ -109,39 +109,30 @@ fn spec(
         findings
             .warning(at, "no target listens to this source: its events are stored and go nowhere");
     }
-    let verify = raw.verify.map(|verify| scheme(verify, &at.key("verify"), findings));
-    let dedup = raw.dedup.map(|dedup| match dedup {
+    let verify = raw.verify.and_then(|verify| scheme(verify, &at.key("verify"), findings));
+    let dedup = raw.dedup.and_then(|dedup| match dedup {
         raw::Dedup::Off => Some(DedupSpec::Off),
         raw::Dedup::Key(table) => {
             fields(table.key?, &at.key("dedup").key("key"), findings).map(DedupSpec::Key)
         }
     });
-    let event = raw.event.as_ref().map(|text| field(text, &at.key("event"), findings));
-    let order_key = raw.order_key.map(|texts| fields(texts, &at.key("order_key"), findings));
+    let event = raw.event.as_ref().and_then(|text| field(text, &at.key("event"), findings));
+    let order_key = raw.order_key.and_then(|texts| fields(texts, &at.key("order_key"), findings));
     let admit = conditions(raw.r#where, &at.key("where"), findings);
     let secrets = secrets(raw.secret, raw.secrets, at, findings);
     Some(IntakeSpec {
         source: name.clone(),
         provider: raw.provider?,
-        verify: flip(verify)?,
+        verify,
         secrets,
         public_url: raw.public_url,
         admit: admit?,
-        event: flip(event)?,
-        dedup: flip(dedup)?,
-        order_key: flip(order_key)?,
+        event,
+        dedup,
+        order_key,
         dedup_window: around.dedup_window?,
         targets,
     })
-}
-
-/// From "if it is there, it may be wrong" to "if it is not wrong, it may be there".
-fn flip<T>(value: Option<Option<T>>) -> Option<Option<T>> {
-    match value {
-        None => Some(None),
-        Some(None) => None,
-        Some(Some(value)) => Some(Some(value)),
-    }
 }
 
 fn scheme(raw: raw::Verify, at: &KeyPath, findings: &mut Findings) -> Option<Scheme> {

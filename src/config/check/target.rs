@@ -63,7 +63,7 @@ fn target(name: Name, raw: raw::Target, sources: &[Name], findings: &mut Finding
         }
     };
     let retry = raw.retry.and_then(|retry| policy(retry, raw.expire, &at.key("retry"), findings));
-    let signer = raw.sign.map_or(Some(None), |sign| signer(sign, &at.key("sign"), findings));
+    let signer = raw.sign.and_then(|sign| signer(sign, &at.key("sign"), findings));
     let build = || {
         Some(Target {
             name,
@@ -72,7 +72,7 @@ fn target(name: Name, raw: raw::Target, sources: &[Name], findings: &mut Finding
             connect_timeout: raw.connect_timeout?,
             concurrency: raw.concurrency?,
             retry: retry?,
-            signer: signer?,
+            signer,
         })
     };
     Checked { built: build(), interest, from: raw.from }
@@ -123,15 +123,14 @@ fn default_schedule() -> Arc<[Duration]> {
     raw::DEFAULT_SCHEDULE.into()
 }
 
-/// `Some(None)` is a target that does not sign.
-#[expect(clippy::option_option, reason = "the outer None is a mistake, the inner one a choice")]
-fn signer(raw: raw::Sign, at: &KeyPath, findings: &mut Findings) -> Option<Option<Signer>> {
+/// `None` is a target that does not sign, or a mistake that was noted.
+fn signer(raw: raw::Sign, at: &KeyPath, findings: &mut Findings) -> Option<Signer> {
     let secrets = secrets(raw.secret, raw.secrets, at, findings);
     if findings.is_wrong_below(at) {
         return None;
     }
     match raw.style? {
-        Style::None if secrets.is_empty() => Some(None),
+        Style::None if secrets.is_empty() => None,
         Style::None => {
             let problem = "a secret is set and nothing is signed with it";
             let remedy = r#"write style = "standard-webhooks", or leave the secret out"#;
@@ -140,7 +139,7 @@ fn signer(raw: raw::Sign, at: &KeyPath, findings: &mut Findings) -> Option<Optio
         }
         Style::StandardWebhooks => {
             let remedy = "make a secret with: echo whsec_$(head -c 32 /dev/urandom | base64)";
-            noted(Signer::standard_webhooks(&secrets), at, remedy, findings).map(Some)
+            noted(Signer::standard_webhooks(&secrets), at, remedy, findings)
         }
     }
 }

@@ -29,21 +29,19 @@ pub(super) fn fault(url: &str) -> Option<&'static str> {
 }
 
 fn is_host_and_port(authority: &str) -> bool {
-    let (host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, after)) => {
-            if address.parse::<std::net::Ipv6Addr>().is_err() {
-                return false;
-            }
-            (address, after)
+    let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
+        let Some((address, port)) = rest.split_once(']') else { return false };
+        if address.parse::<std::net::Ipv6Addr>().is_err() {
+            return false;
         }
-        None => {
-            let (host, port) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
-            let word = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
-            if !host.bytes().all(word) || host.starts_with(['.', '-']) {
-                return false;
-            }
-            (host, port)
+        (address, port)
+    } else {
+        let (host, port) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
+        let word = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+        if !host.bytes().all(word) || host.starts_with(['.', '-']) {
+            return false;
         }
+        (host, port)
     };
     let port_is_valid = port.is_empty()
         || port.strip_prefix(':').is_some_and(|p| p.parse::<u16>().is_ok_and(|p| p > 0));

@@ -1,13 +1,69 @@
 //! The configuration, valid by construction: nothing below this floor checks a setting again.
+//!
+//! The way of a setting: `merge` collects what was written, each value with its origin (`tree`); `raw`
+//! declares every table once and reads it key by key; `check` builds the types of this file; `locate` finds
+//! the line of a mistake; `describe` and `show` print from the same declarations. This is the only file that
+//! knows figment.
+
+mod tree;
+mod mistake;
+mod locate;
+mod units;
+mod secret;
+mod table;
+mod setting;
+mod raw;
+mod check;
+mod describe;
+mod show;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use figment::providers::{Env, Format as _, Toml};
+use figment::value::{Dict, Map, Value};
+use figment::{Figment, Metadata, Profile, Provider, Source as Written};
+
+pub use self::describe::schema;
+use self::locate::Document;
+use self::mistake::Findings;
+pub use self::mistake::{ConfigError, Mistake, Place};
+pub use self::show::toml_text;
+use self::tree::{Datum, KeyPath, Node, Origin};
 use crate::model::{Name, Secret};
 use crate::rules::intake::Intake;
 use crate::rules::retry::RetryPolicy;
 use crate::rules::sign::Signer;
+
+/// The file that is read when none is named.
+pub const DEFAULT_FILE: &str = "/etc/everhook/everhook.toml";
+/// What the name of a variable that sets a key starts with.
+const ENV_PREFIX: &str = "EVERHOOK_";
+/// What separates section and key in the name of a variable.
+const ENV_SEPARATOR: &str = "__";
+/// Largest configuration file in bytes; a thousand sources and targets need a tenth of it.
+const MAX_FILE: u64 = 16 * 1024 * 1024;
+
+/// Where the configuration is read from, apart from the environment.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// `--config FILE`; [`DEFAULT_FILE`] when it is not given.
+    pub file: Option<PathBuf>,
+    /// Flags that set a key; they win over everything else.
+    pub flags: Vec<Flag>,
+}
+
+/// A flag of the command line that sets a key.
+#[derive(Clone, Debug)]
+pub struct Flag {
+    /// The flag, `--log-level`.
+    pub name: &'static str,
+    /// The key it sets, `log.level`.
+    pub key: &'static str,
+    /// The value, a text.
+    pub value: String,
+}
 
 /// Everything the daemon was told.
 #[derive(Debug)]
@@ -134,4 +190,186 @@ pub struct Target {
     pub retry: RetryPolicy,
     /// Signs each attempt, if configured.
     pub signer: Option<Signer>,
+}
+
+impl Config {
+    /// Reads, merges and checks everything. The error holds every mistake.
+    pub fn load(options: &LoadOptions) -> Result<Self, ConfigError> {
+        let written = merge(options)?;
+        let mut findings = Findings::default();
+        let table = raw::Root::read_table(&written.root, &KeyPath::default(), &mut findings);
+        let built = table.and_then(|table| check::check(table, &mut findings));
+        misspelt_variables(&mut findings);
+        match built {
+            Some(mut config) if findings.is_clean() => {
+                config.warnings = findings.warnings(&written.root, &written.documents);
+                Ok(config)
+            }
+            _ => Err(findings.located(&written.root, &written.documents)),
+        }
+    }
+
+    /// The configuration in effect, defaults included, as it would be written. Secrets are references.
+    pub fn effective(options: &LoadOptions) -> Result<serde_json::Value, ConfigError> {
+        let config = Self::load(options)?;
+        Ok(show::effective(&merge(options)?.root, &config))
+    }
+}
+
+/// What was written, everywhere.
+struct WrittenConfig {
+    root: Node,
+    /// In the order of precedence.
+    documents: Vec<Document>,
+}
+
+/// Defaults are not merged here: each is next to its key in `raw`.
+fn merge(options: &LoadOptions) -> Result<WrittenConfig, ConfigError> {
+    let mut figment = Figment::new();
+    let documents = documents(options)?;
+    for document in &documents {
+        figment = figment.merge(Toml::file_exact(document.path()));
+    }
+    // Other programs set EVERHOOK_ variables too (Kubernetes does for a service of that name); a setting
+    // always has a section and a key.
+    let environment = Env::prefixed(ENV_PREFIX)
+        .filter(|key| key.as_str().contains(ENV_SEPARATOR))
+        .split(ENV_SEPARATOR);
+    figment = figment.merge(environment);
+    for flag in &options.flags {
+        figment = figment.merge(flag);
+    }
+    let dict = Provider::data(&figment).map(|mut data| data.remove(&Profile::Default));
+    match dict {
+        Ok(dict) => {
+            let entries = dict.unwrap_or_default();
+            let datum = Datum::Table(nodes(entries, &figment));
+            Ok(WrittenConfig { root: Node { datum, origin: Origin::Default }, documents })
+        }
+        // The files were TOML a moment ago, so one of them has been changed meanwhile.
+        Err(error) => Err(ConfigError::one(Mistake {
+            place: documents.last().map_or(Place::Nowhere, |last| Place::file(last.path())),
+            key: String::new(),
+            problem: format!("the files cannot be merged: {}", error.kind),
+            remedy: "run the command again".into(),
+        })),
+    }
+}
+
+/// Every file, parsed: the main one, then those of `conf.d` beside it by name.
+fn documents(options: &LoadOptions) -> Result<Vec<Document>, ConfigError> {
+    let main = options.file.clone().unwrap_or_else(|| DEFAULT_FILE.into());
+    let mut paths = Vec::new();
+    // Nobody has to have the default file: the environment may say everything.
+    if options.file.is_some() || main.exists() {
+        paths.push(main.clone());
+    }
+    let mut mistakes = Vec::new();
+    let beside = main.parent().unwrap_or(Path::new("")).join("conf.d");
+    match toml_files(&beside) {
+        Ok(files) => paths.extend(files),
+        Err(error) => mistakes.push(unreadable(&beside, &error)),
+    }
+    let mut documents = Vec::with_capacity(paths.len());
+    for path in paths {
+        match read(&path) {
+            Ok(text) => match Document::parse(&path, &text) {
+                Ok(document) => documents.push(document),
+                Err(error) => mistakes.extend(error.mistakes),
+            },
+            Err(error) => mistakes.push(unreadable(&path, &error)),
+        }
+    }
+    if mistakes.is_empty() { Ok(documents) } else { Err(ConfigError { mistakes }) }
+}
+
+fn toml_files(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut files = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    files.sort();
+    Ok(files)
+}
+
+fn read(path: &Path) -> std::io::Result<String> {
+    let metadata = std::fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(std::io::Error::other("it is not a regular file"));
+    }
+    if metadata.len() > MAX_FILE {
+        return Err(std::io::Error::other("it is larger than 16 MiB"));
+    }
+    std::fs::read_to_string(path)
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Mistake {
+    Mistake {
+        place: Place::file(path),
+        key: String::new(),
+        problem: format!("cannot read it: {error}"),
+        remedy: "name a readable file with --config FILE".into(),
+    }
+}
+
+fn nodes(entries: Dict, figment: &Figment) -> std::collections::BTreeMap<String, Node> {
+    entries.into_iter().map(|(key, value)| (key, node(value, figment))).collect()
+}
+
+/// Takes a value out of figment's hands.
+fn node(value: Value, figment: &Figment) -> Node {
+    let origin = origin(figment.get_metadata(value.tag()));
+    let datum = match value {
+        Value::String(_, text) => Datum::Text(text),
+        Value::Char(_, character) => Datum::Text(character.into()),
+        Value::Bool(_, value) => Datum::Boolean(value),
+        Value::Num(_, number) => match (number.to_i128(), number.to_u128(), number.to_f64()) {
+            (Some(integer), _, _) => Datum::Integer(integer),
+            (None, Some(large), _) => Datum::Integer(i128::try_from(large).unwrap_or(i128::MAX)),
+            (None, None, float) => Datum::Float(float.unwrap_or(f64::NAN)),
+        },
+        Value::Empty(..) => Datum::Text(String::new()),
+        Value::Dict(_, entries) => Datum::Table(nodes(entries, figment)),
+        Value::Array(_, items) => {
+            Datum::List(items.into_iter().map(|item| node(item, figment)).collect())
+        }
+    };
+    Node { datum, origin }
+}
+
+fn origin(metadata: Option<&Metadata>) -> Origin {
+    match metadata.and_then(|metadata| metadata.source.as_ref()) {
+        Some(Written::File(path)) => Origin::File(path.clone()),
+        Some(Written::Custom(flag)) => Origin::Flag(flag.clone()),
+        // The environment is the one provider without a source.
+        _ => Origin::Environment,
+    }
+}
+
+impl Provider for &Flag {
+    fn metadata(&self) -> Metadata {
+        Metadata::named("flag").source(Written::Custom(self.name.to_owned()))
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        let nested = figment::util::nest(self.key, Value::from(self.value.as_str()));
+        Ok(Profile::Default.collect(nested.into_dict().unwrap_or_default()))
+    }
+}
+
+/// Notes variables that set nothing because they have one underscore where two belong.
+fn misspelt_variables(findings: &mut Findings) {
+    for (name, _) in std::env::vars_os() {
+        let Some((section, key)) = name.to_str().and_then(raw::misspelt_variable) else { continue };
+        let path = KeyPath::of(&[section, key]);
+        findings.placed(Mistake {
+            place: Place::Variable(name.to_string_lossy().into_owned()),
+            key: String::new(),
+            problem: "this variable sets nothing".into(),
+            remedy: format!("did you mean {}?", path.variable()),
+        });
+    }
 }

@@ -1,0 +1,126 @@
+//! The command line. Data goes to stdout, everything else to stderr.
+//!
+//! Exit codes: 0, 1 failure, 2 usage (clap's own), 74 journal damaged or unusable, 78 configuration.
+
+mod config;
+
+use std::fmt::Display;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use everhook::config::{ConfigError, Flag, LoadOptions};
+
+/// `EX_CONFIG` of sysexits: something in the configuration is wrong.
+const EXIT_CONFIG: u8 = 78;
+
+/// A durable webhook relay: acknowledges after stable storage, delivers until the target has it.
+#[derive(Parser)]
+#[command(name = "everhook", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes, before or after its name.
+#[derive(Args)]
+struct Common {
+    /// The configuration file; files in conf.d beside it are read too.
+    #[arg(short, long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Sets `log.level`: error, warn, info, debug, trace, or a filter such as everhook=debug,info.
+    #[arg(long, global = true, value_name = "FILTER")]
+    log_level: Option<String>,
+    /// Sets log.format.
+    #[arg(long, global = true, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+}
+
+/// The values of `--log-format`.
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Auto,
+    Text,
+    Json,
+    Journald,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Look at the configuration without running anything.
+    #[command(subcommand)]
+    Config(config::Command),
+}
+
+/// Why a command failed, by exit code.
+enum Failure {
+    Config(ConfigError),
+    /// The command has said already what is wrong.
+    Told(u8),
+    Other(anyhow::Error),
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+/// Parses the command line and runs it. clap ends the process itself on a usage error.
+pub(crate) fn run() -> ExitCode {
+    let Cli { common, command } = Cli::parse();
+    let done = match command {
+        Command::Config(command) => config::run(&command, &common),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Told(code)) => ExitCode::from(code),
+        Err(Failure::Config(error)) => {
+            complain(&error);
+            ExitCode::from(EXIT_CONFIG)
+        }
+        Err(Failure::Other(error)) => {
+            complain(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Common {
+    /// Where the configuration is read from.
+    fn load_options(&self) -> LoadOptions {
+        let format = self.log_format.and_then(|format| format.to_possible_value());
+        let format = format.map(|format| format.get_name().to_owned());
+        let flag = |name, key| move |value| Flag { name, key, value };
+        let level = self.log_level.clone().map(flag("--log-level", "log.level"));
+        let format = format.map(flag("--log-format", "log.format"));
+        LoadOptions { file: self.config.clone(), flags: level.into_iter().chain(format).collect() }
+    }
+}
+
+/// Prints data. A closed pipe (`everhook ... | head`) is the reader's decision, not a failure.
+fn print(data: &impl Display) -> Result<(), Failure> {
+    match writeln!(std::io::stdout(), "{data}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(anyhow::Error::new(error).context("cannot write to stdout").into())
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Tells the person at the terminal. When even stderr is gone there is nobody to tell.
+fn complain(message: &impl Display) {
+    drop(writeln!(std::io::stderr(), "everhook: {message}"));
+}

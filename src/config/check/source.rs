@@ -1,0 +1,236 @@
+//! Sources: their paths, their secrets, and the compiled intake of each.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::target::Checked;
+use super::{FIELD_REMEDY, conditions, noted, secrets, url};
+use crate::config::Source;
+use crate::config::mistake::Findings;
+use crate::config::raw;
+use crate::config::tree::KeyPath;
+use crate::model::{Name, Secret};
+use crate::rules::intake::{DedupSpec, Intake, IntakeSpec};
+use crate::rules::payload::Field;
+use crate::rules::verify::{Algorithm, Kind, Scheme};
+
+/// Shorter tokens are refused: eight characters can still be tried one by one.
+const MIN_TOKEN: usize = 8;
+/// Shorter tokens are warned about.
+const GOOD_TOKEN: usize = 16;
+/// Longest token.
+const MAX_TOKEN: usize = 256;
+
+/// What a source is checked against.
+pub(super) struct Surroundings<'a> {
+    pub(super) targets: &'a [Checked],
+    /// Whether other machines can reach the ingress.
+    pub(super) exposed: bool,
+    /// `None` after a mistake.
+    pub(super) dedup_window: Option<Duration>,
+}
+
+/// Checks every source; `None` only after a mistake was noted.
+pub(super) fn sources(
+    raw: Vec<(Name, raw::Source)>,
+    around: &Surroundings<'_>,
+    findings: &mut Findings,
+) -> Option<Vec<Source>> {
+    let mut owners: BTreeMap<String, Name> = BTreeMap::new();
+    let mut sources = Some(Vec::with_capacity(raw.len()));
+    for (name, raw) in raw {
+        let at = KeyPath::of(&["source", name.as_str()]);
+        let path = raw.path.clone().unwrap_or_else(|| format!("/in/{name}"));
+        if let Some(owner) = owners.get(&path) {
+            let problem = format!("the source {owner} has the same path");
+            findings.mistake(&at.key("path"), problem, "give each source a path of its own");
+        } else {
+            owners.insert(path.clone(), name.clone());
+        }
+        let built = source(name, path, raw, &at, around, findings);
+        sources = sources.zip(built).map(|(mut sources, source)| {
+            sources.push(source);
+            sources
+        });
+    }
+    sources
+}
+
+fn source(
+    name: Name,
+    path: String,
+    raw: raw::Source,
+    at: &KeyPath,
+    around: &Surroundings<'_>,
+    findings: &mut Findings,
+) -> Option<Source> {
+    if let Some(problem) = path_fault(&path) {
+        let remedy =
+            r#"write a path such as "/in/github": segments of printable ASCII, no trailing slash"#;
+        findings.mistake(&at.key("path"), problem, remedy);
+    }
+    check_token(raw.path_token.as_ref(), at, findings);
+    warn_if_open(&raw, at, around.exposed, findings);
+    let path_token = raw.path_token.clone();
+    let spec = spec(&name, raw, at, around, findings);
+    if findings.is_wrong_below(at) {
+        // The intake would only repeat what has been said already.
+        return None;
+    }
+    let spec = spec?;
+    let (provider, secrets) = (spec.provider.name, spec.secrets.clone());
+    let remedy = "see the keys of a source in docs/configuration.md";
+    let intake = noted(Intake::new(spec), at, remedy, findings)?;
+    Some(Source { name, path, path_token, intake, provider, secrets })
+}
+
+/// Everything a source's intake is compiled from. What is wrong is noted and left out.
+fn spec(
+    name: &Name,
+    raw: raw::Source,
+    at: &KeyPath,
+    around: &Surroundings<'_>,
+    findings: &mut Findings,
+) -> Option<IntakeSpec> {
+    let field = |text: &String, at: &KeyPath, findings: &mut Findings| {
+        noted(Field::parse(text), at, FIELD_REMEDY, findings)
+    };
+    let fields = |texts: Vec<String>, at: &KeyPath, findings: &mut Findings| {
+        let read = |(index, text)| field(text, &at.index(index), findings);
+        let read: Vec<_> = texts.iter().enumerate().map(read).collect();
+        read.into_iter().collect::<Option<Vec<_>>>()
+    };
+    if let Some(problem) = raw.public_url.as_deref().and_then(url::fault) {
+        findings.mistake(&at.key("public_url"), problem, url::REMEDY);
+    }
+    let listening = around.targets.iter().filter(|target| target.listens_to(name));
+    let targets: Vec<_> = listening.filter_map(|target| target.interest.clone()).collect();
+    if targets.is_empty() && around.targets.iter().all(|target| target.interest.is_some()) {
+        findings
+            .warning(at, "no target listens to this source: its events are stored and go nowhere");
+    }
+    let verify = raw.verify.and_then(|verify| scheme(verify, &at.key("verify"), findings));
+    let dedup = raw.dedup.and_then(|dedup| match dedup {
+        raw::Dedup::Off => Some(DedupSpec::Off),
+        raw::Dedup::Key(table) => {
+            fields(table.key?, &at.key("dedup").key("key"), findings).map(DedupSpec::Key)
+        }
+    });
+    let event = raw.event.as_ref().and_then(|text| field(text, &at.key("event"), findings));
+    let order_key = raw.order_key.and_then(|texts| fields(texts, &at.key("order_key"), findings));
+    let admit = conditions(raw.r#where, &at.key("where"), findings);
+    let secrets = secrets(raw.secret, raw.secrets, at, findings);
+    Some(IntakeSpec {
+        source: name.clone(),
+        provider: raw.provider?,
+        verify,
+        secrets,
+        public_url: raw.public_url,
+        admit: admit?,
+        event,
+        dedup,
+        order_key,
+        dedup_window: around.dedup_window?,
+        targets,
+    })
+}
+
+fn scheme(raw: raw::Verify, at: &KeyPath, findings: &mut Findings) -> Option<Scheme> {
+    let kind = raw.kind?;
+    let header = raw.header?.to_ascii_lowercase();
+    let word = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if kind != Kind::None && (header.is_empty() || !header.bytes().all(word)) {
+        let problem = "this is not the name of a header field";
+        findings.mistake(&at.key("header"), problem, r#"write header = "x-signature""#);
+    }
+    let algorithm = match (kind, raw.algorithm) {
+        (_, Some(raw::Digest::Hmac(algorithm))) if kind != Kind::Ed25519 => algorithm,
+        (Kind::Ed25519, None | Some(raw::Digest::Ed25519))
+        | (Kind::Hmac | Kind::Token | Kind::None, None) => Algorithm::Sha256,
+        (_, Some(_)) => {
+            let problem = "the algorithm does not belong to this kind";
+            let remedy = r#"kind "hmac" takes sha256, sha1 or sha512; kind "ed25519" takes none"#;
+            findings.mistake(&at.key("algorithm"), problem, remedy);
+            return None;
+        }
+    };
+    Some(Scheme {
+        kind,
+        header,
+        prefix: raw.prefix?,
+        list: raw.list.map(|list| list.0),
+        kv: raw.kv.map(|kv| kv.0),
+        pick: raw.pick,
+        algorithm,
+        encoding: raw.encoding?.0,
+        key_encoding: raw.key_encoding?.0,
+        key_prefix: raw.key_prefix?,
+        signed: raw.signed?,
+        timestamp: raw.timestamp,
+        unit: raw.unit?,
+        tolerance: raw.tolerance.map(|tolerance| tolerance.0),
+    })
+}
+
+/// What is wrong with a path, without showing it: it may hold a token.
+fn path_fault(path: &str) -> Option<&'static str> {
+    if !path.starts_with('/') {
+        Some("the path does not start with a slash")
+    } else if path.ends_with('/') || path.contains("//") {
+        Some("the path has an empty segment")
+    } else if path.split('/').any(|segment| segment == "." || segment == "..") {
+        Some("the path has a segment . or .., which clients resolve before they send it")
+    } else if path.bytes().any(|b| !b.is_ascii_graphic() || br#"?#{}*\"<>"#.contains(&b)) {
+        Some("the path has a character that a path cannot have")
+    } else {
+        None
+    }
+}
+
+fn check_token(token: Option<&Secret>, at: &KeyPath, findings: &mut Findings) {
+    let Some(token) = token.map(Secret::expose) else { return };
+    let at = at.key("path_token");
+    let remedy = "make one with: head -c 24 /dev/urandom | base64 | tr '+/' '-_'";
+    let word = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+    if !token.iter().copied().all(word) {
+        let problem =
+            "the token has a character that a URL would encode; it takes A-Z a-z 0-9 - . _ ~";
+        findings.mistake(&at, problem, remedy);
+    } else if !(MIN_TOKEN..=MAX_TOKEN).contains(&token.len()) {
+        let problem = format!("the token must have {MIN_TOKEN} to {MAX_TOKEN} characters");
+        findings.mistake(&at, problem, remedy);
+    } else if token.len() < GOOD_TOKEN {
+        findings.warning(&at, format!("the token has fewer than {GOOD_TOKEN} characters"));
+    }
+}
+
+fn warn_if_open(raw: &raw::Source, at: &KeyPath, exposed: bool, findings: &mut Findings) {
+    let kind = raw.verify.as_ref().map(|verify| verify.kind);
+    let unsigned = match kind {
+        Some(kind) => kind == Some(Kind::None),
+        None => raw.provider.is_some_and(|preset| preset.name == "streampixel"),
+    };
+    if exposed && unsigned && raw.path_token.is_none() {
+        let sentence = "anyone who can reach the listener can post events here: \
+                        nothing is verified and there is no path_token";
+        findings.warning(at, sentence);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_follow_their_grammar() {
+        for good in ["/in/github", "/a", "/a.b/c-d_e~f", "/in/%20x", "/in/a:b@c"] {
+            assert_eq!(path_fault(good), None, "{good}");
+        }
+        for bad in [
+            "", "in", "/", "/in/", "//in", "/a//b", "/a?b", "/a#b", "/{x}", "/*", "/a b", "/ä",
+            "/../x",
+        ] {
+            assert!(path_fault(bad).is_some(), "{bad}");
+        }
+    }
+}

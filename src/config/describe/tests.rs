@@ -1,0 +1,257 @@
+//! The declarations against everything that must agree with them: their own bounds, the example file and
+//! the documentation.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test is about some shapes and fails loudly on the others"
+)]
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::*;
+use crate::config::locate::parse_value;
+use crate::config::mistake::Findings;
+use crate::config::tree::{Datum, KeyPath, Node, Origin};
+use crate::config::units::{parse_duration, parse_size};
+
+const EXAMPLE: &str = include_str!("../../../config.example.toml");
+const DOCUMENTATION: &str = include_str!("../../../docs/configuration.md");
+
+/// Visits every table below `table` with the keys that lead to it.
+fn walk(path: &[&'static str], table: &Table, visit: &mut impl FnMut(&[&'static str], &Table)) {
+    visit(path, table);
+    for field in table.fields {
+        let key = [path, &[field.key()]].concat();
+        if let Shape::Table(below) | Shape::Either(_, below) = field.shape {
+            walk(&key, below, visit);
+        } else if let Shape::Named(below) = field.shape {
+            walk(&[&key[..], &["name"]].concat(), below, visit);
+        }
+    }
+}
+
+fn each_field(mut visit: impl FnMut(&[&'static str], &Field)) {
+    walk(&[], &Root::TABLE, &mut |path, table| {
+        for field in table.fields {
+            visit(&[path, &[field.key()]].concat(), field);
+        }
+    });
+}
+
+/// Whether a value at a key, written as TOML, is refused.
+fn is_refused(path: &[&str], toml: &str) -> bool {
+    let value = parse_value(toml).unwrap_or_else(|| panic!("{path:?} = {toml} is not TOML"));
+    let root = path.iter().rev().fold(value, |node, key| Node {
+        datum: Datum::Table([((*key).to_owned(), node)].into()),
+        origin: Origin::Default,
+    });
+    let mut findings = Findings::default();
+    Root::read_table(&root, &KeyPath::default(), &mut findings);
+    findings.is_wrong_below(&KeyPath::of(path))
+}
+
+#[test]
+fn every_range_holds_at_both_ends_and_not_beyond() {
+    let mut ranges = 0;
+    each_field(|path, field| {
+        let Some((low, high)) = field.range else { return };
+        let shape = if let Shape::List(of) = field.shape { *of } else { field.shape };
+        let millis = |text| parse_duration(text).unwrap().as_millis();
+        let quoted = |text: &str| format!("{text:?}");
+        let (ends, beyond) = match shape {
+            Shape::Duration => {
+                let below = millis(low).checked_sub(1).map(|ms| format!("\"{ms}ms\""));
+                let above = format!("\"{}ms\"", millis(high) + 1);
+                ([quoted(low), quoted(high)], below.into_iter().chain([above]).collect::<Vec<_>>())
+            }
+            Shape::Size => {
+                let below = parse_size(low).unwrap().checked_sub(1).map(|b| format!("\"{b}B\""));
+                let above = format!("\"{}B\"", parse_size(high).unwrap() + 1);
+                ([quoted(low), quoted(high)], below.into_iter().chain([above]).collect())
+            }
+            Shape::Integer => {
+                let (below, above) =
+                    (low.parse::<i64>().unwrap() - 1, high.parse::<i64>().unwrap() + 1);
+                ([low.into(), high.into()], vec![below.to_string(), above.to_string()])
+            }
+            Shape::Number => {
+                let (below, above) =
+                    (low.parse::<f64>().unwrap() - 0.1, high.parse::<f64>().unwrap() + 0.1);
+                (
+                    [low.into(), high.into()],
+                    vec![format!("{below:.1}"), format!("{above:.1}"), "nan".into()],
+                )
+            }
+            other => panic!("{path:?}: a range means nothing to {:?}", named(&other)),
+        };
+        for value in ends {
+            assert!(!is_refused(path, &value), "{path:?} = {value}");
+        }
+        for value in beyond {
+            assert!(is_refused(path, &value), "{path:?} = {value}");
+        }
+        ranges += 1;
+    });
+    assert!(ranges >= 18, "{ranges} ranges");
+}
+
+#[test]
+fn every_length_holds_at_both_ends_and_not_beyond() {
+    let mut lengths = 0;
+    each_field(|path, field| {
+        let Some((low, high)) = field.size else { return };
+        let written = |length: usize| match field.shape {
+            Shape::Text => format!("\"{}\"", "x".repeat(length)),
+            Shape::List(of) => {
+                let element =
+                    if matches!(of, Shape::Secret) { "\"plain:x\"" } else { "\"1.1.1.1:1\"" };
+                let element = if matches!(of, Shape::Duration) { "\"1s\"" } else { element };
+                format!("[{}]", vec![element; length].join(","))
+            }
+            Shape::Conditions => {
+                let entries: Vec<_> = (0..length).map(|n| format!("\"/{n}\" = \"x\"")).collect();
+                format!("{{{}}}", entries.join(","))
+            }
+            Shape::Named(_) => {
+                let entries: Vec<_> = (0..length).map(|n| format!("n{n} = {{}}")).collect();
+                format!("{{{}}}", entries.join(","))
+            }
+            other => panic!("{path:?}: a length means nothing to {}", named(&other)),
+        };
+        // Tables by name have keys that must be there, so only what is beyond can be told apart.
+        if !matches!(field.shape, Shape::Named(_)) {
+            assert!(!is_refused(path, &written(low)), "{path:?} of {low}");
+            assert!(!is_refused(path, &written(high)), "{path:?} of {high}");
+        }
+        assert!(low == 0 || is_refused(path, &written(low - 1)), "{path:?} below {low}");
+        assert!(is_refused(path, &written(high + 1)), "{path:?} above {high}");
+        lengths += 1;
+    });
+    assert!(lengths >= 18, "{lengths} lengths");
+}
+
+#[test]
+fn every_default_is_a_value_that_would_be_accepted() {
+    each_field(|path, field| {
+        if let (Some(default), false) = (field.default, is_required(field)) {
+            assert!(!is_refused(path, default), "{path:?} = {default}");
+        }
+    });
+}
+
+#[test]
+fn the_example_names_every_key() {
+    each_field(|path, field| {
+        let key = field.key();
+        let written = EXAMPLE.lines().any(|line| {
+            let line = line.trim_start_matches(['#', ' ']);
+            let assigned =
+                [format!("{key} = "), format!("[{key}]"), format!("[{key}."), format!(".{key}]")];
+            // Inside an inline table a key follows a brace or a comma.
+            assigned.iter().any(|form| {
+                line.starts_with(form.as_str())
+                    || line.contains(&format!("{{ {form}"))
+                    || line.contains(&format!(", {form}"))
+                    || form.starts_with('.') && line.contains(form.as_str())
+            })
+        });
+        assert!(written, "{path:?} is not in config.example.toml");
+    });
+}
+
+#[test]
+fn the_documentation_has_every_key_with_its_default_and_bounds() {
+    let reference = reference();
+    assert!(
+        DOCUMENTATION.contains(&reference),
+        "docs/configuration.md must contain, after \"## Reference\":\n{reference}"
+    );
+}
+
+#[test]
+fn the_default_delays_are_those_of_the_documentation() {
+    let total: Duration = crate::config::raw::DEFAULT_SCHEDULE.iter().sum();
+    assert_eq!(total, Duration::from_secs(46 * 3_600 + 42 * 60 + 35));
+}
+
+#[test]
+fn the_schema_has_every_key() {
+    let schema = schema();
+    each_field(|path, _| {
+        let mut here = &schema;
+        for key in path {
+            here = match here.get("anyOf").and_then(|all| all.get(1)) {
+                Some(table) => table,
+                None => here,
+            };
+            here = here
+                .get("properties")
+                .and_then(|all| all.get(*key))
+                .or_else(|| here.get("additionalProperties"))
+                .unwrap_or_else(|| panic!("{path:?}"));
+        }
+        assert!(here.get("description").is_some(), "{path:?}");
+    });
+}
+
+/// The tables of `docs/configuration.md`.
+fn reference() -> String {
+    let mut text = String::new();
+    walk(&[], &Root::TABLE, &mut |path, table| {
+        if path.is_empty() {
+            return;
+        }
+        let title = path.join(".").replace(".name", ".NAME");
+        writeln!(text, "### `[{title}]`\n\n{}\n", table.doc.trim()).unwrap();
+        writeln!(text, "| key | value | default | bounds | meaning |\n|---|---|---|---|---|")
+            .unwrap();
+        for field in table.fields.iter().filter(|field| !matches!(field.shape, Shape::Table(_))) {
+            let default = match (field.required, field.default) {
+                (Some(_), _) => "required".to_owned(),
+                (None, None) => "-".to_owned(),
+                (None, Some(default)) => format!("`{default}`"),
+            };
+            let row = [field.key().to_owned(), named(&field.shape), default, bounds(field)];
+            let [key, value, default, bounds] = row;
+            let about = field.doc.trim();
+            writeln!(text, "| `{key}` | {value} | {default} | {bounds} | {about} |").unwrap();
+        }
+        text.push('\n');
+    });
+    text
+}
+
+fn bounds(field: &Field) -> String {
+    let range = field.range.map(|(low, high)| format!("{low} to {high}"));
+    let unit = match field.shape {
+        Shape::Text => "bytes",
+        Shape::Conditions => "fields",
+        _ => "elements",
+    };
+    // What `setting` gives a text that declares no bound.
+    let text = matches!(field.shape, Shape::Text).then_some((1, 1_024));
+    let size = field.size.or(text).map(|(low, high)| format!("{low} to {high} {unit}"));
+    let both: Vec<_> = size.into_iter().chain(range).collect();
+    if both.is_empty() { "-".to_owned() } else { both.join(", each ") }
+}
+
+fn named(shape: &Shape) -> String {
+    match shape {
+        Shape::Text => "text".into(),
+        Shape::Integer => "whole number".into(),
+        Shape::Number => "number".into(),
+        Shape::Duration => "duration".into(),
+        Shape::Size => "size".into(),
+        Shape::Address => "IP:PORT".into(),
+        Shape::Secret => "secret".into(),
+        Shape::Provider => "provider".into(),
+        Shape::Choice(words) => {
+            words.iter().map(|word| format!("`{word:?}`")).collect::<Vec<_>>().join(" ")
+        }
+        Shape::List(of) => format!("one or several: {}", named(of)),
+        Shape::Conditions => "fields and patterns".into(),
+        Shape::Either(word, _) => format!("`{word:?}` or a table"),
+        Shape::Table(_) => "table".into(),
+        Shape::Named(_) => "tables by name".into(),
+    }
+}

@@ -1,0 +1,330 @@
+//! The configuration file as a user writes it: every table, key, default and bound, declared once.
+//!
+//! A doc comment here is what `config schema` and `docs/configuration.md` say of the key.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::LogFormat;
+use super::mistake::Findings;
+use super::setting::{Bytes, Conditions, Named, NamedTable, Setting, Tolerance, choices, word};
+use super::table::{Field, Shape, Table, table};
+use super::tree::{Datum, KeyPath, Node};
+use crate::model::Secret;
+use crate::rules::provider::Preset;
+use crate::rules::verify::{Algorithm, Encoding, Kind, Unit};
+
+table! {
+    /// The configuration of everhook.
+    pub Root {
+        /// Where webhooks come in, and the bounds of that.
+        ingress: Ingress = "{}";
+        /// Metrics and health, on a listener of their own.
+        admin: Admin = "{}";
+        /// The durable store.
+        journal: Journal = "{}";
+        /// What is logged, and how.
+        log: Log = "{}";
+        /// A source receives the webhooks of one provider.
+        source: Named<Source> = "{}", size 1 to 1000;
+        /// A target receives the events of the sources.
+        target: Named<Target> = "{}", size 1 to 1000;
+    }
+
+    /// Where webhooks come in, and the bounds of that.
+    pub Ingress {
+        /// Addresses to listen on when systemd hands over no socket.
+        listen: Vec<SocketAddr> = r#"["127.0.0.1:8080"]"#, size 1 to 64;
+        /// An event that is not on stable storage by then is answered 503 (and may still be delivered).
+        ack_timeout: Duration = r#""2s""#, from "50ms" to "60s";
+        /// Largest body of a webhook.
+        max_body: Bytes = r#""1MiB""#, from "1KiB" to "64MiB";
+        /// Most connections at once.
+        max_connections: usize = "10000", from "1" to "1000000";
+        /// Longest wait for a complete request head.
+        header_timeout: Duration = r#""5s""#, from "100ms" to "5m";
+        /// Longest wait for a complete body.
+        body_timeout: Duration = r#""10s""#, from "100ms" to "10m";
+        /// Certificate and key, when the listener itself speaks TLS.
+        tls: Tls;
+    }
+
+    /// Certificate and key, when the listener itself speaks TLS.
+    pub Tls {
+        /// PEM file with the certificate chain.
+        cert_file: String, size 1 to 4096, required r#"write cert_file = "/path/to/chain.pem""#;
+        /// PEM file with the private key.
+        key_file: String, size 1 to 4096, required r#"write key_file = "/path/to/key.pem""#;
+    }
+
+    /// Metrics and health, on a listener of their own.
+    pub Admin {
+        /// The address to listen on.
+        listen: SocketAddr = r#""127.0.0.1:9464""#;
+        /// Bearer token that callers must show; required when `listen` is not loopback.
+        token: Secret;
+    }
+
+    /// The durable store.
+    pub Journal {
+        /// Its directory; a relative path is below `$STATE_DIRECTORY` when systemd sets it.
+        path: String = r#""everhook-data""#, size 1 to 4096;
+        /// How long a repeated webhook is recognised.
+        dedup_window: Duration = r#""72h""#, from "1s" to "90d";
+        /// How long settled events stay visible.
+        retention: Duration = r#""7d""#, from "0s" to "3650d";
+        /// Most bytes on disk; a full journal answers 503.
+        max_bytes: Bytes = r#""10GiB""#, from "16MiB" to "64TiB";
+        /// Bytes that must stay free on its file system.
+        min_free: Bytes = r#""512MiB""#, from "0B" to "64TiB";
+    }
+
+    /// What is logged, and how.
+    pub Log {
+        /// A level (error, warn, info, debug, trace) or a filter such as "everhook=debug,info".
+        level: String = r#""info""#;
+        /// How lines are written; auto is journald when systemd listens, and text otherwise.
+        format: LogFormat = r#""auto""#;
+    }
+
+    /// A source receives the webhooks of one provider.
+    pub Source {
+        /// The preset that knows the provider, or "custom".
+        provider: &'static Preset, required r#"write provider = "custom", or the name of a preset"#;
+        /// The URL path; /in/NAME when it is not set.
+        path: String, size 2 to 256;
+        /// A secret last segment of the path, for providers that do not sign.
+        path_token: Secret;
+        /// The secret that verifies the provider's requests.
+        secret: Secret;
+        /// Several secrets during a rotation; any of them verifies.
+        secrets: Vec<Secret>, size 1 to 16;
+        /// How a request is verified, instead of the way of the preset.
+        verify: Verify;
+        /// What makes two webhooks the same, instead of the way of the preset; "none" turns it off.
+        dedup: Dedup;
+        /// Fields that group events which belong together: JSON pointers or "header:NAME".
+        order_key: Vec<String>, size 0 to 16;
+        /// Where the event's name stands: a JSON pointer or "header:NAME".
+        event: String;
+        /// Fields and the patterns their values must match; other webhooks are refused.
+        r#where: Conditions, size 1 to 64;
+        /// The URL the provider posts to, for schemes that sign it.
+        public_url: String, size 8 to 2048;
+    }
+
+    /// How a request is verified.
+    pub Verify {
+        /// The kind of proof.
+        kind: Kind, required r#"write kind = "hmac", "ed25519", "token" or "none""#;
+        /// The header field that carries the signature or the token.
+        header: String = r#""""#, size 0 to 128;
+        /// Text before the signature that is required and removed, such as "sha256=".
+        prefix: String = r#""""#, size 0 to 128;
+        /// What separates several elements in the header field.
+        list: ListSeparator;
+        /// What separates key and value in an element.
+        kv: PairSeparator;
+        /// The key whose values are signatures.
+        pick: String, size 1 to 64;
+        /// The digest; sha256 for hmac and ed25519 for ed25519 when it is not set.
+        algorithm: Digest;
+        /// How the signature is written.
+        encoding: SignatureEncoding = r#""hex""#;
+        /// How the secret becomes a key.
+        key_encoding: KeyEncoding = r#""utf8""#;
+        /// Removed from the secret if it is there, such as "whsec_".
+        key_prefix: String = r#""""#, size 0 to 64;
+        /// What is signed: `{body}` `{timestamp}` `{header:NAME}` `{url}` `{method}` `{form_sorted}` and text.
+        signed: String = r#""{body}""#;
+        /// Where the timestamp stands: `"header:NAME"`, `"sig:KEY"` or `"json:/POINTER"`.
+        timestamp: String, size 1 to 256;
+        /// How the timestamp is written.
+        unit: Unit = r#""s""#;
+        /// How old or how far ahead a timestamp may be; when it is not set, freshness is not checked.
+        tolerance: Tolerance, from "1s" to "1d";
+    }
+
+    /// What makes two webhooks the same.
+    pub DedupKey {
+        /// Two webhooks with equal values here are one: JSON pointers, "header:NAME" or "body".
+        key: Vec<String>, size 1 to 16, required r#"write key = ["/id"], or dedup = "none""#;
+    }
+
+    /// A target receives the events of the sources.
+    pub Target {
+        /// Where events are posted to: http or https.
+        url: String, size 8 to 2048, required r#"write url = "https://...""#;
+        /// The sources it listens to; every source when it is not set.
+        from: Vec<String>, size 1 to 1000;
+        /// Patterns on the event's name; every event when it is not set.
+        events: Vec<String>, size 1 to 256;
+        /// Fields and the patterns their values must match.
+        r#where: Conditions, size 1 to 64;
+        /// For one attempt, until the complete head of the answer.
+        timeout: Duration = r#""15s""#, from "100ms" to "10m";
+        /// For the connection, TLS included.
+        connect_timeout: Duration = r#""5s""#, from "100ms" to "60s";
+        /// Most attempts at once.
+        concurrency: usize = "16", from "1" to "1024";
+        /// A delivery of this age is given up and becomes a dead letter.
+        expire: Duration = r#""72h""#, from "1s" to "365d";
+        /// When to try again: a schedule, or growing delays; not both.
+        retry: Retry = "{}";
+        /// How each attempt is signed.
+        sign: Sign;
+    }
+
+    /// When to try again.
+    pub Retry {
+        /// The delay after each failed attempt in turn; when it is used up the delivery is dead.
+        schedule: Vec<Duration>, from "0s" to "30d", size 1 to 100;
+        /// The first of growing delays.
+        initial: Duration, from "10ms" to "30d";
+        /// Each delay is the one before times this.
+        factor: f64, from "1.0" to "100.0";
+        /// No growing delay is longer.
+        max: Duration, from "10ms" to "30d";
+        /// Attempts in all with growing delays.
+        attempts: u32, from "1" to "1000";
+        /// Each delay is moved at random by up to this fraction in either direction.
+        jitter: f64 = "0.2", from "0.0" to "1.0";
+    }
+
+    /// How each attempt is signed.
+    pub Sign {
+        /// The style of the signature.
+        style: Style, required r#"write style = "standard-webhooks" or "none""#;
+        /// The signing secret: "whsec_" and base64 of 24 to 64 random bytes.
+        secret: Secret;
+        /// Several during a rotation: the first signs, the others sign beside it.
+        secrets: Vec<Secret>, size 1 to 16;
+    }
+}
+
+/// The section and the key that `EVERHOOK_SECTION_KEY`, with one underscore too few, was meant to set.
+pub(super) fn misspelt_variable(name: &str) -> Option<(&'static str, &'static str)> {
+    let rest = name.strip_prefix(super::ENV_PREFIX)?.to_ascii_lowercase();
+    Root::TABLE.fields.iter().find_map(|section| {
+        let Shape::Table(table) = section.shape else { return None };
+        let key = rest.strip_prefix(section.name)?.strip_prefix('_')?;
+        let field = table.fields.iter().find(|field| field.key() == key)?;
+        Some((section.name, field.key()))
+    })
+}
+
+/// The delays of a target that says nothing of `retry`: eleven attempts in 46 h 42 min.
+pub(super) const DEFAULT_SCHEDULE: [Duration; 10] = {
+    const MINUTE: u64 = 60;
+    const HOUR: u64 = 60 * MINUTE;
+    [
+        Duration::from_secs(5),
+        Duration::from_secs(30),
+        Duration::from_secs(2 * MINUTE),
+        Duration::from_secs(10 * MINUTE),
+        Duration::from_secs(30 * MINUTE),
+        Duration::from_secs(HOUR),
+        Duration::from_secs(3 * HOUR),
+        Duration::from_secs(6 * HOUR),
+        Duration::from_secs(12 * HOUR),
+        Duration::from_secs(24 * HOUR),
+    ]
+};
+/// What growing delays are when only some of their keys are written.
+pub(super) const DEFAULT_INITIAL: Duration = Duration::from_secs(1);
+/// See [`DEFAULT_INITIAL`].
+pub(super) const DEFAULT_FACTOR: f64 = 2.0;
+/// See [`DEFAULT_INITIAL`].
+pub(super) const DEFAULT_MAX: Duration = Duration::from_secs(60 * 60);
+/// See [`DEFAULT_INITIAL`].
+pub(super) const DEFAULT_ATTEMPTS: u32 = 30;
+
+impl NamedTable for Source {
+    const NAMED: &'static Table = &Self::TABLE;
+}
+
+impl NamedTable for Target {
+    const NAMED: &'static Table = &Self::TABLE;
+}
+
+/// `verify.list`
+#[derive(Clone, Copy)]
+pub(super) struct ListSeparator(pub(super) char);
+
+/// `verify.kv`
+#[derive(Clone, Copy)]
+pub(super) struct PairSeparator(pub(super) char);
+
+/// `verify.encoding`: how a signature is written.
+#[derive(Clone, Copy)]
+pub(super) struct SignatureEncoding(pub(super) Encoding);
+
+/// `verify.key_encoding`: how a secret becomes a key.
+#[derive(Clone, Copy)]
+pub(super) struct KeyEncoding(pub(super) Encoding);
+
+/// `verify.algorithm`
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Digest {
+    /// The digest of an HMAC.
+    Hmac(Algorithm),
+    /// The only one of its kind.
+    Ed25519,
+}
+
+/// `sign.style`
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Style {
+    StandardWebhooks,
+    None,
+}
+
+choices!(LogFormat {
+    "auto" => Self::Auto,
+    "text" => Self::Text,
+    "json" => Self::Json,
+    "journald" => Self::Journald,
+});
+choices!(Kind {
+    "hmac" => Self::Hmac,
+    "ed25519" => Self::Ed25519,
+    "token" => Self::Token,
+    "none" => Self::None,
+});
+choices!(ListSeparator { "," => Self(','), ";" => Self(';'), " " => Self(' ') });
+choices!(PairSeparator { "=" => Self('='), "," => Self(',') });
+choices!(Digest {
+    "sha256" => Self::Hmac(Algorithm::Sha256),
+    "sha1" => Self::Hmac(Algorithm::Sha1),
+    "sha512" => Self::Hmac(Algorithm::Sha512),
+    "ed25519" => Self::Ed25519,
+});
+choices!(SignatureEncoding {
+    "hex" => Self(Encoding::Hex),
+    "base64" => Self(Encoding::Base64),
+    "base64url" => Self(Encoding::Base64Url),
+});
+choices!(KeyEncoding {
+    "utf8" => Self(Encoding::Utf8),
+    "base64" => Self(Encoding::Base64),
+    "hex" => Self(Encoding::Hex),
+});
+choices!(Unit { "s" => Self::Seconds, "ms" => Self::Millis, "rfc3339" => Self::Rfc3339 });
+choices!(Style { "standard-webhooks" => Self::StandardWebhooks, "none" => Self::None });
+
+/// `dedup`: the word "none", or a table.
+pub(super) enum Dedup {
+    Off,
+    Key(DedupKey),
+}
+
+impl Setting for Dedup {
+    const SHAPE: Shape = Shape::Either("none", &DedupKey::TABLE);
+
+    fn read(node: &Node, at: &KeyPath, field: &Field, findings: &mut Findings) -> Option<Self> {
+        if let Datum::Table(_) = &node.datum {
+            return DedupKey::read(node, at, field, findings).map(Self::Key);
+        }
+        word(node, at, &["none"], findings).map(|_| Self::Off)
+    }
+}

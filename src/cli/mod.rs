@@ -3,7 +3,9 @@
 //! Exit codes: 0, 1 failure, 2 usage (clap's own), 74 journal damaged or unusable, 78 configuration.
 
 mod config;
+mod demo;
 mod logs;
+mod send;
 mod serve;
 
 use std::fmt::Display;
@@ -13,6 +15,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use everhook::config::{ConfigError, Flag, LoadOptions};
+
+/// Something did not work.
+const EXIT_FAILURE: u8 = 1;
 
 /// `EX_CONFIG` of sysexits: something in the configuration is wrong.
 const EXIT_CONFIG: u8 = 78;
@@ -60,6 +65,11 @@ enum LogFormat {
 enum Command {
     /// Run the daemon.
     Serve,
+    /// Show it at work: one process on loopback, sample builds, a failing receiver, a hard stop. Needs no
+    /// configuration.
+    Demo,
+    /// Post a correctly signed sample, or a file, to one of the configured sources.
+    Send(send::Arguments),
     /// Look at the configuration without running anything.
     #[command(subcommand)]
     Config(config::Command),
@@ -90,6 +100,8 @@ pub(crate) fn run() -> ExitCode {
     let Cli { common, command } = Cli::parse();
     let done = match command {
         Command::Serve => serve::run(&common),
+        Command::Demo => demo::run(&common),
+        Command::Send(arguments) => send::run(&arguments, &common),
         Command::Config(command) => config::run(&command, &common),
     };
     match done {

@@ -142,8 +142,9 @@ impl Framing {
             return Err(Bad);
         }
         self.state = match self.state {
-            // An empty line before a request is an old client's habit and leaves no doubt (RFC 9112, 2.2).
-            State::RequestLine if line.is_empty() => State::RequestLine,
+            // The end of a body's trailers; or, before a request, an old client's habit that leaves no doubt
+            // (RFC 9112, section 2.2).
+            State::RequestLine | State::Trailers if line.is_empty() => State::RequestLine,
             State::RequestLine => {
                 self.head = request_line(line)?;
                 self.frames = 0;
@@ -163,7 +164,6 @@ impl Framing {
             }
             State::ChunkEnd if line.is_empty() => State::ChunkSize,
             State::ChunkEnd => return Err(Bad),
-            State::Trailers if line.is_empty() => State::RequestLine,
             State::Trailers => {
                 self.count(line)?;
                 field_name(line)?;

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-use crate::lifecycle::Tasks;
+use everhook::lifecycle::Tasks;
 
 /// Requests that may wait to be shown.
 const SHOWN_LATER: usize = 1024;
@@ -68,7 +68,8 @@ async fn accept(
         let (failures, tell) = (Arc::clone(&failures), tell.clone());
         let stop = tasks.stop_token().clone();
         tasks.spawn(async move {
-            if let Some(Err(error)) = stop.run_until_cancelled(serve(socket, &failures, &tell)).await
+            if let Some(Err(error)) =
+                stop.run_until_cancelled(serve(socket, &failures, &tell)).await
             {
                 tracing::debug!(%error, "a connection to the demo's receiver ended");
             }

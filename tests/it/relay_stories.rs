@@ -55,7 +55,8 @@ fn now_seconds() -> u64 {
 #[tokio::test]
 async fn accepts_and_delivers_byte_exactly_with_the_headers_of_the_contract() {
     let mut receiver = Receiver::good().await;
-    let signing = format!("sign = {{ style = \"standard-webhooks\", secret = \"plain:{SIGNING}\" }}");
+    let signing =
+        format!("sign = {{ style = \"standard-webhooks\", secret = \"plain:{SIGNING}\" }}");
     let home = Home::new(&format!("{SOURCES}{}", target("deploy", &receiver.url(), &signing)));
     let daemon = home.start().await;
     let bodies: [Vec<u8>; 6] = [
@@ -67,7 +68,8 @@ async fn accepts_and_delivers_byte_exactly_with_the_headers_of_the_contract() {
         Vec::new(),
     ];
     for body in &bodies {
-        let headers = [("content-type", "text/x-odd"), ("x-provider", "as it came"), ("cookie", "c=1")];
+        let headers =
+            [("content-type", "text/x-odd"), ("x-provider", "as it came"), ("cookie", "c=1")];
         let (id, status) = daemon.post("/in/any", &headers, body).await.ack();
         assert_eq!(status, "accepted");
         let got = receiver.next().await;
@@ -94,7 +96,8 @@ async fn accepts_and_delivers_byte_exactly_with_the_headers_of_the_contract() {
 async fn the_three_providers_are_verified_named_and_routed() {
     let mut all = Receiver::good().await;
     let mut some = Receiver::good().await;
-    let filter = "from = [\"buildkite\", \"streampixel\"]\nevents = [\"build.*\", \"!build.scheduled\"]";
+    let filter =
+        "from = [\"buildkite\", \"streampixel\"]\nevents = [\"build.*\", \"!build.scheduled\"]";
     let home = Home::new(&format!(
         "{SOURCES}{}{}",
         target("all", &all.url(), ""),
@@ -117,13 +120,19 @@ async fn the_three_providers_are_verified_named_and_routed() {
     let body = br#"{"event":"build.finished","build":{"id":"k1","state":"passed"}}"#;
     let signature = sign::buildkite(BUILDKITE, now_seconds(), body);
     let event = ("x-buildkite-event", "build.finished");
-    daemon.post("/in/buildkite", &[JSON, event, ("x-buildkite-signature", &signature)], body).await.ack();
+    daemon
+        .post("/in/buildkite", &[JSON, event, ("x-buildkite-signature", &signature)], body)
+        .await
+        .ack();
     assert_eq!(all.next().await.header("everhook-event"), "build.finished");
     assert_eq!(some.next().await.header("everhook-event"), "build.finished");
 
     let body = br#"{"event":"build.scheduled","build":{"id":"k1"}}"#;
     let event = ("x-buildkite-event", "build.scheduled");
-    daemon.post("/in/buildkite", &[JSON, event, ("x-buildkite-token", BUILDKITE)], body).await.ack();
+    daemon
+        .post("/in/buildkite", &[JSON, event, ("x-buildkite-token", BUILDKITE)], body)
+        .await
+        .ack();
     assert_eq!(all.next().await.header("everhook-event"), "build.scheduled");
     daemon.metric_becomes("everhook_deliveries{state=\"ready\",target=\"all\"}", 0.0).await;
     assert_eq!(some.seen().len(), 2, "what is not wanted is not sent");
@@ -175,7 +184,10 @@ async fn rejects_forgeries_and_says_nothing_about_why() {
         let status = daemon.post(path, &[JSON], &streampixel("build.approved", "u")).await.status;
         assert!(matches!(status, 401 | 403), "{path}: {status}");
     }
-    daemon.post("/in/guarded/a-long-enough-path-token", &[JSON], &streampixel("build.saving", "u")).await.ack();
+    daemon
+        .post("/in/guarded/a-long-enough-path-token", &[JSON], &streampixel("build.saving", "u"))
+        .await
+        .ack();
 
     let foreign = br#"{"event":"build.approved","projectId":"another","uploadId":"u9"}"#;
     assert_eq!(daemon.post("/in/streampixel", &[JSON], foreign).await.status, 403);
@@ -219,8 +231,10 @@ async fn a_storm_of_copies_makes_one_event() {
     let (id, status) = daemon.post("/in/streampixel", &[JSON], &body).await.ack();
     assert_eq!((Some(&id), status.as_str()), (ids.first(), "duplicate"));
     // What has no identity is never taken for a repeat.
-    let test = br#"{"event":"webhook.test","projectId":"test_project_id","uploadId":"test_upload_id"}"#;
-    let nameless = br#"{"event":"build.uploaded","projectId":"664f1a2b3c4d5e6f7a8b9c0d","uploadId":null}"#;
+    let test =
+        br#"{"event":"webhook.test","projectId":"test_project_id","uploadId":"test_upload_id"}"#;
+    let nameless =
+        br#"{"event":"build.uploaded","projectId":"664f1a2b3c4d5e6f7a8b9c0d","uploadId":null}"#;
     for body in [test.as_slice(), nameless] {
         for _ in 0..2 {
             assert_eq!(daemon.post("/in/streampixel", &[JSON], body).await.ack().1, "accepted");
@@ -289,7 +303,8 @@ async fn retries_by_its_schedule_and_then_buries() {
 
 #[tokio::test]
 async fn drains_on_sigterm_and_counts_no_interrupted_attempt() {
-    let mut hanging = Receiver::scripted(|number, _| if number == 0 { Act::Hang } else { OK }).await;
+    let mut hanging =
+        Receiver::scripted(|number, _| if number == 0 { Act::Hang } else { OK }).await;
     let home = Home::new(&format!("{SOURCES}{}", target("deploy", &hanging.url(), "")));
     let daemon = home.start().await;
     let (id, _) = daemon.post("/in/any", &[], b"x").await.ack();

@@ -28,10 +28,13 @@ async fn what_was_acknowledged_is_delivered_over_many_kills() {
     let mut rng = StdRng::seed_from_u64(seed);
 
     let first = Receiver::good().await;
-    let flaky = Receiver::scripted(|number, _| {
-        if number % 3 == 0 { crate::harness::receiver::Act::Close } else { OK }
-    })
-    .await;
+    let flaky =
+        Receiver::scripted(
+            |number, _| {
+                if number % 3 == 0 { crate::harness::receiver::Act::Close } else { OK }
+            },
+        )
+        .await;
     let retry = "retry = { initial = \"20ms\", factor = 1.0, max = \"20ms\", attempts = 1000 }";
     let home = Home::new(&format!(
         "[source.any]\nprovider = \"custom\"\nverify = {{ kind = \"none\" }}\n\
@@ -65,7 +68,8 @@ async fn what_was_acknowledged_is_delivered_over_many_kills() {
         assert!(lost.is_empty(), "{name} lost {} of {}: {lost:?}", lost.len(), acknowledged.len());
         let mut bodies = BTreeMap::new();
         for request in &seen {
-            let body = bodies.entry(request.id().to_owned()).or_insert_with(|| request.body.clone());
+            let body =
+                bodies.entry(request.id().to_owned()).or_insert_with(|| request.body.clone());
             assert_eq!(*body, request.body, "one id, one body");
         }
         for (id, body) in &acknowledged {

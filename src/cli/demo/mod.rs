@@ -205,6 +205,9 @@ impl<'a> Demo<'a> {
             (200, _) => self.duplicates = self.duplicates.saturating_add(1),
             (_, _) => return Err(anyhow::anyhow!("the relay refused its own sample").into()),
         }
+        while let Ok(received) = self.receiver.received.try_recv() {
+            self.received(&received)?;
+        }
         Ok(())
     }
 

@@ -4,11 +4,21 @@
 //! names no file, key or transaction, so that another engine can stand beside the embedded one; every engine
 //! passes the one suite in `tests/it/journal_contract.rs`.
 
+mod dedup;
+mod index;
+pub mod memory;
+mod record;
+pub mod sled;
+
 use std::future::Future;
 use std::pin::Pin;
 
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
 use crate::model::{Attempt, DedupKey, Event, EventId, Name, Settlement};
-use crate::time::Timestamp;
+use crate::time::{Clock, Timestamp};
 
 /// A boxed future, so that the trait can be used as `dyn Journal`.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -218,4 +228,31 @@ pub enum Health {
         /// What the engine reported.
         detail: String,
     },
+}
+
+/// Longest wait before the queue is looked at again, whatever was promised to wake the waiter.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+/// Waits until `take` takes something, which it is asked to when something changes and when the next delivery
+/// it knows of becomes due. Between the taking and the return nothing is awaited, so that dropping this future
+/// never leaves a lease without an owner.
+async fn wait_for_due<F>(clock: &Clock, changed: &Notify, mut take: F) -> Vec<Claimed>
+where
+    F: FnMut(Timestamp) -> (Vec<Claimed>, Option<Timestamp>),
+{
+    loop {
+        let mut change = std::pin::pin!(changed.notified());
+        // From here on no change is missed.
+        change.as_mut().enable();
+        let now = clock.now();
+        let (claimed, next) = take(now);
+        if !claimed.is_empty() {
+            return claimed;
+        }
+        let again = now.plus(LOOK_AGAIN);
+        tokio::select! {
+            () = change => {}
+            () = clock.sleep_until(next.map_or(again, |due| due.min(again))) => {}
+        }
+    }
 }

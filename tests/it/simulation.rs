@@ -151,11 +151,8 @@ impl World {
                 self.act(action);
             }
             let demand = self.demand.clone();
-            let claimed = if demand.is_empty() {
-                None
-            } else {
-                ready(self.journal.claim(Demand(demand)))
-            };
+            let claimed =
+                if demand.is_empty() { None } else { ready(self.journal.claim(Demand(demand))) };
             let Some(claimed) = claimed else { return };
             assert!(!claimed.is_empty(), "a claim resolves only with something");
             self.demand.clear();
@@ -180,7 +177,9 @@ impl World {
                     let before = self.ended.insert(delivery, settlement);
                     assert_eq!(before, None, "ended twice: {job:?}");
                 }
-                ready(self.journal.settle(job.lease, settlement, attempt)).expect("resolves").unwrap();
+                ready(self.journal.settle(job.lease, settlement, attempt))
+                    .expect("resolves")
+                    .unwrap();
             }
             Action::Drained => {
                 assert!(self.running.is_empty(), "drained with attempts running");
@@ -201,7 +200,11 @@ impl World {
         assert!(self.clock.now() >= target.held_until, "attempted while the target is held");
         self.running.push(job);
         let now_running = self.running.iter().filter(|r| r.target == target.policy.name).count();
-        assert!(now_running <= target.policy.concurrency, "above the limit of {}", target.policy.name);
+        assert!(
+            now_running <= target.policy.concurrency,
+            "above the limit of {}",
+            target.policy.name
+        );
     }
 
     fn finish_one(&mut self) {

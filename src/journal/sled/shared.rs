@@ -1,0 +1,281 @@
+//! What the writer and everyone else share: the waiting room, the index, and the journal's health.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::committer::Waiting;
+use super::dir;
+use crate::journal::index::Index;
+use crate::journal::record::{Place, Record};
+use crate::journal::{AppendError, Health};
+use crate::metrics::{JournalMetrics, gauge_value};
+use crate::model::Event;
+use crate::time::Clock;
+
+/// Most appends that wait for a commit.
+const MAX_WAITING: usize = 16 * 1024;
+/// Most bytes that wait for a commit.
+const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
+/// Most appends in one commit.
+const MAX_COMMIT: usize = 1024;
+/// Most bytes in one commit, unless one event alone is larger.
+const MAX_COMMIT_BYTES: usize = 8 * 1024 * 1024;
+/// Settlements alone wait this long for an append whose commit they can ride on.
+const LINGER: Duration = Duration::from_millis(50);
+/// Settlements that wait force a commit of their own at this number.
+const MAX_SETTLEMENTS: usize = 4 * 1024;
+/// Bytes of recent events kept in memory, so that an event that is delivered at once is not read back.
+const RECENT_BYTES: usize = 8 * 1024 * 1024;
+
+/// Shared between the writer's thread and the callers.
+pub(super) struct Shared {
+    pub(super) clock: Clock,
+    pub(super) metrics: JournalMetrics,
+    pub(super) state: Mutex<Memory>,
+    /// Something may have become due.
+    pub(super) changed: Notify,
+    room: Mutex<Room>,
+    arrived: Condvar,
+    health: Mutex<Health>,
+    limits: Limits,
+}
+
+/// Bounds on the disk.
+#[derive(Clone, Debug)]
+pub(super) struct Limits {
+    pub(super) path: PathBuf,
+    pub(super) max_bytes: u64,
+    pub(super) min_free: u64,
+}
+
+/// What lives in memory.
+pub(super) struct Memory {
+    pub(super) index: Index<Place>,
+    pub(super) recent: Recent,
+}
+
+/// How the writer is told to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Commit what waits, then end.
+    Close,
+    /// End at once.
+    Abandon,
+}
+
+/// What waits for the next commit.
+#[derive(Default)]
+struct Room {
+    appends: VecDeque<Waiting>,
+    bytes: usize,
+    settlements: Vec<Record>,
+    ending: Option<Ending>,
+}
+
+/// What one commit takes.
+pub(super) struct Taken {
+    pub(super) appends: Vec<Waiting>,
+    pub(super) settlements: Vec<Record>,
+    pub(super) ending: Option<Ending>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        clock: Clock,
+        metrics: JournalMetrics,
+        index: Index<Place>,
+        limits: Limits,
+    ) -> Self {
+        Self {
+            clock,
+            metrics,
+            state: Mutex::new(Memory { index, recent: Recent::default() }),
+            changed: Notify::new(),
+            room: Mutex::new(Room::default()),
+            arrived: Condvar::new(),
+            health: Mutex::new(Health::Healthy),
+            limits,
+        }
+    }
+
+    /// Puts an append into the waiting room, or says why not.
+    pub(super) fn wait_for_commit(&self, waiting: Waiting) -> Result<(), AppendError> {
+        match self.health() {
+            Health::Healthy => {}
+            Health::Full { .. } => return Err(AppendError::Full),
+            Health::Failed { .. } => return Err(AppendError::Failed),
+        }
+        let size = weight(&waiting);
+        let mut room = self.room();
+        if room.ending.is_some() {
+            return Err(AppendError::Closed);
+        }
+        let bytes = room.bytes.saturating_add(size);
+        if room.appends.len() >= MAX_WAITING || (bytes > MAX_WAITING_BYTES && room.bytes > 0) {
+            return Err(AppendError::Full);
+        }
+        room.bytes = bytes;
+        room.appends.push_back(waiting);
+        drop(room);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Lets a settlement ride on the next commit; false when there will be none.
+    pub(super) fn ride_along(&self, record: Record) -> bool {
+        let mut room = self.room();
+        if room.ending.is_some() {
+            return false;
+        }
+        room.settlements.push(record);
+        let wake = room.settlements.len() == 1 || room.settlements.len() >= MAX_SETTLEMENTS;
+        drop(room);
+        if wake {
+            self.arrived.notify_one();
+        }
+        true
+    }
+
+    /// Waits for something to commit, at most `patience`, and takes what one commit may hold.
+    pub(super) fn take(&self, patience: Duration) -> Taken {
+        let mut room = self.room();
+        let nothing = |room: &mut Room| {
+            room.appends.is_empty() && room.settlements.is_empty() && room.ending.is_none()
+        };
+        room = self.wait(room, patience, nothing);
+        let only_settlements = |room: &mut Room| {
+            room.appends.is_empty()
+                && room.settlements.len() < MAX_SETTLEMENTS
+                && room.ending.is_none()
+        };
+        if !room.settlements.is_empty() {
+            room = self.wait(room, LINGER, only_settlements);
+        }
+        let mut appends = Vec::new();
+        let mut bytes = 0usize;
+        while let Some(waiting) = room.appends.front() {
+            let size = weight(waiting);
+            bytes = bytes.saturating_add(size);
+            if appends.len() >= MAX_COMMIT || (bytes > MAX_COMMIT_BYTES && !appends.is_empty()) {
+                break;
+            }
+            room.bytes = room.bytes.saturating_sub(size);
+            appends.extend(room.appends.pop_front());
+        }
+        Taken { appends, settlements: std::mem::take(&mut room.settlements), ending: room.ending }
+    }
+
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        let room = self.room();
+        room.appends.is_empty() && room.settlements.is_empty()
+    }
+
+    /// Tells the writer to end; what comes after this is refused.
+    pub(super) fn end(&self, how: Ending) {
+        self.room().ending = Some(how);
+        self.arrived.notify_one();
+    }
+
+    /// A commit failed. Nothing more is acknowledged; whoever waits is told.
+    pub(super) fn fail(&self, detail: String) {
+        tracing::error!(detail, "the journal failed; nothing more is acknowledged");
+        *self.health.lock().unwrap_or_else(PoisonError::into_inner) = Health::Failed { detail };
+        let mut room = self.room();
+        room.ending = Some(Ending::Abandon);
+        for waiting in room.appends.drain(..) {
+            drop(waiting.answer.send(Err(AppendError::Failed)));
+        }
+    }
+
+    pub(super) fn health(&self) -> Health {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Compares the disk with its bounds. A failed journal stays failed.
+    pub(super) fn look_at_disk(&self, size: u64) {
+        let Limits { path, max_bytes, min_free } = &self.limits;
+        self.metrics.bytes.set(gauge_value(size));
+        let free = dir::free_bytes(path).ok();
+        if let Some(free) = free {
+            self.metrics.free_bytes.set(gauge_value(free));
+        }
+        let now = if size >= *max_bytes {
+            let detail =
+                format!("the journal holds {size} bytes; journal.max_bytes is {max_bytes}");
+            Health::Full { detail }
+        } else if let Some(free) = free.filter(|free| free < min_free) {
+            let detail =
+                format!("{free} bytes are free on its disk; journal.min_free is {min_free}");
+            Health::Full { detail }
+        } else {
+            Health::Healthy
+        };
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*health, &now) {
+            (Health::Failed { .. }, _) => return,
+            (Health::Healthy, Health::Full { detail }) => {
+                tracing::error!(detail, "the journal is full; new events are refused");
+            }
+            (Health::Full { .. }, Health::Healthy) => {
+                tracing::info!("the journal has room again; new events are accepted");
+            }
+            (Health::Healthy | Health::Full { .. }, _) => {}
+        }
+        *health = now;
+    }
+
+    fn room(&self) -> MutexGuard<'_, Room> {
+        self.room.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(
+        &self,
+        room: MutexGuard<'a, Room>,
+        patience: Duration,
+        while_true: impl FnMut(&mut Room) -> bool,
+    ) -> MutexGuard<'a, Room> {
+        let waited = self.arrived.wait_timeout_while(room, patience, while_true);
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+/// What an append occupies while it waits.
+fn weight(waiting: &Waiting) -> usize {
+    let event = &waiting.append.event;
+    event.body.len().saturating_add(event.headers.packed().len()).saturating_add(512)
+}
+
+/// The latest events, bounded in bytes.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    events: HashMap<u64, Event>,
+    order: VecDeque<u64>,
+    bytes: usize,
+}
+
+impl Recent {
+    pub(super) fn put(&mut self, sequence: u64, event: Event) {
+        self.bytes = self.bytes.saturating_add(size(&event));
+        self.events.insert(sequence, event);
+        self.order.push_back(sequence);
+        while self.bytes > RECENT_BYTES {
+            let Some(oldest) = self.order.pop_front() else { break };
+            if let Some(event) = self.events.remove(&oldest) {
+                self.bytes = self.bytes.saturating_sub(size(&event));
+            }
+        }
+    }
+
+    pub(super) fn get(&self, sequence: u64) -> Option<Event> {
+        self.events.get(&sequence).cloned()
+    }
+}
+
+fn size(event: &Event) -> usize {
+    event.body.len().saturating_add(event.headers.packed().len()).saturating_add(256)
+}

@@ -1,0 +1,155 @@
+//! The real binary as a child process on free ports, in a directory of its own.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+use super::http::{Connection, Reply};
+use super::within;
+
+/// A configuration and a journal that outlive the processes that use them.
+pub struct Home {
+    dir: TempDir,
+}
+
+/// A running daemon.
+pub struct Daemon {
+    child: Child,
+    pub ingress: SocketAddr,
+    pub admin: SocketAddr,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Home {
+    /// A directory with a configuration; `body` holds the sources and targets.
+    pub fn new(body: &str) -> Self {
+        let home = Self { dir: tempfile::tempdir().expect("a temporary directory") };
+        home.configure(body);
+        home
+    }
+
+    /// Replaces the configuration.
+    pub fn configure(&self, body: &str) {
+        let journal = self.journal();
+        let text = format!(
+            "[ingress]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+             [log]\nformat = \"json\"\n[journal]\npath = {journal:?}\nmin_free = \"1MiB\"\n{body}"
+        );
+        std::fs::write(self.config(), text).expect("a writable directory");
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.dir.path().join("everhook.toml")
+    }
+
+    pub fn journal(&self) -> PathBuf {
+        self.dir.path().join("journal")
+    }
+
+    /// A command that runs the binary with this configuration.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_everhook"));
+        command.args(arguments).arg("--config").arg(self.config());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.kill_on_drop(true);
+        command
+    }
+
+    /// Starts the daemon and waits until it takes requests.
+    pub async fn start(&self) -> Daemon {
+        let mut child = self.command(&["serve"]).spawn().expect("the binary runs");
+        let stderr = child.stderr.take().expect("piped");
+        let mut lines = BufReader::new(stderr).lines();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let mut addresses = (None, None);
+        while addresses.0.is_none() || addresses.1.is_none() {
+            let line = within("the daemon says where it listens", lines.next_line()).await;
+            let Some(line) = line.expect("readable") else {
+                panic!("the daemon ended: {:#?}", log.lock().expect("no panic"));
+            };
+            let json: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+            let address = |name: &str| json["fields"][name].as_str().and_then(|a| a.parse().ok());
+            addresses.0 = addresses.0.or_else(|| address("ingress"));
+            addresses.1 = addresses.1.or_else(|| address("admin"));
+            log.lock().expect("no panic").push(line);
+        }
+        let rest = Arc::clone(&log);
+        tokio::task::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                rest.lock().expect("no panic").push(line);
+            }
+        });
+        let (Some(ingress), Some(admin)) = addresses else { unreachable!("both were found") };
+        Daemon { child, ingress, admin, log }
+    }
+}
+
+impl Daemon {
+    pub async fn connect(&self) -> Connection {
+        Connection::open(self.ingress).await.expect("the ingress listens")
+    }
+
+    pub async fn post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+        let mut connection = self.connect().await;
+        let body = body.to_vec();
+        within("an answer", connection.post(path, headers, body)).await.expect("an answer")
+    }
+
+    pub async fn admin_get(&self, path: &str) -> Reply {
+        let mut connection = Connection::open(self.admin).await.expect("the admin side listens");
+        within("an answer", connection.get(path)).await.expect("an answer")
+    }
+
+    /// The value of one series as the metrics page prints it; 0 when it is not there.
+    pub async fn metric(&self, series: &str) -> f64 {
+        let page = self.admin_get("/metrics").await;
+        let text = String::from_utf8(page.body.to_vec()).expect("text");
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.map_or(0.0, |value| value.parse().expect("a number"))
+    }
+
+    /// Waits until a series has the value.
+    pub async fn metric_becomes(&self, series: &str, value: f64) {
+        within(&format!("{series} becomes {value}"), async {
+            while (self.metric(series).await - value).abs() > f64::EPSILON {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
+    /// Every log line so far.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().expect("no panic").clone()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("running")
+    }
+
+    /// Kills it without warning, as kill -9 does.
+    pub async fn kill(mut self) {
+        self.child.kill().await.expect("it was running");
+    }
+
+    /// Sends SIGTERM.
+    pub fn terminate(&self) {
+        let pid = rustix::process::Pid::from_raw(self.pid().try_into().expect("a pid"));
+        rustix::process::kill_process(pid.expect("a pid"), rustix::process::Signal::TERM)
+            .expect("it was running");
+    }
+
+    /// Waits for its end.
+    pub async fn ended(mut self) -> ExitStatus {
+        within("the daemon ends", self.child.wait()).await.expect("a status")
+    }
+}

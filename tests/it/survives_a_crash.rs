@@ -1,0 +1,108 @@
+//! Nothing acknowledged is lost by kill -9, wherever it strikes.
+//!
+//! `EVERHOOK_KILLS` sets the number of kills (12 unless told otherwise; the long form is 100 and more) and
+//! `EVERHOOK_SEED` replays one run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use tokio::task::JoinSet;
+
+use crate::harness::daemon::{Daemon, Home};
+use crate::harness::http::Connection;
+use crate::harness::receiver::{OK, Receiver};
+use crate::harness::within;
+
+/// Clients that post at once.
+const CLIENTS: usize = 16;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_is_delivered_over_many_kills() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
+    let kills = number("EVERHOOK_KILLS").unwrap_or(12);
+    let seed = number("EVERHOOK_SEED").unwrap_or_else(|| u64::from(std::process::id()));
+    println!("{kills} kills with EVERHOOK_SEED={seed}");
+    let mut rng = StdRng::seed_from_u64(seed);
+
+    let first = Receiver::good().await;
+    let flaky = Receiver::scripted(|number, _| {
+        if number % 3 == 0 { crate::harness::receiver::Act::Close } else { OK }
+    })
+    .await;
+    let retry = "retry = { initial = \"20ms\", factor = 1.0, max = \"20ms\", attempts = 1000 }";
+    let home = Home::new(&format!(
+        "[source.any]\nprovider = \"custom\"\nverify = {{ kind = \"none\" }}\n\
+         [target.first]\nurl = {:?}\n{retry}\n[target.flaky]\nurl = {:?}\n{retry}\n",
+        first.url(),
+        flaky.url()
+    ));
+    let acknowledged: Arc<Mutex<BTreeMap<String, String>>> = Arc::default();
+    let mut next = 0;
+    for _ in 0..kills {
+        let daemon = home.start().await;
+        let mut clients = load(&daemon, &acknowledged, &mut next).await;
+        let moment = Duration::from_millis(rng.random_range(20..500));
+        // The moment of the kill is the random part of this test; the load goes on while it strikes.
+        drop(tokio::time::timeout(moment, std::future::pending::<()>()).await);
+        daemon.kill().await;
+        while within("clients end with the daemon", clients.join_next()).await.is_some() {}
+    }
+    let acknowledged = acknowledged.lock().expect("no panic").clone();
+    assert!(!acknowledged.is_empty(), "the load never got an answer");
+
+    let daemon = home.start().await;
+    for (receiver, name) in [(&first, "first"), (&flaky, "flaky")] {
+        for state in ["ready", "waiting", "in_flight"] {
+            let series = format!("everhook_deliveries{{state=\"{state}\",target=\"{name}\"}}");
+            daemon.metric_becomes(&series, 0.0).await;
+        }
+        let seen = receiver.seen();
+        let ids: BTreeSet<_> = seen.iter().map(|r| r.id().to_owned()).collect();
+        let lost: Vec<_> = acknowledged.keys().filter(|id| !ids.contains(*id)).collect();
+        assert!(lost.is_empty(), "{name} lost {} of {}: {lost:?}", lost.len(), acknowledged.len());
+        let mut bodies = BTreeMap::new();
+        for request in &seen {
+            let body = bodies.entry(request.id().to_owned()).or_insert_with(|| request.body.clone());
+            assert_eq!(*body, request.body, "one id, one body");
+        }
+        for (id, body) in &acknowledged {
+            assert_eq!(bodies[id], body.as_bytes(), "the body that was acknowledged");
+        }
+        println!(
+            "{name}: {} acknowledged, {} requests for {} events",
+            acknowledged.len(),
+            seen.len(),
+            ids.len()
+        );
+    }
+    assert!(!daemon.log().iter().any(|line| line.contains("panicked")));
+    daemon.terminate();
+    assert!(daemon.ended().await.success());
+}
+
+/// Posts from many connections until the daemon is gone.
+async fn load(
+    daemon: &Daemon,
+    acknowledged: &Arc<Mutex<BTreeMap<String, String>>>,
+    next: &mut u64,
+) -> JoinSet<()> {
+    let mut clients = JoinSet::new();
+    for _ in 0..CLIENTS {
+        let mut connection = Connection::open(daemon.ingress).await.expect("the ingress listens");
+        let start = *next;
+        *next += 1_000_000;
+        let acknowledged = Arc::clone(acknowledged);
+        clients.spawn(async move {
+            for number in start.. {
+                let body = format!("event {number}");
+                let Ok(reply) = connection.post("/in/any", &[], body.clone()).await else { return };
+                let (id, _) = reply.ack();
+                acknowledged.lock().expect("no panic").insert(id, body);
+            }
+        });
+    }
+    clients
+}

@@ -243,6 +243,8 @@ fn an_admin_listener_that_others_reach_needs_a_token() {
     assert_snapshot!(desk.mistakes());
     let token = [("EVERHOOK_ADMIN__TOKEN", "plain:x")];
     assert!(desk.check(&token).status.success());
+    let output = desk.check(&[("EVERHOOK_ADMIN__TOKEN", "plain:two words")]);
+    assert!(mistakes(&output).contains("no header field can carry"));
 }
 
 #[test]
@@ -425,6 +427,7 @@ provider = "streampixel"
 [source.u]
 provider = "streampixel"
 path_token = "plain:0123456789"
+secret = "plain: x"
 {SMALLEST}from = ["a", "s"]
 "#
     ));

@@ -369,7 +369,7 @@ listen = ["0.0.0.0:8080"]
 [source.s]
 provider = "streampixel"
 [source.u]
-provider = "streampixel"
+provider = "buildpixel"
 path_token = "plain:0123456789"
 secret = "plain: x"
 {SMALLEST}from = ["a", "s"]

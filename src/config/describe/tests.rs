@@ -75,7 +75,7 @@ fn every_range_holds_at_both_ends_and_not_beyond() {
         let millis = |text| parse_duration(text).unwrap().as_millis();
         let quoted = |text: &str| format!("{text:?}");
         let (ends, beyond) = match shape {
-            Shape::Duration => {
+            Shape::Duration | Shape::DurationOrSeconds => {
                 let below = millis(low).checked_sub(1).map(|ms| format!("\"{ms}ms\""));
                 let above = format!("\"{}ms\"", millis(high) + 1);
                 ([quoted(low), quoted(high)], below.into_iter().chain([above]).collect::<Vec<_>>())
@@ -257,6 +257,7 @@ fn named(shape: &Shape) -> String {
         Shape::Integer => "whole number".into(),
         Shape::Number => "number".into(),
         Shape::Duration => "duration".into(),
+        Shape::DurationOrSeconds => "duration, or whole seconds".into(),
         Shape::Size => "size".into(),
         Shape::Address => "IP:PORT".into(),
         Shape::Secret => "secret".into(),

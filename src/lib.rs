@@ -10,3 +10,6 @@ pub mod lifecycle;
 pub mod journal;
 pub mod target;
 pub mod relay;
+pub mod ingress;
+pub mod admin;
+pub mod app;

@@ -17,6 +17,11 @@ use crate::model::{DeadReason, Name};
 /// The label value for requests that match no source; not a valid source name, so it collides with none.
 pub const NO_SOURCE: &str = "_none";
 
+/// A counter's handle.
+pub type Counter = IntCounter;
+/// A histogram's handle, in seconds.
+pub type Timing = Histogram;
+
 /// Seconds; fine around a millisecond, where the acknowledgement should be.
 const ACK_BUCKETS: &[f64] =
     &[0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0];
@@ -170,6 +175,21 @@ pub struct QueueSample {
     pub dead: u64,
     /// Age of the oldest pending delivery in seconds.
     pub oldest_seconds: f64,
+}
+
+impl QueueSample {
+    /// A configured target with nothing queued.
+    pub fn idle(target: Name) -> Self {
+        Self {
+            target,
+            configured: true,
+            ready: 0,
+            waiting: 0,
+            in_flight: 0,
+            dead: 0,
+            oldest_seconds: 0.0,
+        }
+    }
 }
 
 impl Metrics {

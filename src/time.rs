@@ -165,6 +165,12 @@ impl Clock {
     }
 }
 
+/// The moment `after` from now, in the terms of the runtime's timers.
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+pub fn deadline(after: Duration) -> tokio::time::Instant {
+    tokio::time::Instant::now() + after
+}
+
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
 fn wall() -> Timestamp {
     match SystemTime::now().duration_since(UNIX_EPOCH) {

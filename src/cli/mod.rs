@@ -3,6 +3,8 @@
 //! Exit codes: 0, 1 failure, 2 usage (clap's own), 74 journal damaged or unusable, 78 configuration.
 
 mod config;
+mod logs;
+mod serve;
 
 use std::fmt::Display;
 use std::io::Write as _;
@@ -14,6 +16,9 @@ use everhook::config::{ConfigError, Flag, LoadOptions};
 
 /// `EX_CONFIG` of sysexits: something in the configuration is wrong.
 const EXIT_CONFIG: u8 = 78;
+
+/// `EX_IOERR` of sysexits: the journal is damaged, in use, or of a newer format.
+const EXIT_JOURNAL: u8 = 74;
 
 /// A durable webhook relay: acknowledges after stable storage, delivers until the target has it.
 #[derive(Parser)]
@@ -53,6 +58,8 @@ enum LogFormat {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run the daemon.
+    Serve,
     /// Look at the configuration without running anything.
     #[command(subcommand)]
     Config(config::Command),
@@ -82,6 +89,7 @@ impl From<anyhow::Error> for Failure {
 pub(crate) fn run() -> ExitCode {
     let Cli { common, command } = Cli::parse();
     let done = match command {
+        Command::Serve => serve::run(&common),
         Command::Config(command) => config::run(&command, &common),
     };
     match done {

@@ -291,10 +291,7 @@ fn put_attempt(out: &mut BytesMut, attempt: Option<&Attempt>) {
     out.put_u8(class);
 }
 
-fn take_attempt(bytes: &mut &[u8]) -> Option<Option<Attempt>> {
-    if bytes.try_get_u8().ok()? == 0 {
-        return Some(None);
-    }
+fn take_attempt(bytes: &mut &[u8]) -> Option<Attempt> {
     let number = bytes.try_get_u32().ok()?;
     let started_at = take_time(bytes)?;
     let duration = Duration::from_micros(bytes.try_get_u64().ok()?);
@@ -304,7 +301,7 @@ fn take_attempt(bytes: &mut &[u8]) -> Option<Option<Attempt>> {
         (0, class) => Answer::Failed(CLASSES.into_iter().find(|c| error_class(*c) == class)?),
         (status, _) => Answer::Status { status, retry_after: None },
     };
-    Some(Some(Attempt { number, started_at, duration, answer }))
+    Some(Attempt { number, started_at, duration, answer })
 }
 
 const CLASSES: [ErrorClass; 7] = [
@@ -353,7 +350,10 @@ fn take_settled(bytes: &mut &[u8]) -> Option<Record> {
     let (target, attempts) = (bytes.try_get_u16().ok()?, bytes.try_get_u32().ok()?);
     let state = take_state(bytes)?;
     let at = take_time(bytes)?;
-    let attempt = take_attempt(bytes)?;
+    let attempt = match bytes.try_get_u8().ok()? {
+        0 => None,
+        _ => Some(take_attempt(bytes)?),
+    };
     Some(Record::Settled { sequence, target, attempts, state, at, attempt })
 }
 

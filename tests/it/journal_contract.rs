@@ -76,7 +76,7 @@ fn due(journal: &dyn Journal, target: &str, most: usize) -> Vec<Claimed> {
 fn open_at(path: &Path, clock: &Clock) -> Result<(SledJournal, Opened), OpenError> {
     let options =
         Options { path: path.to_owned(), retention: HOUR, max_bytes: 1 << 40, min_free: 0 };
-    SledJournal::open(options, clock.clone(), JournalMetrics::detached().expect("metrics"))
+    SledJournal::open(&options, clock, JournalMetrics::detached().expect("metrics"))
 }
 
 fn reopen(path: &Path, clock: &Clock) -> SledJournal {
@@ -465,7 +465,7 @@ async fn a_journal_over_its_bound_refuses_and_still_delivers() {
     let path = dir.path().to_owned();
     let options = Options { path, retention: HOUR, max_bytes: 1, min_free: 0 };
     let metrics = JournalMetrics::detached().expect("metrics");
-    let (journal, _) = SledJournal::open(options, clock.clone(), metrics).expect("opens");
+    let (journal, _) = SledJournal::open(&options, &clock, metrics).expect("opens");
     assert!(matches!(journal.health(), Health::Full { .. }));
     let refused = journal.append(append(event(2, b"x", &clock), &["a"], &[])).await;
     assert_eq!(refused, Err(AppendError::Full));

@@ -122,8 +122,8 @@ pub struct SledJournal {
 impl SledJournal {
     /// Opens or creates a journal and rebuilds its memory. Blocks: for a thread that may.
     pub fn open(
-        options: Options,
-        clock: Clock,
+        options: &Options,
+        clock: &Clock,
         metrics: JournalMetrics,
     ) -> Result<(Self, Opened), OpenError> {
         let begun = clock.now();
@@ -139,7 +139,7 @@ impl SledJournal {
         }
         let recovered = guarded(root, || recover(&store, clock.now()))?;
         metrics.damaged_records.inc_by(recovered.damaged);
-        let Options { retention, path: _, max_bytes, min_free } = options;
+        let Options { retention, path: _, max_bytes, min_free } = *options;
         let limits = Limits { path, max_bytes, min_free };
         let shared = Arc::new(Shared::new(clock.clone(), metrics, recovered.index, limits));
         if let Ok(size) = store.size() {
@@ -331,3 +331,6 @@ impl Drop for SledJournal {
         self.end(Ending::Close);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,239 @@
+//! Wiring and stop order: the only file that knows every part, and the only one that names a journal engine.
+//!
+//! Starting: sockets, admin side, journal (which recovers), relay, ingress. Connections wait in the kernel from
+//! the first moment and are never refused while the journal recovers. Stopping goes the other way round:
+//! refuse new work, finish what is in flight, make settlements durable.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rand::rngs::{StdRng, SysRng};
+use rand::{RngExt as _, SeedableRng as _};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{Admin, Readiness};
+use crate::config::{self, Config};
+use crate::ingress::Ingress;
+use crate::journal::sled::{OpenError, Opened, Options, SledJournal};
+use crate::journal::{Health, Journal};
+use crate::lifecycle::{self, Tasks};
+use crate::metrics::Metrics;
+use crate::model::Name;
+use crate::relay::{Relay, RelayStop, RelayTarget};
+use crate::rules::dispatch::TargetPolicy;
+use crate::target::{TargetClient, tls_config};
+use crate::time::Clock;
+
+/// How long attempts in flight may take to finish when the daemon stops.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
+/// How often the journal is asked whether it still works.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
+/// The revision this binary was built from, when the build says so.
+const REVISION: Option<&str> = option_env!("EVERHOOK_REVISION");
+
+/// The sockets the daemon serves on.
+#[derive(Debug)]
+pub struct Sockets {
+    ingress: Vec<TcpListener>,
+    admin: TcpListener,
+}
+
+impl Sockets {
+    /// Takes over the sockets systemd holds, or binds the configured addresses.
+    pub fn open(config: &Config) -> anyhow::Result<Self> {
+        let adopted = lifecycle::adopted_sockets().context("taking over systemd's sockets")?;
+        let ingress = if adopted.is_empty() {
+            let bind = |address: &SocketAddr| {
+                lifecycle::bind(*address)
+                    .with_context(|| format!("listening on {address} (ingress.listen)"))
+            };
+            config.ingress.listen.iter().map(bind).collect::<Result<_, _>>()?
+        } else {
+            adopted
+        };
+        let admin = config.admin.listen;
+        let admin = lifecycle::bind(admin)
+            .with_context(|| format!("listening on {admin} (admin.listen)"))?;
+        Ok(Self { ingress, admin })
+    }
+
+    /// Where webhooks come in.
+    pub fn ingress_addresses(&self) -> Vec<SocketAddr> {
+        self.ingress.iter().filter_map(|socket| socket.local_addr().ok()).collect()
+    }
+
+    /// Where metrics and health are.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.local_addr().ok()
+    }
+}
+
+/// A running daemon.
+pub struct Daemon {
+    journal: Arc<dyn Journal>,
+    engine: Arc<SledJournal>,
+    readiness: Readiness,
+    ingress: Tasks,
+    relay: Tasks,
+    admin: Tasks,
+    interrupt: CancellationToken,
+}
+
+/// Why the daemon did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The journal is damaged, in use, or of a newer format: exit code 74.
+    #[error(transparent)]
+    Journal(#[from] OpenError),
+    /// Anything else: exit code 1.
+    #[error(transparent)]
+    Other(#[from] anyhow::Error),
+}
+
+impl Daemon {
+    /// Starts every part; connections that came while the journal recovered are served then.
+    pub async fn start(config: Config, sockets: Sockets) -> Result<Self, StartError> {
+        let clock = Clock::system();
+        let mut rng =
+            StdRng::try_from_rng(&mut SysRng).context("asking the system for randomness")?;
+        let revision = REVISION.unwrap_or("unknown");
+        let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), revision).context("metrics")?;
+        let sources: Vec<Name> = config.sources.iter().map(|s| s.name.clone()).collect();
+        let targets: Vec<Name> = config.targets.iter().map(|t| t.name.clone()).collect();
+        metrics.declare(&sources, &targets);
+
+        let readiness = Readiness::default();
+        let root = Tasks::new();
+        let (ingress, relay, admin) = (root.child(), root.child(), root.child());
+        let page = Admin::new(&config.admin, targets.clone(), metrics.clone(), &clock, &readiness);
+        admin.spawn(page.run(sockets.admin, admin.clone()));
+
+        let engine = open_journal(&config.journal, &clock, &metrics).await?;
+        let journal: Arc<dyn Journal> = Arc::<SledJournal>::clone(&engine);
+        report_orphans(&*journal, &targets);
+
+        let interrupt = CancellationToken::new();
+        let stop = RelayStop { drain: relay.stop_token().clone(), interrupt: interrupt.clone() };
+        let deliver = Relay::new(
+            relay_targets(&config.targets, &relay)?,
+            Arc::clone(&journal),
+            clock.clone(),
+            &metrics,
+            rng.random(),
+        );
+        relay.spawn(deliver.run(stop));
+
+        let receive = Ingress::new(
+            &config.ingress,
+            config.sources,
+            Arc::clone(&journal),
+            clock,
+            &metrics,
+            rng.random(),
+        )
+        .context("preparing the ingress")?;
+        for socket in sockets.ingress {
+            ingress.spawn(receive.clone().run(socket, ingress.clone()));
+        }
+        readiness.ready(Arc::clone(&journal));
+        Ok(Self { journal, engine, readiness, ingress, relay, admin, interrupt })
+    }
+
+    /// Resolves with the reason when the daemon must end: only a new start can tell what is on the disk.
+    pub async fn failed(&self) -> String {
+        let mut look = tokio::time::interval(HEALTH_INTERVAL);
+        loop {
+            look.tick().await;
+            if let Health::Failed { detail } = self.journal.health() {
+                return detail;
+            }
+        }
+    }
+
+    /// Whether the watchdog may be told that all is well.
+    pub fn is_alive(&self) -> bool {
+        !matches!(self.journal.health(), Health::Failed { .. })
+    }
+
+    /// Stops in order: refuses new work, finishes what is in flight or interrupts it after five seconds, makes
+    /// every settlement durable.
+    pub async fn stop(self) {
+        self.readiness.draining();
+        self.ingress.stop();
+        self.relay.stop();
+        let drained = async { tokio::join!(self.ingress.ended(), self.relay.ended()) };
+        tokio::pin!(drained);
+        if tokio::time::timeout(DRAIN_DEADLINE, &mut drained).await.is_err() {
+            tracing::info!("attempts in flight are interrupted; they will be made again");
+            self.interrupt.cancel();
+            drop(tokio::time::timeout(DRAIN_DEADLINE, drained).await);
+        }
+        self.journal.close().await;
+        self.admin.stop();
+        drop(tokio::time::timeout(DRAIN_DEADLINE, self.admin.ended()).await);
+    }
+
+    /// Ends as a crash would: nothing is finished, nothing is written any more.
+    pub async fn crash(self) {
+        self.interrupt.cancel();
+        let engine = Arc::clone(&self.engine);
+        let abandoned = tokio::task::spawn_blocking(move || engine.abandon()).await;
+        if let Err(error) = abandoned {
+            tracing::error!(%error, "the journal could not be abandoned");
+        }
+        for tasks in [&self.ingress, &self.relay, &self.admin] {
+            tasks.stop();
+        }
+        let ended =
+            async { tokio::join!(self.ingress.ended(), self.relay.ended(), self.admin.ended()) };
+        drop(tokio::time::timeout(DRAIN_DEADLINE, ended).await);
+    }
+}
+
+async fn open_journal(
+    config: &config::Journal,
+    clock: &Clock,
+    metrics: &Metrics,
+) -> Result<Arc<SledJournal>, StartError> {
+    let options = Options {
+        path: config.path.clone(),
+        retention: config.retention,
+        max_bytes: config.max_bytes,
+        min_free: config.min_free,
+    };
+    let (clock, metrics) = (clock.clone(), metrics.journal.clone());
+    let opening = move || SledJournal::open(&options, &clock, metrics);
+    let opened = tokio::task::spawn_blocking(opening).await.context("opening the journal")?;
+    let (journal, Opened { pending, dead, damaged, took }) = opened?;
+    tracing::info!(pending, dead, damaged, ?took, "the journal is open");
+    Ok(Arc::new(journal))
+}
+
+/// Deliveries whose target left the configuration are kept; the operator should know of them.
+fn report_orphans(journal: &dyn Journal, targets: &[Name]) {
+    for depth in journal.depth() {
+        let pending = depth.ready.saturating_add(depth.waiting);
+        if pending > 0 && !targets.contains(&depth.target) {
+            tracing::warn!(target_name = %depth.target, pending,
+                "the journal holds deliveries for a target that is not configured; they are kept until it is");
+        }
+    }
+}
+
+fn relay_targets(targets: &[config::Target], tasks: &Tasks) -> anyhow::Result<Vec<RelayTarget>> {
+    let tls = tls_config().context("TLS toward targets")?;
+    let target = |target: &config::Target| {
+        let client = TargetClient::new(target, Arc::clone(&tls), tasks)
+            .with_context(|| format!("target.{}.url", target.name))?;
+        let policy = TargetPolicy {
+            name: target.name.clone(),
+            concurrency: target.concurrency,
+            retry: target.retry.clone(),
+        };
+        Ok(RelayTarget { policy, client })
+    };
+    targets.iter().map(target).collect()
+}

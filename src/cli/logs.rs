@@ -1,0 +1,34 @@
+//! Where log lines go. Logs are for stderr or the system's journal; stdout belongs to data.
+
+use std::io::IsTerminal as _;
+
+use anyhow::Context as _;
+use everhook::config::{Log, LogFormat};
+use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// Starts logging for the whole process.
+pub(super) fn start(config: &Log) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&config.level)
+        .with_context(|| format!("log.level = {:?} is not a filter", config.level))?;
+    let journald = match config.format {
+        // systemd names the stream it connected our stderr to: then structured lines reach its journal.
+        LogFormat::Auto => std::env::var_os("JOURNAL_STREAM").is_some(),
+        LogFormat::Journald => true,
+        LogFormat::Text | LogFormat::Json => false,
+    };
+    let registry = registry().with(filter);
+    if journald {
+        let layer = tracing_journald::layer().context("connecting to the system's journal")?;
+        return registry.with(layer).try_init().context("starting the log");
+    }
+    let colours = std::env::var_os("NO_COLOR").is_none() && std::io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
+    match config.format {
+        LogFormat::Json => registry.with(lines.json()).try_init(),
+        LogFormat::Auto | LogFormat::Text | LogFormat::Journald => registry.with(lines).try_init(),
+    }
+    .context("starting the log")
+}

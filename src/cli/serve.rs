@@ -1,0 +1,93 @@
+//! `everhook serve`: the daemon, from its configuration to its exit code.
+
+use anyhow::Context as _;
+use everhook::app::{Daemon, Sockets, StartError};
+use everhook::config::Config;
+use everhook::lifecycle::{self, Signals};
+
+use super::{Common, EXIT_JOURNAL, Failure, complain, logs};
+
+pub(super) fn run(common: &Common) -> Result<(), Failure> {
+    let config = Config::load(&common.load_options())?;
+    logs::start(&config.log)?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<(), Failure> {
+    // Before anything takes time: a signal that comes while we start is a signal to stop, not a crash.
+    let mut signals = Signals::install().context("listening to signals")?;
+    let files = lifecycle::raise_file_limit().context("raising the limit on open files")?;
+    let sockets = Sockets::open(&config)?;
+    let (ingress, admin) = (sockets.ingress_addresses(), sockets.admin_address());
+    let (sources, targets) = (config.sources.len(), config.targets.len());
+    lifecycle::notify_status("recovering the journal");
+
+    let daemon = tokio::select! {
+        started = Daemon::start(config, sockets) => started.map_err(refused)?,
+        signal = signals.stop_asked() => {
+            tracing::info!(signal, "asked to stop while starting");
+            return Ok(());
+        }
+    };
+    for address in &ingress {
+        tracing::info!(ingress = %address, "webhooks are accepted here");
+    }
+    if let Some(address) = admin {
+        tracing::info!(admin = %address, "metrics and health are here");
+    }
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), sources, targets, files, "ready");
+    lifecycle::notify_ready(&format!("relaying {sources} sources to {targets} targets"));
+
+    let failure = tokio::select! {
+        signal = signals.stop_asked() => {
+            tracing::info!(signal, "stopping: finishing what is in flight");
+            None
+        }
+        detail = daemon.failed() => Some(detail),
+        () = feed_watchdog(&daemon) => None,
+    };
+    lifecycle::notify_stopping();
+    daemon.stop().await;
+    match failure {
+        None => {
+            tracing::info!("stopped");
+            Ok(())
+        }
+        Some(detail) => Err(anyhow::anyhow!(
+            "the journal failed and nothing more could be acknowledged: {detail}; a restart recovers \
+             everything that was"
+        )
+        .into()),
+    }
+}
+
+/// Tells the service manager's watchdog that the daemon lives, as long as its journal does.
+async fn feed_watchdog(daemon: &Daemon) {
+    let Some(interval) = lifecycle::watchdog_interval() else {
+        return std::future::pending().await;
+    };
+    let mut tick = tokio::time::interval(interval);
+    loop {
+        tick.tick().await;
+        if daemon.is_alive() {
+            lifecycle::notify_alive();
+        }
+    }
+}
+
+fn refused(error: StartError) -> Failure {
+    match error {
+        StartError::Journal(error) => {
+            complain(&error);
+            Failure::Told(EXIT_JOURNAL)
+        }
+        StartError::Other(error) => Failure::Other(error),
+    }
+}

@@ -1,0 +1,190 @@
+//! What a sender is told: an acknowledgement, or a refusal with a stable cause and no hint.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+
+use crate::journal::Appended;
+use crate::rules::intake::Refusal;
+
+/// An answer as the HTTP library sends it.
+pub(super) type Answer = Response<Full<Bytes>>;
+
+/// What POST and OPTIONS paths allow.
+const ALLOWED: &str = "POST, OPTIONS";
+
+/// Why a request was refused: the `cause` of the answer and of the metric. A closed set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Cause {
+    Malformed,
+    Unverified,
+    NotAllowed,
+    UnknownSource,
+    Method,
+    BodyTimeout,
+    TooLarge,
+    MediaType,
+    TooManyHeaders,
+    JournalFull,
+    JournalFailed,
+    AckTimeout,
+    Draining,
+}
+
+impl From<Refusal> for Cause {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Malformed => Self::Malformed,
+            Refusal::Unverified => Self::Unverified,
+            Refusal::NotAllowed => Self::NotAllowed,
+            Refusal::MediaType => Self::MediaType,
+        }
+    }
+}
+
+impl Cause {
+    /// The stable word.
+    pub(super) fn as_str(self) -> &'static str {
+        self.parts().1
+    }
+
+    fn parts(self) -> (StatusCode, &'static str, &'static str) {
+        match self {
+            Self::Malformed => (
+                StatusCode::BAD_REQUEST,
+                "malformed",
+                "the request is not what this source's provider sends",
+            ),
+            Self::Unverified => {
+                (StatusCode::UNAUTHORIZED, "unverified", "the request could not be verified")
+            }
+            Self::NotAllowed => {
+                (StatusCode::FORBIDDEN, "not-allowed", "this source does not admit the request")
+            }
+            Self::UnknownSource => {
+                (StatusCode::NOT_FOUND, "unknown-source", "no source listens at this path")
+            }
+            Self::Method => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method-not-allowed",
+                "webhooks are sent with POST",
+            ),
+            Self::BodyTimeout => {
+                (StatusCode::REQUEST_TIMEOUT, "request-timeout", "the body did not arrive in time")
+            }
+            Self::TooLarge => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the body is larger than max_body")
+            }
+            Self::MediaType => (
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "media-type",
+                "the body must come without a content coding",
+            ),
+            Self::TooManyHeaders => (
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "headers-too-large",
+                "the request has too many header fields",
+            ),
+            Self::JournalFull => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "journal-full",
+                "the event cannot be stored now; send it again later",
+            ),
+            Self::JournalFailed => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "journal-failed",
+                "the event could not be stored; send it again later",
+            ),
+            Self::AckTimeout => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "ack-timeout",
+                "the event was not stored in time; send it again, a repeat is recognised",
+            ),
+            Self::Draining => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "draining",
+                "the relay is stopping; send it again",
+            ),
+        }
+    }
+
+    /// Seconds after which sending it again makes sense.
+    fn retry_after(self) -> Option<&'static str> {
+        match self {
+            Self::JournalFull | Self::JournalFailed => Some("10"),
+            Self::AckTimeout | Self::Draining => Some("2"),
+            Self::Malformed
+            | Self::Unverified
+            | Self::NotAllowed
+            | Self::UnknownSource
+            | Self::Method
+            | Self::BodyTimeout
+            | Self::TooLarge
+            | Self::MediaType
+            | Self::TooManyHeaders => None,
+        }
+    }
+
+    /// Whether unread bytes of the request may still be on their way, so that the connection ends here.
+    fn closes(self) -> bool {
+        matches!(
+            self,
+            Self::Malformed
+                | Self::BodyTimeout
+                | Self::TooLarge
+                | Self::TooManyHeaders
+                | Self::Draining
+        )
+    }
+}
+
+/// The refusal as `application/problem+json` (RFC 9457).
+pub(super) fn refused(cause: Cause) -> Answer {
+    let (status, word, detail) = cause.parts();
+    let title = status.canonical_reason().unwrap_or_default();
+    let body = format!(
+        "{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{},\"cause\":\"{word}\",\"detail\":\"{detail}\"}}\n",
+        status.as_u16()
+    );
+    let mut answer = with_body(status, "application/problem+json", body);
+    let headers = answer.headers_mut();
+    if let Some(seconds) = cause.retry_after() {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static(seconds));
+    }
+    if cause == Cause::Method {
+        headers.insert(ALLOW, HeaderValue::from_static(ALLOWED));
+    }
+    if cause.closes() {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
+}
+
+/// The event is on stable storage.
+pub(super) fn acknowledged(appended: Appended) -> Answer {
+    let (id, status) = match appended {
+        Appended::New(id) => (id, "accepted"),
+        Appended::Duplicate(id) => (id, "duplicate"),
+    };
+    let body = format!("{{\"id\":\"{id}\",\"status\":\"{status}\"}}\n");
+    with_body(StatusCode::OK, "application/json", body)
+}
+
+/// The CloudEvents handshake (HTTP WebHooks for Event Delivery 1.0, section 4): this origin may send.
+pub(super) fn handshake(origin: &HeaderValue, rate: Option<&HeaderValue>) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::new()));
+    let headers = answer.headers_mut();
+    headers.insert(ALLOW, HeaderValue::from_static(ALLOWED));
+    headers.insert("webhook-allowed-origin", origin.clone());
+    let rate = rate.cloned().unwrap_or(HeaderValue::from_static("*"));
+    headers.insert("webhook-allowed-rate", rate);
+    answer
+}
+
+fn with_body(status: StatusCode, content_type: &'static str, body: String) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+}

@@ -1,0 +1,170 @@
+//! One connection, from its first byte to its last.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+
+use super::Shared;
+use super::handler::{MAX_FIELDS, handle};
+use super::wire::Wire;
+use crate::lifecycle::Tasks;
+
+/// Most bytes of a request head.
+const MAX_HEAD: usize = 32 * 1024;
+/// HTTP/2: most requests at once on one connection.
+const MAX_STREAMS: u32 = 128;
+/// HTTP/2: most streams a client may reset before it is cut off.
+const MAX_RESETS: usize = 32;
+/// HTTP/2: how often a quiet client is asked whether it is there, and how long it may take to say so.
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often the first bytes are looked at again when too few have come to tell the protocol.
+const PEEK_AGAIN: Duration = Duration::from_millis(5);
+
+/// Which HTTP a connection speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    Http1,
+    Http2,
+}
+
+/// Serves a connection until it closes, idles too long, or the ingress stops.
+pub(super) async fn serve(
+    shared: Arc<Shared>,
+    tls: Option<TlsAcceptor>,
+    socket: TcpStream,
+    tasks: Tasks,
+) {
+    let patience = shared.header_timeout;
+    let Some(tls) = tls else {
+        // Nobody has spoken yet, so nothing is lost when a silent connection is closed or we stop.
+        let first = tokio::time::timeout(patience, spoken(&socket));
+        let first = tasks.stop_token().run_until_cancelled(first).await;
+        if let Some(Ok(Ok(version))) = first {
+            serve_version(version, shared, socket, tasks).await;
+        }
+        return;
+    };
+    match tokio::time::timeout(patience, tls.accept(socket)).await {
+        Ok(Ok(stream)) => {
+            let version = match stream.get_ref().1.alpn_protocol() {
+                Some(b"h2") => Version::Http2,
+                Some(_) | None => Version::Http1,
+            };
+            serve_version(version, shared, stream, tasks).await;
+        }
+        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+        Err(_elapsed) => tracing::debug!("a TLS handshake took too long"),
+    }
+}
+
+/// Tells HTTP/2 by its preface, `PRI * HTTP/2.0`: no method of HTTP/1 that we serve begins like it.
+async fn spoken(socket: &TcpStream) -> std::io::Result<Version> {
+    let mut first = [0; 2];
+    loop {
+        match socket.peek(&mut first).await? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            1 if first.starts_with(b"P") => tokio::time::sleep(PEEK_AGAIN).await,
+            _ if first == *b"PR" => return Ok(Version::Http2),
+            _ => return Ok(Version::Http1),
+        }
+    }
+}
+
+async fn serve_version<S>(version: Version, shared: Arc<Shared>, io: S, tasks: Tasks)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    match version {
+        Version::Http1 => serve_http1(shared, io, &tasks).await,
+        Version::Http2 => serve_http2(shared, io, tasks).await,
+    }
+}
+
+async fn serve_http1<S>(shared: Arc<Shared>, io: S, tasks: &Tasks)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let wire = Wire::http_1(io, shared.header_timeout);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let shared = Arc::clone(&shared);
+        Box::pin(async move { Ok::<_, Infallible>(handle(&shared, request).await) })
+    });
+    // The header timeout is the wire's: the library's own would also close idle connections after it.
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_headers(MAX_FIELDS)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(wire), service);
+    let stop = tasks.stop_token();
+    let mut stopping = false;
+    let served = loop {
+        tokio::select! {
+            served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break served,
+            () = stop.cancelled(), if !stopping => {
+                stopping = true;
+                std::pin::Pin::new(&mut connection).graceful_shutdown();
+            }
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "a connection ended early");
+    }
+    connection.into_parts().io.into_inner().close().await;
+}
+
+async fn serve_http2<S>(shared: Arc<Shared>, io: S, tasks: Tasks)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let stop = tasks.stop_token().clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let shared = Arc::clone(&shared);
+        async move { Ok::<_, Infallible>(handle(&shared, request).await) }
+    });
+    let connection = http2::Builder::new(Streams(tasks))
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(MAX_RESETS)
+        .max_local_error_reset_streams(MAX_RESETS)
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .serve_connection(TokioIo::new(Wire::http_2(io)), service);
+    let mut connection = std::pin::pin!(connection);
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// Lets the streams of an HTTP/2 connection belong to the ingress.
+#[derive(Clone)]
+struct Streams(Tasks);
+
+impl<F> hyper::rt::Executor<F> for Streams
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, task: F) {
+        drop(self.0.spawn(task));
+    }
+}

@@ -1,0 +1,128 @@
+//! One request, from its head to its answer: limits, source, body, decision, commit, acknowledgement.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{HeaderMap, HeaderName};
+use hyper::{Method, Request};
+
+use super::answer::{Answer, Cause, acknowledged, handshake, refused};
+use super::routes::Route;
+use super::{Shared, SourceState};
+use crate::journal::{Append, AppendError, Appended};
+use crate::metrics::NO_SOURCE;
+use crate::model::{Event, EventId, Headers};
+use crate::rules::intake::Admission;
+
+/// Most header fields of a request; HTTP/1 is cut off at the same number by the HTTP library.
+pub(super) const MAX_FIELDS: usize = 64;
+
+/// A request that was refused, and whose it was, if that is known.
+struct Refused<'a> {
+    source: Option<&'a SourceState>,
+    cause: Cause,
+}
+
+/// Answers one request.
+pub(super) async fn handle(shared: &Shared, request: Request<Incoming>) -> Answer {
+    let path = request.uri().path().to_owned();
+    let (label, answer) = match answered(shared, &path, request).await {
+        Ok((source, answer)) => (source.name.as_str(), answer),
+        Err(Refused { source, cause }) => {
+            let label = source.map_or(NO_SOURCE, |source| source.name.as_str());
+            let metrics = &shared.metrics;
+            metrics.ingress_rejected.with_label_values(&[label, cause.as_str()]).inc();
+            tracing::debug!(source = label, cause = cause.as_str(), "a request was refused");
+            (label, refused(cause))
+        }
+    };
+    shared.metrics.ingress_requests.with_label_values(&[label, answer.status().as_str()]).inc();
+    answer
+}
+
+async fn answered<'a>(
+    shared: &'a Shared,
+    path: &str,
+    request: Request<Incoming>,
+) -> Result<(&'a SourceState, Answer), Refused<'a>> {
+    let source = match shared.routes.find(path) {
+        Route::Source(source) => source,
+        Route::Locked(source) => {
+            return Err(Refused { source: Some(source), cause: Cause::Unverified });
+        }
+        Route::Unknown => return Err(Refused { source: None, cause: Cause::UnknownSource }),
+    };
+    let refuse = |cause| Refused { source: Some(source), cause };
+    let (head, body) = request.into_parts();
+    if head.method == Method::OPTIONS
+        && let Some(origin) = head.headers.get("webhook-request-origin")
+    {
+        return Ok((source, handshake(origin, head.headers.get("webhook-request-rate"))));
+    }
+    if head.method != Method::POST {
+        return Err(refuse(Cause::Method));
+    }
+    if head.headers.len() > MAX_FIELDS {
+        return Err(refuse(Cause::TooManyHeaders));
+    }
+    if shared.is_draining() {
+        return Err(refuse(Cause::Draining));
+    }
+    let body = read(body, shared.max_body, shared.body_timeout).await.map_err(refuse)?;
+    let appended = stored(shared, source, &head.headers, body).await.map_err(refuse)?;
+    Ok((source, acknowledged(appended)))
+}
+
+/// The whole body within its bounds. What claims to be larger is refused before it is read.
+async fn read(body: Incoming, most: usize, within: Duration) -> Result<Bytes, Cause> {
+    let claimed = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if claimed > most {
+        return Err(Cause::TooLarge);
+    }
+    match tokio::time::timeout(within, Limited::new(body, most).collect()).await {
+        Err(_elapsed) => Err(Cause::BodyTimeout),
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Cause::TooLarge),
+        Ok(Err(_broken)) => Err(Cause::Malformed),
+    }
+}
+
+/// Decides about a complete request and, if it is to be stored, stores it.
+async fn stored(
+    shared: &Shared,
+    source: &SourceState,
+    fields: &HeaderMap,
+    body: Bytes,
+) -> Result<Appended, Cause> {
+    let begun = shared.clock.now();
+    let headers =
+        Headers::from_pairs(fields.iter().map(|(n, v)| (HeaderName::as_str(n), v.as_bytes())));
+    let admitted = source.intake.decide(&headers, &body, shared.clock.wall());
+    let Admission { event: name, order_key, dedup, targets } = admitted?;
+    let event = Event {
+        id: EventId::new(begun, shared.entropy()),
+        source: source.name.clone(),
+        name,
+        order_key,
+        received_at: begun,
+        headers,
+        body,
+    };
+    let append = shared.journal.append(Append { event, targets, dedup });
+    let appended = match tokio::time::timeout(shared.ack_timeout, append).await {
+        Err(_elapsed) => return Err(Cause::AckTimeout),
+        Ok(Err(AppendError::Full)) => return Err(Cause::JournalFull),
+        Ok(Err(AppendError::TooLarge)) => return Err(Cause::TooLarge),
+        Ok(Err(AppendError::Closed)) => return Err(Cause::Draining),
+        Ok(Err(AppendError::Failed)) => return Err(Cause::JournalFailed),
+        Ok(Ok(appended)) => appended,
+    };
+    match appended {
+        Appended::New(_) => source.accepted.inc(),
+        Appended::Duplicate(_) => source.duplicate.inc(),
+    }
+    source.ack_duration.observe(shared.clock.now().since(begun).as_secs_f64());
+    Ok(appended)
+}

@@ -1,0 +1,188 @@
+//! Where webhooks come in: sockets, limits, and the path from a request to its durable acknowledgement.
+//!
+//! Per connection: permit, accept, TLS if configured, the guarded [`wire`], HTTP/1.1 or HTTP/2. Per request
+//! (`handler`): limits, source, raw body, the decision of `rules::intake`, the commit, the answer. Nothing
+//! here knows of targets being up or down: the only thing a sender ever waits for is stable storage.
+
+mod answer;
+mod connection;
+mod framing;
+mod handler;
+mod routes;
+mod tls;
+mod wire;
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use self::routes::Routes;
+pub use self::tls::TlsError;
+use crate::config;
+use crate::journal::Journal;
+use crate::lifecycle::Tasks;
+use crate::metrics::{Counter, Metrics, Timing};
+use crate::model::{Name, Secret};
+use crate::rules::intake::Intake;
+use crate::time::Clock;
+
+/// First and longest pause after an accept that failed for want of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+const MAX_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// The ingress. Cheap to clone: one clone serves each listening socket.
+#[derive(Clone)]
+pub struct Ingress {
+    shared: Arc<Shared>,
+    permits: Arc<Semaphore>,
+    tls: Option<TlsAcceptor>,
+}
+
+/// What every connection and request needs.
+struct Shared {
+    routes: Routes,
+    journal: Arc<dyn Journal>,
+    clock: Clock,
+    metrics: Metrics,
+    rng: Mutex<StdRng>,
+    ack_timeout: Duration,
+    max_body: usize,
+    header_timeout: Duration,
+    body_timeout: Duration,
+    draining: CancellationToken,
+}
+
+/// One source with the handles of its metrics.
+struct SourceState {
+    name: Name,
+    path: String,
+    path_token: Option<Secret>,
+    intake: Intake,
+    accepted: Counter,
+    duplicate: Counter,
+    ack_duration: Timing,
+}
+
+impl Ingress {
+    /// Prepares the sources; `seed` makes event ids. Fails when the TLS files cannot be used.
+    pub fn new(
+        config: &config::Ingress,
+        sources: Vec<config::Source>,
+        journal: Arc<dyn Journal>,
+        clock: Clock,
+        metrics: &Metrics,
+        seed: u64,
+    ) -> Result<Self, TlsError> {
+        let state = |source: config::Source| {
+            Arc::new(SourceState {
+                accepted: metrics.events_accepted.with_label_values(&[source.name.as_str()]),
+                duplicate: metrics.events_duplicate.with_label_values(&[source.name.as_str()]),
+                ack_duration: metrics
+                    .ingress_ack_duration
+                    .with_label_values(&[source.name.as_str()]),
+                name: source.name,
+                path: source.path,
+                path_token: source.path_token,
+                intake: source.intake,
+            })
+        };
+        let shared = Shared {
+            routes: Routes::new(sources.into_iter().map(state)),
+            journal,
+            clock,
+            metrics: metrics.clone(),
+            rng: Mutex::new(StdRng::seed_from_u64(seed)),
+            ack_timeout: config.ack_timeout,
+            max_body: config.max_body,
+            header_timeout: config.header_timeout,
+            body_timeout: config.body_timeout,
+            draining: CancellationToken::new(),
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+            permits: Arc::new(Semaphore::new(config.max_connections)),
+            tls: config.tls.as_ref().map(tls::acceptor).transpose()?,
+        })
+    }
+
+    /// Accepts until `tasks` is asked to stop; connections run in `tasks` and finish what they have begun.
+    pub async fn run(self, listener: TcpListener, tasks: Tasks) {
+        let stop = tasks.stop_token().clone();
+        let mut pause = None;
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.accept(&listener) => accepted,
+                () = stop.cancelled() => break,
+            };
+            match accepted {
+                Ok((socket, permit)) => {
+                    if pause.take().is_some() {
+                        tracing::info!("connections are accepted again");
+                    }
+                    let serve = connection::serve(
+                        Arc::clone(&self.shared),
+                        self.tls.clone(),
+                        socket,
+                        tasks.clone(),
+                    );
+                    tasks.spawn(async move {
+                        serve.await;
+                        drop(permit);
+                    });
+                }
+                Err(error) if is_about_one_connection(&error) => {}
+                Err(error) => {
+                    let wait: Duration = pause.map_or(ACCEPT_PAUSE, |last: Duration| {
+                        last.saturating_mul(2).min(MAX_ACCEPT_PAUSE)
+                    });
+                    if pause.replace(wait).is_none() {
+                        tracing::error!(%error, "connections cannot be accepted; they wait");
+                    }
+                    tokio::time::sleep(wait).await;
+                }
+            }
+        }
+        self.shared.draining.cancel();
+    }
+
+    /// The next connection, once there is room for it: until then it waits in the kernel.
+    async fn accept(
+        &self,
+        listener: &TcpListener,
+    ) -> io::Result<(tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(io::Error::other)?;
+        let (socket, _) = listener.accept().await?;
+        socket.set_nodelay(true)?;
+        Ok((socket, permit))
+    }
+}
+
+/// The peer went away before we took its connection: nothing to wait for.
+fn is_about_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::NotConnected
+    )
+}
+
+impl Shared {
+    fn is_draining(&self) -> bool {
+        self.draining.is_cancelled()
+    }
+
+    /// Random bytes for an event's id.
+    fn entropy(&self) -> [u8; 10] {
+        self.rng.lock().unwrap_or_else(PoisonError::into_inner).random()
+    }
+}

@@ -169,7 +169,7 @@ fn noted<T>(
 }
 
 /// What a field of a request looks like.
-const FIELD_REMEDY: &str = r#"write a JSON pointer such as "/data/id", or "header:NAME""#;
+const FIELD_REMEDY: &str = "fields are described in docs/configuration.md, \"How values are written\"";
 
 /// Compiles a `where`.
 fn conditions(

@@ -169,7 +169,8 @@ fn noted<T>(
 }
 
 /// What a field of a request looks like.
-const FIELD_REMEDY: &str = "fields are described in docs/configuration.md, \"How values are written\"";
+const FIELD_REMEDY: &str =
+    "fields are described in docs/configuration.md, \"How values are written\"";
 
 /// Compiles a `where`.
 fn conditions(

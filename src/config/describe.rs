@@ -7,6 +7,10 @@ use super::show::json;
 use super::table::{Field, Shape, Table};
 use crate::rules::provider::presets;
 
+/// What `units::parse_duration` reads.
+const DURATION_PATTERN: &str =
+    "^(?=.)([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$";
+
 /// The JSON Schema (2020-12) of a configuration file, for editors and checks.
 pub fn schema() -> Value {
     let mut schema =
@@ -60,10 +64,10 @@ fn typed(shape: &Shape, field: &Field) -> Value {
         Shape::Text => sized(json!({ "type": "string" }), "Length", field),
         Shape::Integer => ranged(json!({ "type": "integer" }), field),
         Shape::Number => ranged(json!({ "type": "number" }), field),
-        Shape::Duration => json!({
-            "type": "string",
-            "pattern": "^(?=.)([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$",
-        }),
+        Shape::Duration => json!({ "type": "string", "pattern": DURATION_PATTERN }),
+        Shape::DurationOrSeconds => {
+            json!({ "type": ["string", "integer"], "pattern": DURATION_PATTERN })
+        }
         Shape::Size => json!({ "type": "string", "pattern": "^[0-9]+([KMGT]iB|[kMGT]?B)$" }),
         Shape::Address => json!({ "type": "string", "examples": ["127.0.0.1:8080"] }),
         Shape::Secret => {

@@ -261,7 +261,7 @@ fn documents(options: &LoadOptions) -> Result<Vec<Document>, ConfigError> {
     let main = options.file.clone().unwrap_or_else(|| DEFAULT_FILE.into());
     let mut paths = Vec::new();
     // Nobody has to have the default file: the environment may say everything.
-    if options.file.is_some() || main.exists() {
+    if options.file.is_some() || main.try_exists().unwrap_or(true) {
         paths.push(main.clone());
     }
     let mut mistakes = Vec::new();

@@ -49,7 +49,14 @@ pub(super) fn resolve(text: &str, at: &KeyPath, findings: &mut Findings) -> Opti
             findings.mistake(at, "the secret is empty", "give it a value that cannot be guessed");
             None
         }
-        Ok(bytes) => Some(Secret::new(bytes.to_vec())),
+        Ok(bytes) => {
+            // Usually an `echo` or an editor too much; some providers do hand out such secrets.
+            let edges = [bytes.first(), bytes.last()];
+            if edges.into_iter().flatten().any(u8::is_ascii_whitespace) {
+                findings.warning(at, "the secret begins or ends with white space");
+            }
+            Some(Secret::new(bytes.to_vec()))
+        }
         Err((problem, remedy)) => {
             findings.mistake(at, problem, remedy);
             None

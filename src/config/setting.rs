@@ -175,7 +175,7 @@ impl Setting for Duration {
 pub(super) struct Tolerance(pub(super) Duration);
 
 impl Setting for Tolerance {
-    const SHAPE: Shape = Shape::Duration;
+    const SHAPE: Shape = Shape::DurationOrSeconds;
 
     fn read(node: &Node, at: &KeyPath, field: &Field, findings: &mut Findings) -> Option<Self> {
         let duration = match &node.datum {

@@ -50,6 +50,8 @@ pub(super) enum Shape {
     Integer,
     Number,
     Duration,
+    /// A duration, or whole seconds without a unit.
+    DurationOrSeconds,
     Size,
     Address,
     Secret,

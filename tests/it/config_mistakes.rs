@@ -2,13 +2,16 @@
 //!
 //! The real binary runs in an empty environment and an empty directory, so that paths are short and no
 //! variable of the machine takes part.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod desk;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Output;
 
 use insta::assert_snapshot;
-use tempfile::TempDir;
+
+use self::desk::{Desk, mistakes, text};
 
 /// One source, one target and nothing else.
 const SMALLEST: &str = r#"[source.a]
@@ -18,63 +21,6 @@ verify = { kind = "none" }
 [target.t]
 url = "http://127.0.0.1:9000/"
 "#;
-
-/// A directory with configuration files.
-struct Desk(TempDir);
-
-impl Desk {
-    fn with(main: &str) -> Self {
-        let desk = Self(tempfile::tempdir().unwrap());
-        desk.write("everhook.toml", main);
-        desk
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        let path = self.0.path().join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, text).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-    }
-
-    fn run(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
-        assert_cmd::Command::cargo_bin("everhook")
-            .unwrap()
-            .current_dir(self.0.path())
-            .env_clear()
-            .envs(variables.iter().copied())
-            .args(["-c", "everhook.toml"])
-            .args(arguments)
-            .output()
-            .unwrap()
-    }
-
-    fn check(&self, variables: &[(&str, &str)]) -> Output {
-        self.run(&["config", "check"], variables)
-    }
-
-    /// The mistakes, which must be there.
-    fn mistakes(&self) -> String {
-        mistakes(&self.check(&[]))
-    }
-
-    /// One key of the configuration in effect.
-    fn effective(&self, flags: &[&str], variables: &[(&str, &str)], pointer: &str) -> String {
-        let output = self.run(&[&["config", "show", "--json"], flags].concat(), variables);
-        assert!(output.status.success(), "{}", text(&output.stderr));
-        let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        shown.pointer(pointer).unwrap().to_string()
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
-
-fn mistakes(output: &Output) -> String {
-    assert_eq!(output.status.code(), Some(78), "{}", text(&output.stderr));
-    assert!(output.stdout.is_empty());
-    text(&output.stderr)
-}
 
 /// The mistakes of the smallest configuration with more keys in its source.
 fn source_mistakes(keys: &str) -> String {
@@ -242,6 +188,8 @@ fn an_admin_listener_that_others_reach_needs_a_token() {
     assert_snapshot!(desk.mistakes());
     let token = [("EVERHOOK_ADMIN__TOKEN", "plain:x")];
     assert!(desk.check(&token).status.success());
+    let output = desk.check(&[("EVERHOOK_ADMIN__TOKEN", "plain:two words")]);
+    assert!(mistakes(&output).contains("no header field can carry"));
 }
 
 #[test]
@@ -324,8 +272,7 @@ fn certificates_must_be_readable_before_anything_starts() {
 
 #[test]
 fn without_any_file_the_place_to_write_one_is_named() {
-    let output = assert_cmd::Command::cargo_bin("everhook").unwrap();
-    let output = { output }.env_clear().args(["config", "check"]).output().unwrap();
+    let output = desk::everhook().args(["config", "check"]).output().unwrap();
     let mistakes = mistakes(&output);
     assert!(mistakes.contains("not even /etc/everhook/everhook.toml: source:"), "{mistakes}");
 }
@@ -353,7 +300,7 @@ fn a_secret_that_cannot_be_had_is_a_mistake() {
     let desk = Desk::with("");
     desk.write("empty", "\n");
     desk.write("large", &"x".repeat(64 * 1024 + 1));
-    let here = desk.0.path().display().to_string();
+    let here = desk.path().display().to_string();
     let references = [
         format!("file:{here}/empty"),
         format!("file:{here}/large"),
@@ -374,7 +321,7 @@ fn a_secret_that_cannot_be_had_is_a_mistake() {
 fn a_secret_is_never_printed() {
     let secret_file = Desk::with("");
     secret_file.write("secret", "hunter2hunter2hunter2\n");
-    let path = secret_file.0.path().join("secret");
+    let path = secret_file.path().join("secret");
     let desk = Desk::with(&with_secrets(&path));
     let variables = [("TOKEN", "hunter2hunter2hunter2")];
     for arguments in [
@@ -406,7 +353,7 @@ fn a_credential_of_systemd_is_a_secret() {
         &SMALLEST.replace("[target.t]", "path_token = \"credential:token\"\n[target.t]"),
     );
     desk.write("credentials/token", "0123456789abcdef\n");
-    let directory = desk.0.path().join("credentials");
+    let directory = desk.path().join("credentials");
     let variables = [("CREDENTIALS_DIRECTORY", directory.to_str().unwrap())];
     assert!(desk.check(&variables).status.success());
     // The newline is not part of the token, or it would be refused; two newlines leave one.
@@ -422,19 +369,20 @@ listen = ["0.0.0.0:8080"]
 [source.s]
 provider = "streampixel"
 [source.u]
-provider = "streampixel"
+provider = "buildpixel"
 path_token = "plain:0123456789"
+secret = "plain: x"
 {SMALLEST}from = ["a", "s"]
 "#
     ));
     desk.write("shared", "0123456789abcdef");
-    let shared = desk.0.path().join("shared");
+    let shared = desk.path().join("shared");
     std::fs::set_permissions(&shared, std::fs::Permissions::from_mode(0o644)).unwrap();
     let token = format!("file:{}", shared.display());
     let output = desk.check(&[("EVERHOOK_SOURCE__S__PATH_TOKEN", &token)]);
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(text(&output.stdout), "configuration is valid: 3 sources, 1 target\n");
-    let here = desk.0.path().display().to_string();
+    let here = desk.path().display().to_string();
     assert_snapshot!(text(&output.stderr).replace(&here, "HERE"));
 }
 

@@ -97,6 +97,12 @@ fn admin(raw: raw::Admin, findings: &mut Findings) -> Option<Admin> {
         let remedy = r#"write token = "file:/path", or listen on 127.0.0.1"#;
         findings.mistake(&at.key("token"), problem, remedy);
     }
+    if let Some(token) = &raw.token
+        && !token.expose().iter().all(u8::is_ascii_graphic)
+    {
+        let problem = "the token has a character that no header field can carry";
+        findings.mistake(&at.key("token"), problem, "write visible ASCII characters only");
+    }
     Some(Admin { listen, token: raw.token })
 }
 
@@ -163,7 +169,8 @@ fn noted<T>(
 }
 
 /// What a field of a request looks like.
-const FIELD_REMEDY: &str = r#"write a JSON pointer such as "/data/id", or "header:NAME""#;
+const FIELD_REMEDY: &str =
+    "fields are described in docs/configuration.md, \"How values are written\"";
 
 /// Compiles a `where`.
 fn conditions(

@@ -38,8 +38,8 @@ fn each_field(mut visit: impl FnMut(&[&'static str], &Field)) {
     });
 }
 
-/// Whether a value at a key, written as TOML, is refused.
-fn is_refused(path: &[&str], toml: &str) -> bool {
+/// The tree with one value, written as TOML, and what its reader notes.
+fn read(path: &[&str], toml: &str) -> (Node, Findings) {
     let value = parse_value(toml).unwrap_or_else(|| panic!("{path:?} = {toml} is not TOML"));
     let root = path.iter().rev().fold(value, |node, key| Node {
         datum: Datum::Table([((*key).to_owned(), node)].into()),
@@ -47,7 +47,23 @@ fn is_refused(path: &[&str], toml: &str) -> bool {
     });
     let mut findings = Findings::default();
     Root::read_table(&root, &KeyPath::default(), &mut findings);
-    findings.is_wrong_below(&KeyPath::of(path))
+    (root, findings)
+}
+
+/// Whether a value at a key is refused.
+fn is_refused(path: &[&str], toml: &str) -> bool {
+    read(path, toml).1.is_wrong_below(&KeyPath::of(path))
+}
+
+#[test]
+fn no_key_shows_what_was_written_for_it() {
+    each_field(|path, _| {
+        for value in ["\"canary\"", "[\"canary\", 5]", "{ x = \"canary\" }", "[[\"canary\"]]"] {
+            let (root, findings) = read(path, value);
+            let told = findings.located(&root, &[]).to_string();
+            assert!(!told.contains("canary"), "{path:?} = {value}: {told}");
+        }
+    });
 }
 
 #[test]
@@ -59,7 +75,7 @@ fn every_range_holds_at_both_ends_and_not_beyond() {
         let millis = |text| parse_duration(text).unwrap().as_millis();
         let quoted = |text: &str| format!("{text:?}");
         let (ends, beyond) = match shape {
-            Shape::Duration => {
+            Shape::Duration | Shape::DurationOrSeconds => {
                 let below = millis(low).checked_sub(1).map(|ms| format!("\"{ms}ms\""));
                 let above = format!("\"{}ms\"", millis(high) + 1);
                 ([quoted(low), quoted(high)], below.into_iter().chain([above]).collect::<Vec<_>>())
@@ -241,6 +257,7 @@ fn named(shape: &Shape) -> String {
         Shape::Integer => "whole number".into(),
         Shape::Number => "number".into(),
         Shape::Duration => "duration".into(),
+        Shape::DurationOrSeconds => "duration, or whole seconds".into(),
         Shape::Size => "size".into(),
         Shape::Address => "IP:PORT".into(),
         Shape::Secret => "secret".into(),

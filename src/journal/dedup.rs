@@ -41,6 +41,10 @@ impl DedupIndex {
         for key in keys {
             let (place, digest) = parts(key);
             let expires = at.plus(window(key));
+            // Retention writes old records again behind newer ones: an older copy never replaces a newer.
+            if self.seen.get(&place).is_some_and(|seen| seen.expires > expires) {
+                continue;
+            }
             self.seen.insert(place, Seen { event, digest, expires });
             self.ends.push(Reverse((expires, place)));
         }
@@ -115,6 +119,15 @@ mod tests {
         assert_eq!(index.repeats(&latest(10), at(1)), Some(id(1)));
         index.remember(&latest(20), id(2), at(1));
         assert_eq!(index.repeats(&latest(10), at(2)), None, "A, B, A is three events");
+    }
+
+    #[test]
+    fn an_old_record_read_after_a_newer_one_does_not_replace_it() {
+        let mut index = DedupIndex::default();
+        let key = [DedupKey::Exact { key: 1, window: WINDOW }];
+        index.remember(&key, id(2), at(20));
+        index.remember(&key, id(1), at(0));
+        assert_eq!(index.repeats(&key, at(25)), Some(id(2)));
     }
 
     #[test]

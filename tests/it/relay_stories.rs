@@ -205,21 +205,14 @@ async fn a_storm_of_copies_makes_one_event() {
     let home = Home::new(&format!("{SOURCES}{}", target("deploy", &receiver.url(), "")));
     let daemon = home.start().await;
     let body = streampixel("build.approved", "storm");
-    let copies = (0..100).map(|_| daemon.post("/in/streampixel", &[JSON], &body));
-    let mut copies: Vec<_> = copies.map(Box::pin).collect();
-    let mut acks = Vec::new();
-    let mut all = std::pin::pin!(std::future::poll_fn(|cx| {
-        copies.retain_mut(|copy| match copy.as_mut().poll(cx) {
-            std::task::Poll::Ready(reply) => {
-                acks.push(reply.ack());
-                false
-            }
-            std::task::Poll::Pending => true,
-        });
-        if copies.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-    }));
-    within("all copies are answered", &mut all).await;
-    let _ = all;
+    let daemon = std::sync::Arc::new(daemon);
+    let mut copies = tokio::task::JoinSet::new();
+    for _ in 0..100 {
+        let (daemon, body) = (std::sync::Arc::clone(&daemon), body.clone());
+        copies.spawn(async move { daemon.post("/in/streampixel", &[JSON], &body).await.ack() });
+    }
+    let acks = within("all copies are answered", copies.join_all()).await;
+    let daemon = std::sync::Arc::into_inner(daemon).expect("every copy is answered");
     let ids: BTreeSet<_> = acks.iter().map(|(id, _)| id.clone()).collect();
     assert_eq!(ids.len(), 1);
     assert_eq!(acks.iter().filter(|(_, status)| status == "accepted").count(), 1);

@@ -1,6 +1,13 @@
 //! Compiled patterns: which events a target wants, which requests a source admits.
+//!
+//! The syntax is that of Buildkite's branch filters, because users of one of the providers know it
+//! already: white space separates patterns, `*` stands for any run of characters (`/` included), a
+//! leading `!` negates. Nothing else is special, so a space inside a value is written `*`.
 
-use super::payload::Field;
+use super::payload::{Field, Value};
+
+#[cfg(test)]
+mod tests;
 
 /// One `where` entry: every entry must hold.
 #[derive(Clone, Debug)]
@@ -12,17 +19,84 @@ pub struct Condition {
 }
 
 /// A pattern list: some positive must match if there is one, and no negative (`!`) may.
-#[derive(Clone, Debug)]
-pub struct Patterns {}
+///
+/// An empty list matches everything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Patterns {
+    positive: Vec<Glob>,
+    negative: Vec<Glob>,
+}
 
 impl Patterns {
     /// Compiles a list; each item may itself be a white-space separated list. The error is a sentence.
     pub fn parse<S: AsRef<str>>(items: &[S]) -> Result<Self, String> {
-        unimplemented!("{}", items.len())
+        let mut patterns = Self { positive: Vec::new(), negative: Vec::new() };
+        for word in items.iter().flat_map(|item| item.as_ref().split_whitespace()) {
+            match word.strip_prefix('!') {
+                Some("") => return Err("`!` must be followed by the pattern it negates".to_owned()),
+                Some(negated) => patterns.negative.push(Glob::new(negated)),
+                None => patterns.positive.push(Glob::new(word)),
+            }
+        }
+        Ok(patterns)
     }
 
     /// Whether a value matches.
     pub fn matches(&self, value: &str) -> bool {
-        unimplemented!("{value}")
+        (self.positive.is_empty() || self.positive.iter().any(|glob| glob.matches(value)))
+            && !self.negative.iter().any(|glob| glob.matches(value))
+    }
+
+    /// Whether a request's value matches. An array has one text for each scalar in it: some text must
+    /// match a positive pattern, and no text may match a negative one.
+    ///
+    /// A value without text (missing, null, an object, an empty array) matches only a list without
+    /// positive patterns: `!wip` admits what has no branch, `*` does not.
+    pub fn matches_value(&self, value: &Value<'_>) -> bool {
+        let any =
+            |globs: &[Glob]| value.any_text(|text| globs.iter().any(|glob| glob.matches(text)));
+        (self.positive.is_empty() || any(&self.positive))
+            && (self.negative.is_empty() || !any(&self.negative))
+    }
+}
+
+/// Literals with any run of characters between them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Glob {
+    start: String,
+    /// `None` when the pattern has no `*`: the whole value is `start`.
+    rest: Option<Rest>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Rest {
+    /// Literals between two `*`, in order; none is empty.
+    middle: Vec<String>,
+    end: String,
+}
+
+impl Glob {
+    fn new(pattern: &str) -> Self {
+        let Some((start, rest)) = pattern.split_once('*') else {
+            return Self { start: pattern.to_owned(), rest: None };
+        };
+        let (middle, end) = rest.rsplit_once('*').unwrap_or(("", rest));
+        let middle = middle.split('*').filter(|part| !part.is_empty()).map(str::to_owned).collect();
+        Self { start: start.to_owned(), rest: Some(Rest { middle, end: end.to_owned() }) }
+    }
+
+    /// Each literal is taken at its first place after the one before. No later place could match
+    /// more, so there is nothing to go back to and the time is linear in the value.
+    fn matches(&self, value: &str) -> bool {
+        let Some(rest) = &self.rest else { return value == self.start };
+        let Some(inner) =
+            value.strip_prefix(&*self.start).and_then(|tail| tail.strip_suffix(&*rest.end))
+        else {
+            return false;
+        };
+        rest.middle
+            .iter()
+            .try_fold(inner, |tail, part| tail.split_once(&**part).map(|(_, after)| after))
+            .is_some()
     }
 }

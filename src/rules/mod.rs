@@ -5,9 +5,9 @@
 
 pub mod payload;
 pub mod verify;
-pub mod dedup;
 pub mod filter;
 pub mod provider;
+pub mod dedup;
 pub mod intake;
 pub mod sign;
 pub mod retry;

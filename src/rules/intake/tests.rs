@@ -1,0 +1,258 @@
+use proptest::prelude::*;
+
+use super::super::provider::preset;
+use super::*;
+
+const NOW: Timestamp = Timestamp::from_secs(1_775_000_000);
+const UPLOADED: &str = r#"{"event":"build.uploaded","projectId":"p1","uploadId":"u1"}"#;
+
+fn spec(provider: &str) -> IntakeSpec {
+    IntakeSpec {
+        source: Name::parse("source").unwrap(),
+        provider: preset(provider).unwrap(),
+        verify: None,
+        secrets: Vec::new(),
+        public_url: None,
+        admit: Vec::new(),
+        event: None,
+        dedup: None,
+        order_key: None,
+        dedup_window: Duration::from_secs(3600),
+        targets: Vec::new(),
+    }
+}
+
+fn custom() -> IntakeSpec {
+    IntakeSpec { verify: Some(Scheme::none()), ..spec("custom") }
+}
+
+fn intake(spec: IntakeSpec) -> Intake {
+    Intake::new(spec).unwrap()
+}
+
+fn condition(field: &str, patterns: &[&str]) -> Condition {
+    let field = Field::parse(field).unwrap();
+    Condition { field, patterns: Patterns::parse(patterns).unwrap() }
+}
+
+fn interest(target: &str, events: Option<&[&str]>, conditions: Vec<Condition>) -> Interest {
+    let events = events.map(|events| Patterns::parse(events).unwrap());
+    Interest { target: Name::parse(target).unwrap(), events, conditions }
+}
+
+fn decide(intake: &Intake, pairs: &[(&str, &str)], body: &str) -> Result<Admission, Refusal> {
+    let pairs = pairs.iter().map(|(name, value)| (*name, value.as_bytes()));
+    intake.decide(&Headers::from_pairs(pairs), body.as_bytes(), NOW)
+}
+
+#[test]
+fn a_request_is_named_grouped_and_routed() {
+    let mut spec = spec("streampixel");
+    spec.targets = vec![
+        interest("all", None, Vec::new()),
+        interest("final", Some(&["build.approved", "build.rejected"]), Vec::new()),
+        interest("project", Some(&["build.*"]), vec![condition("/projectId", &["p1"])]),
+        interest("other", None, vec![condition("/projectId", &["p2"])]),
+    ];
+    let admission = decide(&intake(spec), &[], UPLOADED).unwrap();
+    assert_eq!(admission.event, "build.uploaded");
+    assert_eq!(admission.order_key.as_deref(), Some("p1/u1"));
+    assert_eq!(admission.dedup.len(), 1);
+    let targets: Vec<_> = admission.targets.iter().map(Name::as_str).collect();
+    assert_eq!(targets, ["all", "project"]);
+}
+
+#[test]
+fn a_source_admits_what_its_where_names_and_the_test_event_of_the_provider() {
+    let mut spec = spec("streampixel");
+    spec.admit = vec![condition("/projectId", &["p1"])];
+    let intake = intake(spec);
+    assert!(decide(&intake, &[], UPLOADED).is_ok());
+    let foreign = UPLOADED.replace("p1", "p2");
+    assert_eq!(decide(&intake, &[], &foreign), Err(Refusal::NotAllowed));
+    let test =
+        r#"{"event":"webhook.test","projectId":"test_project_id","uploadId":"test_upload_id"}"#;
+    assert!(decide(&intake, &[], test).is_ok());
+    let forged = test.replace("webhook.test", "build.approved");
+    assert_eq!(decide(&intake, &[], &forged), Err(Refusal::NotAllowed));
+    let forged = test.replace("test_project_id", "p2");
+    assert_eq!(decide(&intake, &[], &forged), Err(Refusal::NotAllowed));
+}
+
+#[test]
+fn an_unsigned_request_must_say_its_event_in_a_string() {
+    let intake = intake(spec("streampixel"));
+    let long = format!(r#"{{"event":"{}"}}"#, "e".repeat(MAX_EVENT_NAME + 1));
+    for body in [
+        "",
+        "[]",
+        "{}",
+        r#"{"event":null}"#,
+        r#"{"event":7}"#,
+        r#"{"event":""}"#,
+        r#"{"event":"a\nb"}"#,
+        r#"{"event":["a"]}"#,
+        r#"{"event":"a","event":"b"}"#,
+        &long,
+    ] {
+        assert_eq!(decide(&intake, &[], body), Err(Refusal::Malformed), "{body}");
+    }
+    let longest = format!(r#"{{"event":"{}"}}"#, "e".repeat(MAX_EVENT_NAME));
+    assert_eq!(decide(&intake, &[], &longest).unwrap().event.len(), MAX_EVENT_NAME);
+}
+
+#[test]
+fn a_signed_request_without_a_name_is_kept_as_unknown() {
+    let mut spec = spec("buildpixel");
+    spec.secrets = vec![Secret::new("secret")];
+    let intake = intake(spec);
+    for body in ["{}", r#"{"type":null}"#, r#"{"type":"a\u0000b"}"#] {
+        let made = intake.sign_sample(&Headers::default(), body.as_bytes(), NOW).unwrap();
+        let pairs: Vec<_> = made.iter().map(|(name, value)| (&**name, &**value)).collect();
+        assert_eq!(decide(&intake, &pairs, body).unwrap().event, UNKNOWN, "{body}");
+        assert_eq!(decide(&intake, &[], body), Err(Refusal::Unverified));
+    }
+    assert_eq!(
+        decide(&intake, &[], "not json"),
+        Err(Refusal::Unverified),
+        "verified before parsed"
+    );
+}
+
+#[test]
+fn two_proofs_in_one_request_are_refused() {
+    let mut spec = spec("buildkite");
+    spec.secrets = vec![Secret::new("secret")];
+    let intake = intake(spec);
+    let made = intake.sign_sample(&Headers::default(), b"{}", NOW).unwrap();
+    let signature = (&*made[0].0, &*made[0].1);
+    assert_eq!(signature.0, "x-buildkite-signature");
+    let token = ("x-buildkite-token", "secret");
+    assert!(decide(&intake, &[signature], "{}").is_ok());
+    assert!(decide(&intake, &[token], "{}").is_ok());
+    let broken = ("x-buildkite-signature", "");
+    for pairs in [&[][..], &[signature, token], &[token, token], &[broken, token]] {
+        assert_eq!(decide(&intake, pairs, "{}"), Err(Refusal::Unverified), "{pairs:?}");
+    }
+}
+
+#[test]
+fn buildkite_is_named_by_header_or_body_and_grouped_by_what_it_is_about() {
+    let mut spec = spec("buildkite");
+    spec.secrets = vec![Secret::new("secret")];
+    let intake = intake(spec);
+    let body = r#"{"event":"e","build":{"id":"b"},"job":{"id":"j"},"agent":{"id":"a"},
+        "cluster_token":{"id":"c"},"service":{"id":"s"}}"#;
+    for (event, order_key) in [
+        ("build.running", Some("b")),
+        ("job.started", Some("b")),
+        ("agent.lost", Some("a")),
+        ("agent.blocked", Some("a")),
+        ("cluster_token.registration_blocked", Some("c")),
+        ("ping", Some("s")),
+        ("package.created", None),
+    ] {
+        let pairs = [("x-buildkite-token", "secret"), ("x-buildkite-event", event)];
+        let admission = decide(&intake, &pairs, body).unwrap();
+        assert_eq!((&*admission.event, admission.order_key.as_deref()), (event, order_key));
+    }
+    let named = |body| decide(&intake, &[("x-buildkite-token", "secret")], body).unwrap().event;
+    assert_eq!(named(r#"{"event":"workflow.alarm"}"#), "workflow.alarm");
+    assert_eq!(named("{}"), UNKNOWN);
+}
+
+#[test]
+fn a_custom_source_reads_the_body_only_when_asked_to() {
+    let plain = intake(custom());
+    let admission = decide(&plain, &[("content-encoding", "gzip")], "\u{1f}not json").unwrap();
+    assert_eq!(
+        (&*admission.event, admission.order_key, admission.dedup),
+        ("webhook", None, Vec::new())
+    );
+    let mut reading = custom();
+    reading.targets = vec![interest("t", None, vec![condition("/a", &["1"])])];
+    let reading = intake(reading);
+    assert_eq!(decide(&reading, &[], "not json"), Err(Refusal::Malformed));
+    for (coding, refused) in
+        [("gzip", true), ("identity, br", true), ("Identity", false), ("", false)]
+    {
+        let decided = decide(&reading, &[("content-encoding", coding)], r#"{"a":"1"}"#);
+        assert_eq!(decided == Err(Refusal::MediaType), refused, "{coding}");
+    }
+}
+
+#[test]
+fn the_configuration_overrides_the_preset() {
+    let mut other = custom();
+    other.event = Some(Field::parse("header:x-event").unwrap());
+    other.order_key = Some(vec![Field::parse("/a").unwrap(), Field::parse("/b").unwrap()]);
+    other.dedup = Some(DedupSpec::Key(vec![Field::parse("header:x-id").unwrap()]));
+    let other = intake(other);
+    let pairs = [("x-event", "push"), ("x-id", "1")];
+    let admission = decide(&other, &pairs, r#"{"a":"x","b":2}"#).unwrap();
+    assert_eq!((&*admission.event, admission.order_key.as_deref()), ("push", Some("x/2")));
+    assert_eq!(admission.dedup.len(), 1);
+    let without = decide(&other, &[("x-event", "push")], r#"{"a":"x"}"#).unwrap();
+    assert_eq!((without.order_key, without.dedup.len()), (None, 0));
+    assert_eq!(decide(&other, &[], "{}"), Err(Refusal::Malformed), "unsigned and unnamed");
+
+    let mut off = spec("streampixel");
+    (off.dedup, off.order_key) = (Some(DedupSpec::Off), Some(Vec::new()));
+    let admission = decide(&intake(off), &[], UPLOADED).unwrap();
+    assert_eq!((admission.order_key, admission.dedup.len()), (None, 0));
+}
+
+#[test]
+fn an_order_key_that_is_too_long_is_told_from_others_by_its_hash() {
+    let mut long = custom();
+    long.order_key = Some(vec![Field::parse("header:x-key").unwrap()]);
+    let long = intake(long);
+    let key = |value: &str| decide(&long, &[("x-key", value)], "").unwrap().order_key.unwrap();
+    let longest = "k".repeat(MAX_ORDER_KEY);
+    assert_eq!(key(&longest), longest);
+    let hashed = key(&(longest.clone() + "1"));
+    assert!(hashed.starts_with('#') && hashed.len() == 33, "{hashed}");
+    assert_ne!(hashed, key(&(longest + "2")));
+}
+
+#[test]
+fn what_cannot_work_is_said_in_a_sentence() {
+    assert!(Intake::new(spec("custom")).unwrap_err().contains("verify"));
+    assert!(Intake::new(spec("buildkite")).unwrap_err().contains("secret"));
+    let empty = IntakeSpec { dedup: Some(DedupSpec::Key(Vec::new())), ..custom() };
+    assert!(Intake::new(empty).unwrap_err().contains("dedup"));
+}
+
+fn busy(provider: &str) -> Intake {
+    let mut spec = if provider == "custom" { custom() } else { spec(provider) };
+    if spec.provider.needs_secret() {
+        spec.secrets = vec![Secret::new("secret")];
+    }
+    spec.admit = vec![condition("/a/0", &["!x"])];
+    spec.targets = vec![interest("t", Some(&["build.*"]), vec![condition("/a", &["*b*", "!c"])])];
+    intake(spec)
+}
+
+proptest! {
+    #[test]
+    fn no_request_makes_it_panic(
+        headers in prop::collection::vec((
+            prop::sample::select(vec!["x-buildkite-signature", "x-buildkite-token", "x-buildkite-event",
+                "x-buildpixel-signature", "content-encoding", "content-type"]),
+            prop::collection::vec(any::<u8>(), 0..90),
+        ), 0..4),
+        body in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..64),
+            r#"\{("(event|type|a|b)":("[a-c\\"]{0,3}"|\[[1-9]?\]|null|\{\}),?){0,3}\}"#.prop_map(String::into_bytes),
+        ],
+    ) {
+        for preset in super::super::provider::presets() {
+            let headers = Headers::from_pairs(headers.iter().map(|(n, v)| (*n, &**v)));
+            let decided = busy(preset.name).decide(&headers, &body, NOW);
+            if let Ok(admission) = decided {
+                prop_assert!(!preset.needs_secret(), "{} without a proof", preset.name);
+                prop_assert!(is_plain(&admission.event, MAX_EVENT_NAME));
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+use std::time::Duration;
+
+use super::*;
+use crate::model::{Headers, Name, Secret};
+use crate::rules::intake::{Intake, IntakeSpec};
+use crate::time::Timestamp;
+
+fn spec(preset: &'static Preset) -> IntakeSpec {
+    let configured = matches!(preset.verification, Verification::Configured);
+    IntakeSpec {
+        source: Name::parse("source").unwrap(),
+        provider: preset,
+        verify: configured.then(Scheme::none),
+        secrets: if preset.needs_secret() { vec![Secret::new("secret")] } else { Vec::new() },
+        public_url: Some("https://hooks.example/in".into()),
+        admit: Vec::new(),
+        event: None,
+        dedup: None,
+        order_key: None,
+        dedup_window: Duration::from_secs(3600),
+        targets: Vec::new(),
+    }
+}
+
+#[test]
+fn presets_are_found_by_name_and_sorted() {
+    assert!(presets().is_sorted_by(|a, b| a.name < b.name));
+    for known in presets() {
+        assert_eq!(preset(known.name).unwrap().name, known.name);
+    }
+    assert!(preset("Streampixel").is_none());
+}
+
+#[test]
+fn every_sample_is_admitted_under_its_name() {
+    let now = Timestamp::from_secs(1_775_000_000);
+    for preset in presets() {
+        let intake = Intake::new(spec(preset)).unwrap();
+        assert!(!preset.samples.is_empty(), "{}", preset.name);
+        for sample in preset.samples {
+            let pairs = sample.headers.iter().map(|(name, value)| (*name, value.as_bytes()));
+            let plain = Headers::from_pairs(pairs.clone());
+            let made = intake.sign_sample(&plain, sample.body.as_bytes(), now).unwrap();
+            let made = made.iter().map(|(name, value)| (&**name, value.as_bytes()));
+            let signed = Headers::from_pairs(pairs.chain(made));
+            let admission = intake.decide(&signed, sample.body.as_bytes(), now).unwrap();
+            assert_eq!(admission.event, sample.event, "{}", preset.name);
+            assert_eq!(preset.sample(Some(sample.event)).unwrap().body, sample.body);
+        }
+    }
+}
+
+#[test]
+fn a_preset_that_signs_needs_its_secret_and_one_that_does_not_refuses_it() {
+    for preset in presets() {
+        let mut other = spec(preset);
+        other.secrets =
+            if preset.needs_secret() { Vec::new() } else { vec![Secret::new("canary")] };
+        let sentence = Intake::new(other).unwrap_err();
+        assert!(sentence.contains("secret") && !sentence.contains("canary"), "{sentence}");
+    }
+}
+
+/// The fixture of Buildkite's own Go client (`buildkite/go-buildkite`, `webhook_test.go`, BSD-2-Clause).
+const PUBLISHED_PING: &str = r#"{"event":"ping","service":{"id":"c9f8372d-c0cd-43dc-9274-768a875cf6ca","provider":"webhook","settings":{"url":"https://server.com/webhooks"}},"organization":{"id":"49801950-1df0-474f-bb56-ad6a930c5cb9","graphql_id":"T3JnYW5pemF0aW9uLS0tZTBmMzk3MgsTksGkxOWYtZTZjNzczZTJiYjEy","url":"https://api.buildkite.com/v2/organizations/acme-inc","web_url":"https://buildkite.com/acme-inc","name":"ACME Inc","slug":"acme-inc","agents_url":"https://api.buildkite.com/v2/organizations/acme-inc/agents","emojis_url":"https://api.buildkite.com/v2/organizations/acme-inc/emojis","created_at":"2021-02-03T20:34:10.486Z","pipelines_url":"https://api.buildkite.com/v2/organizations/acme-inc/pipelines"},"sender":{"id":"c9f8372d-c0cd-43dc-9269-bcbb7f308e3f","name":"ACME Man"}}"#;
+
+#[test]
+fn buildkite_verifies_what_its_own_client_verifies() {
+    let mut buildkite = spec(preset("buildkite").unwrap());
+    buildkite.secrets = vec![Secret::new("29b1ff5779c76bd48ba6705eb99ff970")];
+    let intake = Intake::new(buildkite).unwrap();
+    let signature = b"timestamp=1642080837,\
+        signature=582d496ac2d869dd97a3101c4cda346288c49a742592daf582ec64c86449f79c";
+    let headers = Headers::from_pairs([("x-buildkite-signature", &signature[..])]);
+    let decide = |seconds, body: &str| {
+        intake.decide(&headers, body.as_bytes(), Timestamp::from_secs(seconds)).is_ok()
+    };
+    assert!(decide(1_642_080_849, PUBLISHED_PING));
+    assert!(!decide(1_642_081_138, PUBLISHED_PING), "301 seconds late");
+    assert!(!decide(1_642_080_849, &PUBLISHED_PING.replace("acme-inc", "acme-ink")));
+}

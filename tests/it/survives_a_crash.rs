@@ -62,12 +62,12 @@ async fn what_was_acknowledged_is_delivered_over_many_kills() {
             let series = format!("everhook_deliveries{{state=\"{state}\",target=\"{name}\"}}");
             daemon.metric_becomes(&series, 0.0).await;
         }
-        let seen = receiver.seen();
-        let ids: BTreeSet<_> = seen.iter().map(|r| r.id().to_owned()).collect();
+        let requests = receiver.seen();
+        let ids: BTreeSet<_> = requests.iter().map(|r| r.id().to_owned()).collect();
         let lost: Vec<_> = acknowledged.keys().filter(|id| !ids.contains(*id)).collect();
         assert!(lost.is_empty(), "{name} lost {} of {}: {lost:?}", lost.len(), acknowledged.len());
         let mut bodies = BTreeMap::new();
-        for request in &seen {
+        for request in &requests {
             let body =
                 bodies.entry(request.id().to_owned()).or_insert_with(|| request.body.clone());
             assert_eq!(*body, request.body, "one id, one body");
@@ -78,7 +78,7 @@ async fn what_was_acknowledged_is_delivered_over_many_kills() {
         println!(
             "{name}: {} acknowledged, {} requests for {} events",
             acknowledged.len(),
-            seen.len(),
+            requests.len(),
             ids.len()
         );
     }

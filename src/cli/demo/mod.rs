@@ -59,7 +59,7 @@ impl Home {
 
     /// Writes the demo's configuration for a receiver at `target` and reads it as any other.
     fn configure(&self, target: SocketAddr) -> Result<Config, Failure> {
-        let journal = self.0.join("journal");
+        let journal = self.0.join("journal").display().to_string();
         let text = format!(
             "[ingress]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n\
              [journal]\npath = {journal:?}\nmin_free = \"1MiB\"\n\

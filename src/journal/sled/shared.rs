@@ -188,7 +188,9 @@ impl Shared {
         let mut room = self.room();
         room.ending = Some(Ending::Abandon);
         for waiting in room.appends.drain(..) {
-            drop(waiting.answer.send(Err(AppendError::Failed)));
+            if waiting.answer.send(Err(AppendError::Failed)).is_err() {
+                tracing::debug!("a failed append's caller had left");
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! The real binary as a child process on free ports, in a directory of its own.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -35,16 +35,12 @@ impl Home {
 
     /// Replaces the configuration.
     pub fn configure(&self, body: &str) {
-        let journal = self.journal();
+        let journal = self.journal().display().to_string();
         let text = format!(
             "[ingress]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n\
              [log]\nformat = \"json\"\n[journal]\npath = {journal:?}\nmin_free = \"1MiB\"\n{body}"
         );
         std::fs::write(self.config(), text).expect("a writable directory");
-    }
-
-    pub fn path(&self) -> &Path {
-        self.dir.path()
     }
 
     pub fn config(&self) -> PathBuf {

@@ -28,16 +28,25 @@ pub struct Daemon {
 impl Home {
     /// A directory with a configuration; `body` holds the sources and targets.
     pub fn new(body: &str) -> Self {
+        Self::with_ingress("", body)
+    }
+
+    /// The same with further keys of `[ingress]`.
+    pub fn with_ingress(ingress: &str, body: &str) -> Self {
         let home = Self { dir: tempfile::tempdir().expect("a temporary directory") };
-        home.configure(body);
+        home.write(ingress, body);
         home
     }
 
     /// Replaces the configuration.
     pub fn configure(&self, body: &str) {
+        self.write("", body);
+    }
+
+    fn write(&self, ingress: &str, body: &str) {
         let journal = self.journal().display().to_string();
         let text = format!(
-            "[ingress]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+            "[ingress]\nlisten = [\"127.0.0.1:0\"]\n{ingress}[admin]\nlisten = \"127.0.0.1:0\"\n\
              [log]\nformat = \"json\"\n[journal]\npath = {journal:?}\nmin_free = \"1MiB\"\n{body}"
         );
         std::fs::write(self.config(), text).expect("a writable directory");

@@ -16,6 +16,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(PATIENCE, future).await {
         Ok(value) => value,
-        Err(_elapsed) => panic!("did not happen within {PATIENCE:?}: {what}"),
+        Err(tokio::time::error::Elapsed { .. }) => {
+            panic!("did not happen within {PATIENCE:?}: {what}")
+        }
     }
 }

@@ -11,7 +11,7 @@ use everhook::rules::filter::{Condition, Patterns};
 use everhook::rules::intake::{Intake, IntakeSpec, Interest};
 use everhook::rules::payload::Field;
 use everhook::rules::provider::preset;
-use everhook::rules::verify::{Algorithm, Encoding, Kind, Scheme, Verifier};
+use everhook::rules::verify::{Algorithm, Encoding, Kind, Scheme, Unit, Verifier};
 use everhook::time::Timestamp;
 
 const NOW: Timestamp = Timestamp::from_secs(1_775_000_000);
@@ -23,8 +23,7 @@ const WELL_FORMED: &str =
 
 fn one_kibibyte() -> Vec<u8> {
     let filler = "x".repeat(1024);
-    let mut body =
-        format!(r#"{{"event":"build.finished","build":{{"id":"b1"}},"filler":"{filler}"#);
+    let mut body = format!(r#"{{"event":"build.finished","sent":1775000000,"filler":"{filler}"#);
     body.truncate(1022);
     body.push_str("\"}");
     body.into_bytes()
@@ -47,7 +46,12 @@ fn schemes() -> Vec<(&'static str, Scheme)> {
         tolerance: Some(Duration::from_secs(300)),
         ..body()
     };
-    let in_body = Scheme { timestamp: Some("json:/build/id".into()), ..body() };
+    let in_body = Scheme {
+        timestamp: Some("json:/sent".into()),
+        unit: Unit::Seconds,
+        tolerance: Some(Duration::from_secs(60)),
+        ..body()
+    };
     vec![
         ("sha256-hex", body()),
         ("sha1-hex", Scheme { algorithm: Algorithm::Sha1, ..body() }),

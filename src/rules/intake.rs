@@ -5,11 +5,12 @@ use std::time::Duration;
 use super::dedup;
 use super::filter::{Condition, Patterns};
 use super::payload::{Field, FieldId, FieldSet, Fields, Value};
-use super::provider::{PerEvent, Preset, Unnamed, Verification};
+use super::provider::{Preset, Unnamed};
 use super::verify::{Proof, Scheme, Verifier};
 use crate::model::{DedupKey, Headers, Name, Secret};
 use crate::time::Timestamp;
 
+mod compile;
 #[cfg(test)]
 mod tests;
 
@@ -72,7 +73,7 @@ pub struct Interest {
 pub struct Intake {
     source: Name,
     provider: &'static Preset,
-    /// At least one; see [`Verification::Schemes`] for several.
+    /// At least one; see [`super::provider::Verification::Schemes`] for several.
     verifiers: Vec<Verifier>,
     /// Every field anything below looks at.
     fields: FieldSet,
@@ -137,77 +138,6 @@ pub enum Refusal {
 }
 
 impl Intake {
-    /// Compiles a source. The error is a sentence for the configuration's author.
-    pub fn new(spec: IntakeSpec) -> Result<Self, String> {
-        let preset = spec.provider;
-        let verifiers = verifiers(&spec)?;
-        let signed = verifiers.iter().all(Verifier::proves);
-        let mut set = FieldSet::default();
-        let event = match &spec.event {
-            Some(field) => Naming {
-                fields: vec![set.add(field)],
-                unnamed: if signed { Unnamed::Called(UNKNOWN) } else { Unnamed::Malformed },
-            },
-            None => Naming {
-                fields: preset_fields(preset.event.fields, &mut set)?,
-                unnamed: preset.event.unnamed,
-            },
-        };
-        let order = match &spec.order_key {
-            Some(fields) if fields.is_empty() => Vec::new(),
-            Some(fields) => vec![Grouping {
-                events: Patterns::parse::<&str>(&[])?,
-                fields: fields.iter().map(|field| set.add(field)).collect(),
-            }],
-            None => preset
-                .order
-                .iter()
-                .map(|per| Grouping::new(per, &mut set))
-                .collect::<Result<_, _>>()?,
-        };
-        let dedup = match &spec.dedup {
-            Some(DedupSpec::Off) => dedup::Rule::off(),
-            Some(DedupSpec::Key(fields)) if fields.is_empty() => {
-                return Err("`dedup.key` is empty: every request would repeat the first one".into());
-            }
-            Some(DedupSpec::Key(fields)) => {
-                dedup::Rule::equal(fields, None, &spec.source, &mut set, spec.dedup_window)
-            }
-            None => {
-                dedup::Rule::preset(&preset.repeats, &spec.source, &mut set, spec.dedup_window)?
-            }
-        };
-        let test_event = preset.test_event.iter().map(|(pointer, constant)| {
-            Field::parse(pointer).map(|field| (set.add(&field), *constant))
-        });
-        // Without a `where` there is nothing the test event would have to pass.
-        let test_event = if spec.admit.is_empty() {
-            Vec::new()
-        } else {
-            test_event.collect::<Result<_, _>>()?
-        };
-        let admit = checks(spec.admit, &mut set);
-        let routes = spec.targets.into_iter().map(|interest| Route {
-            target: interest.target,
-            events: interest.events,
-            conditions: checks(interest.conditions, &mut set),
-        });
-        let routes = routes.collect();
-        let (source, provider) = (spec.source, preset);
-        Ok(Self {
-            source,
-            provider,
-            verifiers,
-            fields: set,
-            admit,
-            test_event,
-            event,
-            order,
-            dedup,
-            routes,
-        })
-    }
-
     /// The provider's preset.
     pub fn provider(&self) -> &'static Preset {
         self.provider
@@ -315,52 +245,6 @@ impl Naming {
             Unnamed::Called(otherwise) => Some(name.unwrap_or_else(|| otherwise.to_owned())),
         }
     }
-}
-
-impl Grouping {
-    fn new(per: &PerEvent, set: &mut FieldSet) -> Result<Self, String> {
-        let fields = preset_fields(per.fields, set)?;
-        Ok(Self { events: Patterns::parse(per.events)?, fields })
-    }
-}
-
-fn preset_fields(fields: &[&str], set: &mut FieldSet) -> Result<Vec<FieldId>, String> {
-    fields.iter().map(|field| Field::parse(field).map(|field| set.add(&field))).collect()
-}
-
-fn checks(conditions: Vec<Condition>, set: &mut FieldSet) -> Vec<Check> {
-    let compile = |condition: Condition| Check {
-        field: set.add(&condition.field),
-        patterns: condition.patterns,
-    };
-    conditions.into_iter().map(compile).collect()
-}
-
-fn verifiers(spec: &IntakeSpec) -> Result<Vec<Verifier>, String> {
-    let name = spec.provider.name;
-    let schemes = match (&spec.verify, spec.provider.verification) {
-        (Some(scheme), _) => vec![scheme.clone()],
-        (None, Verification::Unsigned) if !spec.secrets.is_empty() => {
-            return Err(format!(
-                "{name} does not sign its webhooks, so a secret has nothing to verify; \
-                 remove it, and protect the source with `path_token`"
-            ));
-        }
-        (None, Verification::Unsigned) => vec![Scheme::none()],
-        (None, Verification::Schemes(_)) if spec.secrets.is_empty() => {
-            return Err(format!(
-                "{name} signs its webhooks; set `secret` to the one it signs with"
-            ));
-        }
-        (None, Verification::Schemes(schemes)) => schemes(),
-        (None, Verification::Configured) => {
-            return Err(format!(
-                "provider \"{name}\" needs `verify`; write verify = {{ kind = \"none\" }} to accept anything"
-            ));
-        }
-    };
-    let url = spec.public_url.as_deref();
-    schemes.iter().map(|scheme| Verifier::new(scheme, &spec.secrets, url)).collect()
 }
 
 fn hold(checks: &[Check], fields: &Fields<'_>) -> bool {

@@ -99,9 +99,11 @@ fn a_scalar_on_the_way_means_missing() {
 
 #[test]
 fn array_steps_are_exact_indexes() {
+    let (zeros, zero) = set(&["/00"]);
     let (set, ids) = set(&["/0/1", "/00"]);
     let fields_of = |body| read_texts(&set, &ids, body);
     assert_eq!(fields_of(r#"[["a","b"],"c"]"#), [Some("b".into()), None]);
+    assert_eq!(read_texts(&zeros, &zero, r#"["a"]"#), [None], "an index has no leading zero");
     assert_eq!(fields_of(r#"{"0":{"1":"x"},"00":"y"}"#), [Some("x".into()), Some("y".into())]);
 }
 

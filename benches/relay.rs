@@ -125,7 +125,7 @@ async fn everhook(turn: Duration, url: &str, more: &str, done: impl Fn(u64) -> b
     let text = format!(
         "[ingress]\nlisten = [\"127.0.0.1:0\"]\n[admin]\nlisten = \"127.0.0.1:0\"\n\
          [journal]\npath = {:?}\nmin_free = \"1MiB\"\n\
-         [source.bench]\nprovider = \"custom\"\npath = \"/\"\nverify = {{ kind = \"none\" }}\n\
+         [source.bench]\nprovider = \"custom\"\npath = \"/in\"\nverify = {{ kind = \"none\" }}\n\
          [target.bench]\nurl = {url:?}\n{more}\n",
         journal.display().to_string()
     );
@@ -194,7 +194,7 @@ async fn client(address: SocketAddr, until: Instant) -> Histogram<u64> {
     let body = Bytes::from(vec![b'x'; BODY]);
     let mut micros = Histogram::new(3).expect("a histogram");
     while Instant::now() < until {
-        let request = Request::post("/").header("host", "bench").body(Full::new(body.clone()));
+        let request = Request::post("/in").header("host", "bench").body(Full::new(body.clone()));
         let sent = Instant::now();
         let answer = sender.send_request(request.expect("a request")).await.expect("an answer");
         assert!(answer.status().is_success(), "{}", answer.status());

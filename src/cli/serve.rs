@@ -23,7 +23,10 @@ pub(super) fn run(common: &Common) -> Result<(), Failure> {
 async fn serve(config: Config) -> Result<(), Failure> {
     // Before anything takes time: a signal that comes while we start is a signal to stop, not a crash.
     let mut signals = Signals::install().context("listening to signals")?;
-    let files = lifecycle::raise_file_limit().context("raising the limit on open files")?;
+    let files = lifecycle::raise_file_limit().unwrap_or_else(|error| {
+        tracing::warn!(%error, "the limit on open files could not be raised");
+        0
+    });
     let sockets = Sockets::open(&config)?;
     let (ingress, admin) = (sockets.ingress_addresses(), sockets.admin_address());
     let (sources, targets) = (config.sources.len(), config.targets.len());

@@ -14,6 +14,8 @@ mod config_mistakes;
 mod harness;
 mod ingress_bounds;
 mod journal_contract;
+mod journal_on_disk;
 mod relay_stories;
 mod simulation;
 mod survives_a_crash;
+mod tidy;

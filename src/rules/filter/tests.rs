@@ -1,3 +1,5 @@
+//! Patterns and conditions: the laws of the list, and what each kind of value matches.
+
 use proptest::prelude::*;
 
 use super::*;

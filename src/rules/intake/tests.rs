@@ -1,3 +1,5 @@
+//! The whole decision about a request: its order, its refusals, its routes.
+
 use proptest::prelude::*;
 
 use super::super::provider::preset;

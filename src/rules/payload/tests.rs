@@ -1,3 +1,5 @@
+//! Values found in one pass, and every way in which a body can be odd.
+
 use proptest::prelude::*;
 
 use super::*;

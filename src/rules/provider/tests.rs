@@ -1,3 +1,5 @@
+//! Real-life sequences of each provider yield exactly the right events; every sample passes its own source.
+
 use std::time::Duration;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Published and generated signatures: each is accepted as it is and refused when anything changes.
+
 use proptest::prelude::*;
 
 use super::*;

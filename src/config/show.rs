@@ -98,7 +98,7 @@ fn redacted(reference: &str) -> String {
     reference.to_owned()
 }
 
-/// What [`effective`] gave, as TOML.
+/// What `effective` gave, as TOML.
 pub fn toml_text(effective: &Value) -> String {
     let mut lines = Vec::new();
     section(&mut lines, "", effective);

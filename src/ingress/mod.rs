@@ -1,6 +1,6 @@
 //! Where webhooks come in: sockets, limits, and the path from a request to its durable acknowledgement.
 //!
-//! Per connection: permit, accept, TLS if configured, the guarded [`wire`], HTTP/1.1 or HTTP/2. Per request
+//! Per connection: permit, accept, TLS if configured, the guarded `wire`, HTTP/1.1 or HTTP/2. Per request
 //! (`handler`): limits, source, raw body, the decision of `rules::intake`, the commit, the answer. Nothing
 //! here knows of targets being up or down: the only thing a sender ever waits for is stable storage.
 

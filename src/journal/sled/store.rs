@@ -9,6 +9,7 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use sled::{Batch, Db};
@@ -26,6 +27,10 @@ const SEGMENT: usize = 4 * 1024 * 1024;
 const CACHE: u64 = 32 * 1024 * 1024;
 /// How often sled's own thread looks for space to reuse.
 const SLED_HOUSEKEEPING_MS: u64 = 1_000;
+
+/// How long an open waits for an earlier one of this process to let go of the files: 5 s at most.
+const RELEASE_WAIT: Duration = Duration::from_millis(10);
+const RELEASE_TRIES: u32 = 500;
 
 const CONTENT: u8 = b'c';
 const INDEX: u8 = b'i';
@@ -231,12 +236,28 @@ impl Store {
 }
 
 fn open_sled(path: &Path) -> Result<Db, sled::Error> {
-    sled::Config::new()
+    let config = sled::Config::new()
         .path(path)
         .segment_size(SEGMENT)
         .cache_capacity(CACHE)
-        .flush_every_ms(Some(SLED_HOUSEKEEPING_MS))
-        .open()
+        .flush_every_ms(Some(SLED_HOUSEKEEPING_MS));
+    let mut tries = RELEASE_TRIES;
+    loop {
+        match config.open() {
+            // Our own lock says that no other process is here: sled's threads of an earlier open in this process
+            // have not let go of the file yet.
+            Err(sled::Error::Io(error)) if tries > 0 && is_held(&error) => {
+                tries -= 1;
+                std::thread::park_timeout(RELEASE_WAIT);
+            }
+            opened => return opened,
+        }
+    }
+}
+
+/// sled wraps the system's answer to its lock in an error of its own making.
+fn is_held(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Other)
 }
 
 fn prefix(family: u8, commit: u64) -> [u8; 9] {

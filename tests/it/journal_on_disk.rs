@@ -58,6 +58,21 @@ async fn everything_is_there_after_a_reopen() {
     assert_eq!(due(&journal, "a", 9)[0].attempts, 1);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_append_is_answered_after_the_sync_that_covers_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let clock = start();
+    let path = dir.path().to_owned();
+    let options = Options { path, retention: HOUR, max_bytes: 1 << 40, min_free: 0 };
+    let metrics = JournalMetrics::detached().expect("metrics");
+    let (journal, _) = SledJournal::open(&options, &clock, metrics.clone()).expect("opens");
+    for n in 0..200 {
+        let before = metrics.fsync_duration.get_sample_count();
+        journal.append(append(event(n, b"x", &clock), &["a"], &[])).await.unwrap();
+        assert!(metrics.fsync_duration.get_sample_count() > before, "answered before its sync");
+    }
+}
+
 #[tokio::test]
 async fn what_was_acknowledged_is_there_after_an_abandoned_journal() {
     let dir = tempfile::tempdir().expect("a directory");

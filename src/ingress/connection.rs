@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::handler::{MAX_FIELDS, handle};
@@ -28,6 +29,8 @@ const MAX_RESETS: usize = 32;
 /// HTTP/2: how often a quiet client is asked whether it is there, and how long it may take to say so.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long connections that are idle when the ingress stops may still begin a request.
+const STOP_GRACE: Duration = Duration::from_secs(1);
 /// How often the first bytes are looked at again when too few have come to tell the protocol.
 const PEEK_AGAIN: Duration = Duration::from_millis(5);
 
@@ -47,10 +50,12 @@ pub(super) async fn serve(
 ) {
     let patience = shared.header_timeout;
     let Some(tls) = tls else {
-        // Nobody has spoken yet, so nothing is lost when a silent connection is closed or we stop.
-        let first = tokio::time::timeout(patience, spoken(&socket));
-        let first = tasks.stop_token().run_until_cancelled(first).await;
-        if let Some(Ok(Ok(version))) = first {
+        let grace = grace_over(tasks.stop_token());
+        let first = tokio::select! {
+            first = tokio::time::timeout(patience, spoken(&socket)) => first,
+            () = grace => return,
+        };
+        if let Ok(Ok(version)) = first {
             serve_version(version, shared, socket, tasks).await;
         }
         return;
@@ -66,6 +71,13 @@ pub(super) async fn serve(
         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
         Err(_elapsed) => tracing::debug!("a TLS handshake took too long"),
     }
+}
+
+/// Resolves a moment after the ingress was asked to stop: a client whose connection was accepted before may just be
+/// sending.
+async fn grace_over(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(STOP_GRACE).await;
 }
 
 /// Tells HTTP/2 by its preface, `PRI * HTTP/2.0`: no method of HTTP/1 that we serve begins like it.
@@ -107,12 +119,14 @@ where
         .max_headers(MAX_FIELDS)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(wire), service);
-    let stop = tasks.stop_token();
+    // Until the grace is over, requests are served and their answers say that the connection closes; then a
+    // connection that is idle is closed.
+    let mut grace = std::pin::pin!(grace_over(tasks.stop_token()));
     let mut stopping = false;
     let served = loop {
         tokio::select! {
             served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break served,
-            () = stop.cancelled(), if !stopping => {
+            () = &mut grace, if !stopping => {
                 stopping = true;
                 std::pin::Pin::new(&mut connection).graceful_shutdown();
             }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{HeaderMap, HeaderName};
-use hyper::{Method, Request};
+use hyper::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, Request, Version};
 
 use super::answer::{Answer, Cause, acknowledged, handshake, refused};
 use super::routes::Route;
@@ -28,7 +28,8 @@ struct Refused<'a> {
 /// Answers one request.
 pub(super) async fn handle(shared: &Shared, request: Request<Incoming>) -> Answer {
     let path = request.uri().path().to_owned();
-    let (label, answer) = match answered(shared, &path, request).await {
+    let http_1 = request.version() < Version::HTTP_2;
+    let (label, mut answer) = match answered(shared, &path, request).await {
         Ok((source, answer)) => (source.name.as_str(), answer),
         Err(Refused { source, cause }) => {
             let label = source.map_or(NO_SOURCE, |source| source.name.as_str());
@@ -39,6 +40,10 @@ pub(super) async fn handle(shared: &Shared, request: Request<Incoming>) -> Answe
         }
     };
     shared.metrics.ingress_requests.with_label_values(&[label, answer.status().as_str()]).inc();
+    // While we stop, a request is still served: its sender may never try again. Its next one needs a new connection.
+    if http_1 && shared.is_draining() {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     answer
 }
 
@@ -66,9 +71,6 @@ async fn answered<'a>(
     }
     if head.headers.len() > MAX_FIELDS {
         return Err(refuse(Cause::TooManyHeaders));
-    }
-    if shared.is_draining() {
-        return Err(refuse(Cause::Draining));
     }
     let body = read(body, shared.max_body, shared.body_timeout).await.map_err(refuse)?;
     let appended = stored(shared, source, &head.headers, body).await.map_err(refuse)?;

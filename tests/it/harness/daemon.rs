@@ -1,6 +1,7 @@
 //! The real binary as a child process on free ports, in a directory of its own.
 
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -71,7 +72,24 @@ impl Home {
 
     /// Starts the daemon and waits until it takes requests.
     pub async fn start(&self) -> Daemon {
-        let mut child = self.command(&["serve"]).spawn().expect("the binary runs");
+        Self::started(self.command(&["serve"])).await
+    }
+
+    /// The same on a socket that outlives the daemon, handed over as systemd does.
+    pub async fn start_on(&self, socket: &std::net::TcpListener) -> Daemon {
+        let inherited = rustix::io::FdFlags::empty();
+        rustix::io::fcntl_setfd(socket, inherited).expect("the socket can be inherited");
+        let mut shell = Command::new("bash");
+        let script = "export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" serve -c \"$1\" 3<&\"$2\"";
+        shell.args(["-c", script, env!("CARGO_BIN_EXE_everhook")]).arg(self.config());
+        shell.arg(socket.as_raw_fd().to_string());
+        shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        shell.kill_on_drop(true);
+        Self::started(shell).await
+    }
+
+    async fn started(mut command: Command) -> Daemon {
+        let mut child = command.spawn().expect("the binary runs");
         let stderr = child.stderr.take().expect("piped");
         let mut lines = BufReader::new(stderr).lines();
         let log = Arc::new(Mutex::new(Vec::new()));
@@ -126,6 +144,16 @@ impl Daemon {
     pub async fn metric_becomes(&self, series: &str, value: f64) {
         within(&format!("{series} becomes {value}"), async {
             while (self.metric(series).await - value).abs() > f64::EPSILON {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
+    /// Waits until a series is above 0.
+    pub async fn metric_grows(&self, series: &str) {
+        within(&format!("{series} grows"), async {
+            while self.metric(series).await < 1.0 {
                 tokio::task::yield_now().await;
             }
         })

@@ -14,14 +14,19 @@ pub(super) fn start(config: &Log) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&config.level)
         .with_context(|| format!("log.level = {:?} is not a filter", config.level))?;
     let journald = match config.format {
-        // systemd names the stream it connected our stderr to: then structured lines reach its journal.
-        LogFormat::Auto => std::env::var_os("JOURNAL_STREAM").is_some(),
-        LogFormat::Journald => true,
-        LogFormat::Text | LogFormat::Json => false,
+        // systemd names the stream it connected our stderr to: then structured lines reach its journal. Where it
+        // cannot be reached, stderr does.
+        LogFormat::Auto if std::env::var_os("JOURNAL_STREAM").is_some() => {
+            tracing_journald::layer().ok()
+        }
+        LogFormat::Journald => {
+            let layer = tracing_journald::layer();
+            Some(layer.context("connecting to the system's journal (log.format = \"journald\")")?)
+        }
+        LogFormat::Auto | LogFormat::Text | LogFormat::Json => None,
     };
     let registry = registry().with(filter);
-    if journald {
-        let layer = tracing_journald::layer().context("connecting to the system's journal")?;
+    if let Some(layer) = journald {
         return registry.with(layer).try_init().context("starting the log");
     }
     let colours = std::env::var_os("NO_COLOR").is_none() && std::io::stderr().is_terminal();

@@ -7,6 +7,9 @@ use everhook::lifecycle::{self, Signals};
 
 use super::{Common, EXIT_JOURNAL, Failure, complain, logs};
 
+/// Descriptors for the journal, the admin side and the runtime.
+const RESERVED_FILES: usize = 128;
+
 pub(super) fn run(common: &Common) -> Result<(), Failure> {
     let config = Config::load(&common.load_options())?;
     logs::start(&config.log)?;
@@ -20,13 +23,30 @@ pub(super) fn run(common: &Common) -> Result<(), Failure> {
     runtime.block_on(serve(config))
 }
 
-async fn serve(config: Config) -> Result<(), Failure> {
+/// As many connections as leave descriptors for the targets, the journal and the admin side.
+fn fit_connections(config: &mut Config, files: u64) {
+    let attempts: usize = config.targets.iter().map(|target| target.concurrency).sum();
+    let files = usize::try_from(files).unwrap_or(usize::MAX);
+    let reserve = attempts.saturating_mul(2).saturating_add(RESERVED_FILES).min(files / 2);
+    let room = files.saturating_sub(reserve);
+    if config.ingress.max_connections > room {
+        tracing::warn!(
+            files,
+            max_connections = room,
+            "the limit on open files allows fewer connections than ingress.max_connections; raise LimitNOFILE"
+        );
+        config.ingress.max_connections = room;
+    }
+}
+
+async fn serve(mut config: Config) -> Result<(), Failure> {
     // Before anything takes time: a signal that comes while we start is a signal to stop, not a crash.
     let mut signals = Signals::install().context("listening to signals")?;
     let files = lifecycle::raise_file_limit().unwrap_or_else(|error| {
         tracing::warn!(%error, "the limit on open files could not be raised");
-        0
+        1024
     });
+    fit_connections(&mut config, files);
     let sockets = Sockets::open(&config)?;
     let (ingress, admin) = (sockets.ingress_addresses(), sockets.admin_address());
     let (sources, targets) = (config.sources.len(), config.targets.len());

@@ -417,3 +417,42 @@ async fn restarts_under_load_refuse_no_connection_and_lose_nothing() {
     assert!(acknowledged.is_subset(&delivered));
     assert!(acknowledged.len() > 10, "{}", acknowledged.len());
 }
+
+#[tokio::test]
+async fn the_demo_shows_its_story_and_loses_nothing() {
+    let home = Home::new("");
+    let demo = within("the demo ends", home.command(&["demo"]).output()).await.expect("ran");
+    let said = String::from_utf8_lossy(&demo.stdout).into_owned();
+    assert!(demo.status.success(), "{said}\n{}", String::from_utf8_lossy(&demo.stderr));
+    for expected in
+        [" 503 attempt 1 ", " 200 attempt 2 ", " duplicate ", "401 refused", "Nothing was lost."]
+    {
+        assert!(said.contains(expected), "{expected:?} is not in {said}");
+    }
+}
+
+#[tokio::test]
+async fn send_posts_samples_that_are_accepted() {
+    let mut receiver = Receiver::good().await;
+    let home = Home::new(&format!("{SOURCES}{}", target("deploy", &receiver.url(), "")));
+    let daemon = home.start().await;
+    for (source, path, event) in [
+        ("guarded", "/in/guarded/a-long-enough-path-token", "build.approved"),
+        ("buildpixel", "/in/buildpixel", "build.failed"),
+        ("buildkite", "/in/buildkite", "job.finished"),
+    ] {
+        let url = format!("http://{}{path}", daemon.ingress);
+        let sent = home.command(&["send", source, "--event", event, "--url", &url]).output();
+        let sent = within("send ends", sent).await.expect("ran");
+        let said = String::from_utf8_lossy(&sent.stdout).into_owned();
+        assert!(sent.status.success() && said.contains("accepted"), "{source}: {said}");
+        assert_eq!(receiver.next().await.header("everhook-event"), event);
+    }
+    let refused = home.command(&["send", "buildkite", "--event", "no.such"]).output();
+    let refused = within("send ends", refused).await.expect("ran");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&refused.stderr).contains("job.finished"),
+        "it says what there is"
+    );
+}

@@ -207,8 +207,8 @@ async fn open_journal(
     let (clock, metrics) = (clock.clone(), metrics.journal.clone());
     let opening = move || SledJournal::open(&options, &clock, metrics);
     let opened = tokio::task::spawn_blocking(opening).await.context("opening the journal")?;
-    let (journal, Opened { pending, dead, damaged, took }) = opened?;
-    tracing::info!(pending, dead, damaged, ?took, "the journal is open");
+    let (journal, Opened { pending, dead, took }) = opened?;
+    tracing::info!(pending, dead, ?took, "the journal is open");
     Ok(Arc::new(journal))
 }
 

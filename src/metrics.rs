@@ -153,10 +153,12 @@ pub struct JournalMetrics {
     pub errors: IntCounterVec,
     /// `everhook_journal_damaged_records_total`
     pub damaged_records: IntCounter,
+    /// `everhook_dedup_evicted_total`
+    pub dedup_evicted: IntCounter,
 }
 
 /// The operations in which the journal can fail: the values of `op`.
-pub const JOURNAL_OPS: [&str; 4] = ["append", "commit", "load", "prune"];
+pub const JOURNAL_OPS: [&str; 3] = ["commit", "ledger", "load"];
 
 /// The numbers of one target for a scrape.
 #[derive(Clone, Debug)]
@@ -376,6 +378,13 @@ impl JournalMetrics {
                 r,
                 "journal_damaged_records_total",
                 "Stored records that failed their check.",
+                &[],
+            )?
+            .with_label_values(none),
+            dedup_evicted: counters(
+                r,
+                "dedup_evicted_total",
+                "Dedup keys forgotten before their window was over, because too many are remembered.",
                 &[],
             )?
             .with_label_values(none),

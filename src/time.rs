@@ -165,6 +165,23 @@ impl Clock {
     }
 }
 
+/// Measures real time whatever clock the rest of the program follows: for what can hang.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Begins to measure.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// The time since it was started.
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
 /// The moment `after` from now, in the terms of the runtime's timers.
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
 pub fn deadline(after: Duration) -> tokio::time::Instant {

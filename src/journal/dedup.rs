@@ -1,7 +1,7 @@
 //! Which webhooks have been seen: the memory behind "a repeat yields no second event".
 //!
-//! Entries leave when their window is over, in the order in which they end, so memory is bounded by what the
-//! windows hold. An entry is two words of key, an id and an expiry: below 100 bytes.
+//! Entries leave when their window is over. An entry takes about 100 bytes; at most [`MAX_KEYS`] are kept, and
+//! beyond that the oldest leaves before its time, which costs at worst a repeat, never an event.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -9,44 +9,87 @@ use std::collections::{BinaryHeap, HashMap};
 use crate::model::{DedupKey, EventId};
 use crate::time::Timestamp;
 
-/// What is remembered of one key or subject.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Most keys remembered at once: what a hash table of 2^21 buckets holds without growing.
+pub(super) const MAX_KEYS: usize = 1_835_008;
+
+/// A key or a digest, unaligned so that an entry needs no padding.
+type Digest = [u8; 16];
+
+/// The event that brought an exact key.
+#[derive(Clone, Copy, Debug)]
 struct Seen {
     event: EventId,
-    /// The latest digest of a subject; for an exact key, the key itself.
-    digest: u128,
     expires: Timestamp,
+}
+
+/// The latest body of a subject.
+#[derive(Clone, Copy, Debug)]
+struct Latest {
+    digest: Digest,
+    seen: Seen,
 }
 
 /// Every key inside its window.
 #[derive(Debug, Default)]
 pub(super) struct DedupIndex {
-    seen: HashMap<u128, Seen>,
-    /// When each entry may end; an entry that was renewed since has a later date in `seen`.
-    ends: BinaryHeap<Reverse<(Timestamp, u128)>>,
+    exact: HashMap<Digest, Seen>,
+    latest: HashMap<Digest, Latest>,
+    /// When each entry may end; an entry that was renewed since has a later date in its map.
+    ends: BinaryHeap<Reverse<(Timestamp, Kind, Digest)>>,
+    /// Keys that left before their window was over.
+    evicted: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Exact,
+    Latest,
 }
 
 impl DedupIndex {
     /// The first event that any of these keys repeats, at `now`.
     pub(super) fn repeats(&self, keys: &[DedupKey], now: Timestamp) -> Option<EventId> {
         keys.iter().find_map(|key| {
-            let (place, digest) = parts(key);
-            let seen = self.seen.get(&place)?;
-            (seen.digest == digest && seen.expires > now).then_some(seen.event)
+            let seen = match key {
+                DedupKey::Exact { key, .. } => self.exact.get(&key.to_be_bytes())?,
+                DedupKey::Latest { subject, digest, .. } => {
+                    let latest = self.latest.get(&subject.to_be_bytes())?;
+                    (latest.digest == digest.to_be_bytes()).then_some(&latest.seen)?
+                }
+            };
+            (seen.expires > now).then_some(seen.event)
         })
     }
 
     /// Remembers the keys of an event received at `at`.
     pub(super) fn remember(&mut self, keys: &[DedupKey], event: EventId, at: Timestamp) {
         for key in keys {
-            let (place, digest) = parts(key);
-            let expires = at.plus(window(key));
-            // Retention writes old records again behind newer ones: an older copy never replaces a newer.
-            if self.seen.get(&place).is_some_and(|seen| seen.expires > expires) {
-                continue;
+            let seen = Seen { event, expires: at.plus(window(key)) };
+            let (kind, place) = match key {
+                DedupKey::Exact { key, .. } => {
+                    let place = key.to_be_bytes();
+                    if !newer(self.exact.get(&place), &seen) {
+                        continue;
+                    }
+                    self.exact.insert(place, seen);
+                    (Kind::Exact, place)
+                }
+                DedupKey::Latest { subject, digest, .. } => {
+                    let place = subject.to_be_bytes();
+                    if !newer(self.latest.get(&place).map(|latest| &latest.seen), &seen) {
+                        continue;
+                    }
+                    self.latest.insert(place, Latest { digest: digest.to_be_bytes(), seen });
+                    (Kind::Latest, place)
+                }
+            };
+            self.ends.push(Reverse((seen.expires, kind, place)));
+        }
+        while self.len() > MAX_KEYS {
+            if !self.drop_next() {
+                break;
             }
-            self.seen.insert(place, Seen { event, digest, expires });
-            self.ends.push(Reverse((expires, place)));
+            self.evicted = self.evicted.saturating_add(1);
         }
     }
 
@@ -54,34 +97,51 @@ impl DedupIndex {
     pub(super) fn prune(&mut self, now: Timestamp, most: usize) {
         for _ in 0..most {
             match self.ends.peek() {
-                Some(Reverse((expires, _))) if *expires <= now => {}
+                Some(Reverse((expires, _, _))) if *expires <= now => self.drop_next(),
                 Some(_) | None => return,
-            }
-            let Some(Reverse((_, place))) = self.ends.pop() else { return };
-            if self.seen.get(&place).is_some_and(|seen| seen.expires <= now) {
-                self.seen.remove(&place);
-            }
+            };
         }
     }
 
-    #[cfg(test)]
-    fn len(&self) -> usize {
-        self.seen.len()
+    /// Keys remembered.
+    pub(super) fn len(&self) -> usize {
+        self.exact.len().saturating_add(self.latest.len())
     }
+
+    /// Keys that left before their window was over, since this was last asked.
+    pub(super) fn take_evicted(&mut self) -> u64 {
+        std::mem::take(&mut self.evicted)
+    }
+
+    /// Drops the entry that ends first, unless it was renewed; false when there is none.
+    fn drop_next(&mut self) -> bool {
+        let Some(Reverse((expires, kind, place))) = self.ends.pop() else { return false };
+        match kind {
+            Kind::Exact => {
+                if self.exact.get(&place).is_some_and(|seen| seen.expires <= expires) {
+                    self.exact.remove(&place);
+                }
+            }
+            Kind::Latest => {
+                if self.latest.get(&place).is_some_and(|latest| latest.seen.expires <= expires) {
+                    self.latest.remove(&place);
+                }
+            }
+        }
+        true
+    }
+}
+
+/// Whether `seen` may take the place of `old`: old records are written again behind newer ones, and an older copy never
+/// replaces a newer.
+fn newer(old: Option<&Seen>, seen: &Seen) -> bool {
+    old.is_none_or(|old| old.expires <= seen.expires)
 }
 
 /// How long a key is remembered.
 pub(super) fn window(key: &DedupKey) -> std::time::Duration {
     match key {
         DedupKey::Exact { window, .. } | DedupKey::Latest { window, .. } => *window,
-    }
-}
-
-/// Where a key is kept, and what must be equal there.
-fn parts(key: &DedupKey) -> (u128, u128) {
-    match key {
-        DedupKey::Exact { key, .. } => (*key, *key),
-        DedupKey::Latest { subject, digest, .. } => (*subject, *digest),
     }
 }
 

@@ -1,62 +1,52 @@
 //! What is pending, in memory: a pure state machine that every engine shares.
 //!
 //! It holds what the next decision needs and nothing more: no body, no header, nothing of an event whose
-//! deliveries have all reached their target. It is rebuilt from the engine's records at open.
+//! deliveries have all reached their target. It is rebuilt from the engine's records at open. A pending delivery
+//! takes about 100 bytes.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
+use super::slot::Slots;
+pub(super) use super::slot::{Number, Slot, State};
+use super::table::{Sequences, Table};
 use super::{Claimed, DeliveryState, Demand, Depth, Lease, Stage};
-use crate::model::{DeadReason, EventId, Name, Settlement};
+use crate::model::{EventId, Name, Settlement};
 use crate::time::Timestamp;
-
-/// A target's number inside one journal.
-pub(super) type Number = u16;
 
 /// One event with deliveries that are pending or dead. `P` says where the engine keeps its content.
 #[derive(Clone, Debug)]
 pub(super) struct Entry<P> {
     pub(super) id: EventId,
     pub(super) received_at: Timestamp,
+    /// Groups events that belong together; 0 for none.
+    pub(super) order: u64,
     pub(super) place: P,
-    pub(super) deliveries: Box<[Slot]>,
+    pub(super) deliveries: Slots,
 }
 
-/// One delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Slot {
-    pub(super) target: Number,
-    pub(super) attempts: u32,
-    pub(super) state: State,
-}
-
-/// `Ready -> InFlight -> Delivered | Dead | Waiting | Ready`, `Waiting -> Ready`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    /// Due.
-    Ready,
-    /// Due later.
-    Waiting(Timestamp),
-    /// Leased in this turn.
-    InFlight(u32),
-    /// Final.
-    Delivered,
-    /// Final until an operator retries it.
-    Dead(DeadReason),
+impl<P> Entry<P> {
+    fn is_delivered(&self) -> bool {
+        self.deliveries.iter().all(|slot| slot.state == State::Delivered)
+    }
 }
 
 /// What a settlement made of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Settled {
+pub(super) struct Settled<P> {
     /// Attempts counted so far.
     pub(super) attempts: u32,
     /// As it stands now.
     pub(super) state: State,
+    /// Where the event is.
+    pub(super) place: P,
+    /// It was the last delivery that was pending or dead: the event is no longer known here.
+    pub(super) forgotten: bool,
 }
 
 /// Every pending and every dead delivery.
 #[derive(Debug)]
 pub(super) struct Index<P> {
-    events: HashMap<u64, Entry<P>>,
+    events: Table<Entry<P>>,
     numbers: HashMap<Name, Number>,
     queues: Vec<Queue>,
     turn: u32,
@@ -70,13 +60,13 @@ struct Queue {
     waiting: BTreeSet<(Timestamp, u64)>,
     in_flight: u64,
     dead: u64,
-    /// Everything pending, oldest first.
-    pending: BTreeSet<u64>,
+    /// Everything pending.
+    pending: Sequences,
 }
 
 impl<P: Clone> Index<P> {
     pub(super) fn new() -> Self {
-        Self { events: HashMap::new(), numbers: HashMap::new(), queues: Vec::new(), turn: 0 }
+        Self { events: Table::new(), numbers: HashMap::new(), queues: Vec::new(), turn: 0 }
     }
 
     /// The number of a name, new if the name is; `None` when there are no numbers left.
@@ -91,7 +81,7 @@ impl<P: Clone> Index<P> {
     }
 
     /// Every name by number.
-    pub(super) fn names(&self) -> impl Iterator<Item = &Name> {
+    pub(super) fn names(&self) -> impl ExactSizeIterator<Item = &Name> {
         self.queues.iter().map(|queue| &queue.name)
     }
 
@@ -100,14 +90,29 @@ impl<P: Clone> Index<P> {
         self.queues.get(usize::from(number)).map(|queue| &queue.name)
     }
 
+    /// Events with something pending or dead.
+    pub(super) fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Every event with something pending or dead, by sequence.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Entry<P>)> {
+        self.events.iter()
+    }
+
+    /// Every event with something pending or dead from this sequence on.
+    pub(super) fn iter_from(&self, sequence: u64) -> impl Iterator<Item = (u64, &Entry<P>)> {
+        self.events.iter_from(sequence)
+    }
+
     /// Takes up an event with its deliveries as they stand; one that has nothing pending or dead is not kept.
     pub(super) fn insert(&mut self, sequence: u64, entry: Entry<P>) {
-        for slot in &entry.deliveries {
+        for slot in entry.deliveries.iter() {
             if let Some(queue) = self.queues.get_mut(usize::from(slot.target)) {
                 queue.enter(sequence, slot.state);
             }
         }
-        if entry.deliveries.iter().any(|slot| slot.state != State::Delivered) {
+        if !entry.is_delivered() {
             self.events.insert(sequence, entry);
         }
     }
@@ -121,14 +126,15 @@ impl<P: Clone> Index<P> {
             queue.promote(now, &mut self.events, number);
             for _ in 0..*most {
                 let Some(sequence) = queue.ready.pop_front() else { break };
-                let Some(entry) = self.events.get_mut(&sequence) else { continue };
-                let found = entry.deliveries.iter_mut().find(|slot| slot.target == number);
-                let Some(slot) = found else { continue };
-                self.turn = self.turn.wrapping_add(1);
-                slot.state = State::InFlight(self.turn);
+                let Some(entry) = self.events.get_mut(sequence) else { continue };
+                let turn = self.turn.wrapping_add(1);
+                let Some(slot) = entry.deliveries.set(number, State::InFlight(turn)) else {
+                    continue;
+                };
+                self.turn = turn;
                 queue.in_flight = queue.in_flight.saturating_add(1);
                 claimed.push(Claimed {
-                    lease: Lease { sequence, target: number, turn: self.turn },
+                    lease: Lease { sequence, target: number, turn },
                     target: name.clone(),
                     event: entry.id,
                     received_at: entry.received_at,
@@ -148,14 +154,13 @@ impl<P: Clone> Index<P> {
 
     /// Where the content of a leased delivery is, and whose it is.
     pub(super) fn place(&self, lease: Lease) -> Option<P> {
-        self.events.get(&lease.sequence).map(|entry| entry.place.clone())
+        self.events.get(lease.sequence).map(|entry| entry.place.clone())
     }
 
-    /// The content of an event has moved.
-    pub(super) fn set_place(&mut self, sequence: u64, place: P) {
-        if let Some(entry) = self.events.get_mut(&sequence) {
-            entry.place = place;
-        }
+    /// The content of an event has moved; answers where it was, or `None` when the event is not known here.
+    pub(super) fn set_place(&mut self, sequence: u64, place: P) -> Option<P> {
+        let entry = self.events.get_mut(sequence)?;
+        Some(std::mem::replace(&mut entry.place, place))
     }
 
     /// Ends a lease; `None` when it has ended already, which changes nothing.
@@ -164,58 +169,58 @@ impl<P: Clone> Index<P> {
         lease: Lease,
         settlement: Settlement,
         counted: bool,
-    ) -> Option<Settled> {
-        let slot = slot_mut(&mut self.events, lease.sequence, lease.target)?;
+    ) -> Option<Settled<P>> {
+        let entry = self.events.get_mut(lease.sequence)?;
+        let slot = entry.deliveries.get(lease.target)?;
         if slot.state != State::InFlight(lease.turn) {
             return None;
         }
-        if counted {
-            slot.attempts = slot.attempts.saturating_add(1);
-        }
-        slot.state = match settlement {
+        let state = match settlement {
             Settlement::Delivered => State::Delivered,
             Settlement::Dead(reason) => State::Dead(reason),
             Settlement::RetryAt(due) => State::Waiting(due),
             Settlement::Released => State::Ready,
         };
-        let settled = Settled { attempts: slot.attempts, state: slot.state };
+        let attempts = slot.attempts.saturating_add(u32::from(counted));
+        entry.deliveries.put(Slot { target: lease.target, attempts, state });
+        let (place, forgotten) = (entry.place.clone(), entry.is_delivered());
         if let Some(queue) = self.queues.get_mut(usize::from(lease.target)) {
             queue.in_flight = queue.in_flight.saturating_sub(1);
-            queue.re_enter(lease.sequence, settled.state);
+            queue.re_enter(lease.sequence, state);
         }
-        self.forget_if_delivered(lease.sequence);
-        Some(settled)
+        if forgotten {
+            self.events.remove(lease.sequence);
+        }
+        Some(Settled { attempts, state, place, forgotten })
     }
 
-    /// Drops an event none of whose deliveries is pending; false when one is.
-    pub(super) fn drop_settled(&mut self, sequence: u64) -> bool {
-        let settled = |slot: &Slot| matches!(slot.state, State::Delivered | State::Dead(_));
-        match self.events.get(&sequence) {
-            Some(entry) if !entry.deliveries.iter().all(settled) => return false,
-            Some(_) | None => {}
+    /// Forgets an event none of whose deliveries is pending, dead letters with it. Answers where it was.
+    pub(super) fn forget_settled(&mut self, sequence: u64) -> Option<P> {
+        if !self.events.get(sequence)?.deliveries.iter().all(|slot| slot.state.is_final()) {
+            return None;
         }
-        let Some(entry) = self.events.remove(&sequence) else { return true };
+        let entry = self.events.remove(sequence)?;
         for slot in entry.deliveries.iter().filter(|slot| slot.state != State::Delivered) {
             if let Some(queue) = self.queues.get_mut(usize::from(slot.target)) {
                 queue.dead = queue.dead.saturating_sub(1);
             }
         }
-        true
+        Some(entry.place)
     }
 
     /// An event that has something pending or dead.
     pub(super) fn get(&self, sequence: u64) -> Option<&Entry<P>> {
-        self.events.get(&sequence)
+        self.events.get(sequence)
     }
 
     /// The event of that id, if it has something pending or dead.
     pub(super) fn find(&self, id: EventId) -> Option<(u64, &Entry<P>)> {
-        self.events.iter().find(|(_, entry)| entry.id == id).map(|(seq, entry)| (*seq, entry))
+        self.events.iter().find(|(_, entry)| entry.id == id)
     }
 
     /// The deliveries of an event as they stand.
-    pub(super) fn states(&self, deliveries: &[Slot]) -> Vec<DeliveryState> {
-        let state = |slot: &Slot| {
+    pub(super) fn states(&self, deliveries: &Slots) -> Vec<DeliveryState> {
+        let state = |slot: Slot| {
             let stage = match slot.state {
                 State::Ready => Stage::Ready,
                 State::Waiting(due) => Stage::Waiting(due),
@@ -248,13 +253,6 @@ impl<P: Clone> Index<P> {
         }
         all
     }
-
-    fn forget_if_delivered(&mut self, sequence: u64) {
-        let done = |entry: &Entry<P>| entry.deliveries.iter().all(|s| s.state == State::Delivered);
-        if self.events.get(&sequence).is_some_and(done) {
-            self.events.remove(&sequence);
-        }
-    }
 }
 
 impl Queue {
@@ -265,7 +263,7 @@ impl Queue {
             waiting: BTreeSet::new(),
             in_flight: 0,
             dead: 0,
-            pending: BTreeSet::new(),
+            pending: Sequences::default(),
         }
     }
 
@@ -275,7 +273,7 @@ impl Queue {
             State::Ready | State::InFlight(_) => self.ready.push_back(sequence),
             State::Waiting(_) | State::Delivered | State::Dead(_) => self.re_enter(sequence, state),
         }
-        if !matches!(state, State::Delivered | State::Dead(_)) {
+        if !state.is_final() {
             self.pending.insert(sequence);
         }
     }
@@ -289,35 +287,24 @@ impl Queue {
             }
             State::Dead(_) => {
                 self.dead = self.dead.saturating_add(1);
-                self.pending.remove(&sequence);
+                self.pending.remove(sequence);
             }
-            State::Delivered => {
-                self.pending.remove(&sequence);
-            }
+            State::Delivered => self.pending.remove(sequence),
             State::InFlight(_) => {}
         }
     }
 
     /// Moves what has become due to the end of the ready queue.
-    fn promote<P>(&mut self, now: Timestamp, events: &mut HashMap<u64, Entry<P>>, number: Number) {
+    fn promote<P>(&mut self, now: Timestamp, events: &mut Table<Entry<P>>, number: Number) {
         while let Some((due, sequence)) = self.waiting.first().copied() {
             if due > now {
                 break;
             }
             self.waiting.pop_first();
-            if let Some(slot) = slot_mut(events, sequence, number) {
-                slot.state = State::Ready;
+            let entry = events.get_mut(sequence);
+            if entry.is_some_and(|entry| entry.deliveries.set(number, State::Ready).is_some()) {
                 self.ready.push_back(sequence);
             }
         }
     }
-}
-
-fn slot_mut<P>(
-    events: &mut HashMap<u64, Entry<P>>,
-    sequence: u64,
-    target: Number,
-) -> Option<&mut Slot> {
-    let entry = events.get_mut(&sequence)?;
-    entry.deliveries.iter_mut().find(|slot| slot.target == target)
 }

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::dedup::DedupIndex;
 use super::index::{Entry, Index, Slot, State};
+use super::slot::Slots;
 use super::{
     Append, AppendError, Appended, BoxFuture, Claimed, Demand, Depth, Found, Health, Journal,
     Lease, LoadError, SettleError,
@@ -56,12 +57,13 @@ impl MemoryJournal {
         let Append { event, targets, dedup } = append;
         let slot = |target| Slot { target, attempts: 0, state: State::Ready };
         let numbers = targets.iter().map(|name| inner.index.number(name).map(slot));
-        let deliveries = numbers.collect::<Option<_>>().ok_or(AppendError::Full)?;
+        let deliveries = numbers.collect::<Option<Vec<_>>>().ok_or(AppendError::Full)?;
         let sequence = inner.next;
         inner.next = sequence.saturating_add(1);
         let (id, received_at) = (event.id, event.received_at);
         inner.dedup.remember(&dedup, id, now);
-        inner.index.insert(sequence, Entry { id, received_at, place: event, deliveries });
+        let deliveries = Slots::new(&deliveries);
+        inner.index.insert(sequence, Entry { id, received_at, order: 0, place: event, deliveries });
         drop(inner);
         self.changed.notify_waiters();
         Ok(Appended::New(id))

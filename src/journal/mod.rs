@@ -9,6 +9,8 @@ mod index;
 pub mod memory;
 mod record;
 pub mod sled;
+mod slot;
+mod table;
 
 use std::future::Future;
 use std::pin::Pin;

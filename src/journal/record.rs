@@ -1,44 +1,37 @@
 //! Records as bytes: versioned, checksummed one by one, so that damage is found where it is and the rest is read.
 //!
-//! A frame is `length u32 | crc32c u32 | version u8 | kind u8 | payload`, integers big-endian; the length counts
-//! from the version on, and the checksum covers what the length counts. Version 1.
+//! A frame is `length u32 | crc32c u32 | version u8 | kind u8 | commit u64 | ordinal u32 | payload`, integers
+//! big-endian; the length counts from the version on, and the checksum covers what the length counts. Version 1.
+//!
+//! Commit and ordinal name the record: its commit, and its number among the small records, or among the content
+//! frames, of that commit. So a record that is found anywhere, even in a file that no engine can open any more,
+//! says by itself which one it is, and what is missing can be counted.
+
+pub(super) mod content;
+pub(super) mod frame;
 
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 
+use self::content::Place;
+use self::frame::{
+    Damage, Frame, KIND_COMMIT, KIND_DEDUP, KIND_EVENT, KIND_NAME, KIND_SETTLED, Mark,
+};
 use super::index::{Number, Slot, State};
-use crate::model::{Answer, Attempt, DeadReason, DedupKey, ErrorClass, EventId, Headers};
+use crate::model::{Answer, Attempt, DeadReason, DedupKey, ErrorClass, EventId};
 use crate::time::Timestamp;
-
-/// The version this code writes, and the newest it reads.
-const VERSION: u8 = 1;
-/// Length and checksum.
-const PREFIX: usize = 8;
-
-const KIND_EVENT: u8 = 1;
-const KIND_SETTLED: u8 = 2;
-const KIND_DEDUP: u8 = 3;
-const KIND_CONTENT: u8 = 4;
-const KIND_NAME: u8 = 5;
-const KIND_COMMIT: u8 = 6;
-
-/// Where the content of an event is: a range of its commit's content stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) commit: u64,
-    pub(super) offset: u64,
-    pub(super) length: u32,
-}
 
 /// What recovery folds, in the order it was committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Record {
-    /// An event and its deliveries as they stood then.
+    /// An event and its deliveries as they stood then. Its content is in the same commit.
     Event {
         sequence: u64,
         id: EventId,
         received_at: Timestamp,
+        /// Groups events that belong together; 0 for none.
+        order: u64,
         place: Place,
         dedup: Vec<DedupKey>,
         deliveries: Vec<Slot>,
@@ -52,216 +45,206 @@ pub(super) enum Record {
         at: Timestamp,
         attempt: Option<Attempt>,
     },
-    /// The first record of each commit: when it was written.
-    Commit { at: Timestamp },
-    /// Dedup keys whose event is no longer kept.
-    Dedup { id: EventId, at: Timestamp, keys: Vec<DedupKey> },
-}
-
-/// An event's own bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Content {
-    pub(super) id: EventId,
-    pub(super) received_at: Timestamp,
-    pub(super) source: String,
-    pub(super) name: String,
-    pub(super) order_key: Option<String>,
-    pub(super) headers: Headers,
-    pub(super) body: Bytes,
-}
-
-/// Why bytes are not a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Damage {
-    #[error("it is shorter than it says")]
-    Short,
-    #[error("its checksum does not match")]
-    Checksum,
-    #[error("it is of a version this release does not read")]
-    Version,
-    #[error("its content does not fit its kind")]
-    Shape,
+    /// Dedup keys whose event is no longer kept, each with the event's id and receive time.
+    Dedup { entries: Vec<(EventId, Timestamp, DedupKey)> },
+    /// What a target's number means. Each generation says it before the number is used there.
+    Name { number: Number, name: String },
+    /// The last small record of each commit: when it was written, and how many records it has, itself included.
+    Commit { at: Timestamp, records: u32, contents: u32 },
 }
 
 /// Appends one record to `out`.
-pub(super) fn put_record(out: &mut BytesMut, record: &Record) {
+pub(super) fn put_record(out: &mut BytesMut, mark: Mark, record: &Record) {
     match record {
-        Record::Event { sequence, id, received_at, place, dedup, deliveries } => {
-            frame(out, KIND_EVENT, |out| {
+        Record::Event { sequence, id, received_at, order, place, dedup, deliveries } => {
+            frame::put(out, KIND_EVENT, mark, |out| {
                 out.put_u64(*sequence);
                 out.put_slice(&id.to_bytes());
                 out.put_i64(received_at.as_micros());
-                out.put_u64(place.commit);
-                out.put_u64(place.offset);
+                out.put_u64(*order);
+                out.put_u16(place.part);
+                out.put_u16(place.offset);
                 out.put_u32(place.length);
-                put_keys(out, dedup);
-                out.put_u16(short(deliveries.len()));
-                for slot in deliveries {
+                out.put_u8(u8::try_from(dedup.len()).unwrap_or(u8::MAX));
+                for key in dedup.iter().take(usize::from(u8::MAX)) {
+                    put_key(out, key);
+                }
+                out.put_u16(u16::try_from(deliveries.len()).unwrap_or(u16::MAX));
+                for slot in deliveries.iter().take(usize::from(u16::MAX)) {
                     out.put_u16(slot.target);
-                    out.put_u32(slot.attempts);
-                    put_state(out, slot.state);
+                    put_state(out, slot.state, slot.attempts);
                 }
             });
         }
         Record::Settled { sequence, target, attempts, state, at, attempt } => {
-            frame(out, KIND_SETTLED, |out| {
+            frame::put(out, KIND_SETTLED, mark, |out| {
                 out.put_u64(*sequence);
                 out.put_u16(*target);
-                out.put_u32(*attempts);
-                put_state(out, *state);
+                put_state(out, *state, *attempts);
                 out.put_i64(at.as_micros());
                 put_attempt(out, attempt.as_ref());
             });
         }
-        Record::Commit { at } => frame(out, KIND_COMMIT, |out| out.put_i64(at.as_micros())),
-        Record::Dedup { id, at, keys } => frame(out, KIND_DEDUP, |out| {
-            out.put_slice(&id.to_bytes());
+        Record::Dedup { entries } => frame::put(out, KIND_DEDUP, mark, |out| {
+            for (id, at, key) in entries {
+                out.put_slice(&id.to_bytes());
+                out.put_i64(at.as_micros());
+                put_key(out, key);
+            }
+        }),
+        Record::Name { number, name } => frame::put(out, KIND_NAME, mark, |out| {
+            out.put_u16(*number);
+            out.put_slice(name.as_bytes());
+        }),
+        Record::Commit { at, records, contents } => frame::put(out, KIND_COMMIT, mark, |out| {
             out.put_i64(at.as_micros());
-            put_keys(out, keys);
+            out.put_u32(*records);
+            out.put_u32(*contents);
         }),
     }
 }
 
 /// Takes one record off `bytes`. On damage that leaves the next record's place unknown, `bytes` is emptied.
-pub(super) fn take_record(bytes: &mut &[u8]) -> Result<Record, Damage> {
-    let (kind, mut payload) = take_frame(bytes)?;
-    let record = match kind {
-        KIND_EVENT => take_event(&mut payload),
+pub(super) fn take_record(bytes: &mut &[u8]) -> Result<(Mark, Record), Damage> {
+    let frame = frame::take(bytes)?;
+    Ok((frame.mark, record(&frame)?))
+}
+
+/// Reads a frame as a small record.
+pub(super) fn record(frame: &Frame<'_>) -> Result<Record, Damage> {
+    let mut payload = frame.payload;
+    let record = match frame.kind {
+        KIND_EVENT => take_event(&mut payload, frame.mark.commit),
         KIND_SETTLED => take_settled(&mut payload),
-        KIND_COMMIT => take_time(&mut payload).map(|at| Record::Commit { at }),
-        KIND_DEDUP => take_id(&mut payload).and_then(|id| {
-            let (at, keys) = (take_time(&mut payload)?, take_keys(&mut payload)?);
-            Some(Record::Dedup { id, at, keys })
-        }),
+        KIND_DEDUP => take_entries(&mut payload),
+        KIND_NAME => take_name(&mut payload),
+        KIND_COMMIT => take_commit(&mut payload),
         _ => None,
     };
     record.filter(|_| payload.is_empty()).ok_or(Damage::Shape)
 }
 
-/// Appends an event's content to `out`.
-pub(super) fn put_content(out: &mut BytesMut, content: &Content) {
-    frame(out, KIND_CONTENT, |out| {
-        out.put_slice(&content.id.to_bytes());
-        out.put_i64(content.received_at.as_micros());
-        put_text(out, &content.source);
-        put_text(out, &content.name);
-        out.put_u8(u8::from(content.order_key.is_some()));
-        put_text(out, content.order_key.as_deref().unwrap_or_default());
-        out.put_u32(long(content.headers.packed().len()));
-        out.put_slice(content.headers.packed());
-        out.put_slice(&content.body);
-    });
-}
-
-/// Reads an event's content back.
-pub(super) fn content(bytes: &Bytes) -> Result<Content, Damage> {
-    let mut rest: &[u8] = bytes;
-    let (kind, payload) = take_frame(&mut rest)?;
-    let mut payload = bytes.slice_ref(payload);
-    if kind != KIND_CONTENT {
-        return Err(Damage::Shape);
-    }
-    take_content(&mut payload).ok_or(Damage::Shape)
-}
-
-/// A name as a record of its own.
-pub(super) fn put_name(out: &mut BytesMut, name: &str) {
-    frame(out, KIND_NAME, |out| out.put_slice(name.as_bytes()));
-}
-
-/// Reads a name back.
-pub(super) fn name(mut bytes: &[u8]) -> Result<String, Damage> {
-    match take_frame(&mut bytes)? {
-        (KIND_NAME, text) => String::from_utf8(text.to_vec()).map_err(|_invalid| Damage::Shape),
-        (_, _) => Err(Damage::Shape),
-    }
-}
-
-fn frame(out: &mut BytesMut, kind: u8, payload: impl FnOnce(&mut BytesMut)) {
-    let begin = out.len();
-    out.put_bytes(0, PREFIX);
-    out.put_u8(VERSION);
-    out.put_u8(kind);
-    payload(out);
-    let Some((prefix, counted)) =
-        out.get_mut(begin..).and_then(|frame| frame.split_first_chunk_mut::<PREFIX>())
-    else {
-        return;
+fn take_event(bytes: &mut &[u8], commit: u64) -> Option<Record> {
+    let sequence = bytes.try_get_u64().ok()?;
+    let id = take_id(bytes)?;
+    let received_at = take_time(bytes)?;
+    let order = bytes.try_get_u64().ok()?;
+    let place = Place {
+        commit,
+        part: bytes.try_get_u16().ok()?,
+        offset: bytes.try_get_u16().ok()?,
+        length: bytes.try_get_u32().ok()?,
     };
-    let (length, checksum) = prefix.split_at_mut(4);
-    length.copy_from_slice(&long(counted.len()).to_be_bytes());
-    checksum.copy_from_slice(&crc32c::crc32c(counted).to_be_bytes());
-}
-
-fn take_frame<'a>(bytes: &mut &'a [u8]) -> Result<(u8, &'a [u8]), Damage> {
-    let whole = std::mem::take(bytes);
-    let (prefix, rest) = whole.split_first_chunk::<PREFIX>().ok_or(Damage::Short)?;
-    let mut prefix = prefix.as_slice();
-    let (length, checksum) = (prefix.get_u32(), prefix.get_u32());
-    let length = usize::try_from(length).map_err(|_wide| Damage::Short)?;
-    let (counted, rest) = rest.split_at_checked(length).ok_or(Damage::Short)?;
-    *bytes = rest;
-    if crc32c::crc32c(counted) != checksum {
-        return Err(Damage::Checksum);
-    }
-    let ([version, kind], payload) = counted.split_first_chunk::<2>().ok_or(Damage::Shape)?;
-    if *version > VERSION {
-        return Err(Damage::Version);
-    }
-    Ok((*kind, payload))
-}
-
-fn put_keys(out: &mut BytesMut, keys: &[DedupKey]) {
-    out.put_u8(u8::try_from(keys.len()).unwrap_or(u8::MAX));
-    for key in keys.iter().take(usize::from(u8::MAX)) {
-        let (tag, first, second, window) = match key {
-            DedupKey::Exact { key, window } => (0, *key, 0, *window),
-            DedupKey::Latest { subject, digest, window } => (1, *subject, *digest, *window),
-        };
-        out.put_u8(tag);
-        out.put_u128(first);
-        out.put_u128(second);
-        out.put_u64(u64::try_from(window.as_micros()).unwrap_or(u64::MAX));
-    }
-}
-
-fn take_keys(bytes: &mut &[u8]) -> Option<Vec<DedupKey>> {
     let count = bytes.try_get_u8().ok()?;
-    let mut keys = Vec::with_capacity(usize::from(count));
-    for _ in 0..count {
-        let tag = bytes.try_get_u8().ok()?;
-        let (first, second) = (bytes.try_get_u128().ok()?, bytes.try_get_u128().ok()?);
-        let window = Duration::from_micros(bytes.try_get_u64().ok()?);
-        keys.push(match tag {
-            0 => DedupKey::Exact { key: first, window },
-            1 => DedupKey::Latest { subject: first, digest: second, window },
-            _ => return None,
-        });
-    }
-    Some(keys)
+    let dedup = (0..count).map(|_| take_key(bytes)).collect::<Option<_>>()?;
+    let count = bytes.try_get_u16().ok()?;
+    let slot = |bytes: &mut &[u8]| {
+        let target = bytes.try_get_u16().ok()?;
+        let (state, attempts) = take_state(bytes)?;
+        Some(Slot { target, attempts, state })
+    };
+    let deliveries = (0..count).map(|_| slot(bytes)).collect::<Option<_>>()?;
+    Some(Record::Event { sequence, id, received_at, order, place, dedup, deliveries })
 }
 
-fn put_state(out: &mut BytesMut, state: State) {
+fn take_settled(bytes: &mut &[u8]) -> Option<Record> {
+    let sequence = bytes.try_get_u64().ok()?;
+    let target = bytes.try_get_u16().ok()?;
+    let (state, attempts) = take_state(bytes)?;
+    let at = take_time(bytes)?;
+    let attempt = match bytes.try_get_u8().ok()? {
+        0 => None,
+        _ => Some(take_attempt(bytes)?),
+    };
+    Some(Record::Settled { sequence, target, attempts, state, at, attempt })
+}
+
+fn take_entries(bytes: &mut &[u8]) -> Option<Record> {
+    let mut entries = Vec::new();
+    while !bytes.is_empty() {
+        entries.push((take_id(bytes)?, take_time(bytes)?, take_key(bytes)?));
+    }
+    Some(Record::Dedup { entries })
+}
+
+fn take_name(bytes: &mut &[u8]) -> Option<Record> {
+    let number = bytes.try_get_u16().ok()?;
+    let name = String::from_utf8(std::mem::take(bytes).to_vec()).ok()?;
+    Some(Record::Name { number, name })
+}
+
+fn take_commit(bytes: &mut &[u8]) -> Option<Record> {
+    let at = take_time(bytes)?;
+    let (records, contents) = (bytes.try_get_u32().ok()?, bytes.try_get_u32().ok()?);
+    Some(Record::Commit { at, records, contents })
+}
+
+fn put_key(out: &mut BytesMut, key: &DedupKey) {
+    let micros = |window: &Duration| u64::try_from(window.as_micros()).unwrap_or(u64::MAX);
+    match key {
+        DedupKey::Exact { key, window } => {
+            out.put_u8(0);
+            out.put_u64(micros(window));
+            out.put_u128(*key);
+        }
+        DedupKey::Latest { subject, digest, window } => {
+            out.put_u8(1);
+            out.put_u64(micros(window));
+            out.put_u128(*subject);
+            out.put_u128(*digest);
+        }
+    }
+}
+
+fn take_key(bytes: &mut &[u8]) -> Option<DedupKey> {
+    let tag = bytes.try_get_u8().ok()?;
+    let window = Duration::from_micros(bytes.try_get_u64().ok()?);
+    let first = bytes.try_get_u128().ok()?;
+    match tag {
+        0 => Some(DedupKey::Exact { key: first, window }),
+        1 => {
+            let digest = bytes.try_get_u128().ok()?;
+            Some(DedupKey::Latest { subject: first, digest, window })
+        }
+        _ => None,
+    }
+}
+
+/// The state's tag; from here on the attempts follow it.
+const TRIED: u8 = 0x80;
+
+/// A delivery as it is born, ready and never tried, takes one byte.
+fn put_state(out: &mut BytesMut, state: State, attempts: u32) {
     let (tag, value) = match state {
         // A lease does not outlive the process: what was in flight is ready again.
-        State::Ready | State::InFlight(_) => (0, 0),
-        State::Waiting(due) => (1, due.as_micros()),
-        State::Delivered => (2, 0),
-        State::Dead(reason) => (3, dead_reason(reason)),
+        State::Ready | State::InFlight(_) => (0, None),
+        State::Waiting(due) => (1, Some(due.as_micros())),
+        State::Delivered => (2, None),
+        State::Dead(reason) => (3, Some(dead_reason(reason))),
     };
-    out.put_u8(tag);
-    out.put_i64(value);
+    out.put_u8(if attempts > 0 { tag | TRIED } else { tag });
+    if attempts > 0 {
+        out.put_u32(attempts);
+    }
+    if let Some(value) = value {
+        out.put_i64(value);
+    }
 }
 
-fn take_state(bytes: &mut &[u8]) -> Option<State> {
-    let (tag, value) = (bytes.try_get_u8().ok()?, bytes.try_get_i64().ok()?);
-    Some(match tag {
+fn take_state(bytes: &mut &[u8]) -> Option<(State, u32)> {
+    let tag = bytes.try_get_u8().ok()?;
+    let attempts = if tag & TRIED == 0 { 0 } else { bytes.try_get_u32().ok()? };
+    let state = match tag & !TRIED {
         0 => State::Ready,
-        1 => State::Waiting(Timestamp::from_micros(value)),
+        1 => State::Waiting(take_time(bytes)?),
         2 => State::Delivered,
-        3 => State::Dead(DeadReason::ALL.into_iter().find(|r| dead_reason(*r) == value)?),
+        3 => {
+            let value = bytes.try_get_i64().ok()?;
+            State::Dead(DeadReason::ALL.into_iter().find(|r| dead_reason(*r) == value)?)
+        }
         _ => return None,
-    })
+    };
+    Some((state, attempts))
 }
 
 fn dead_reason(reason: DeadReason) -> i64 {
@@ -326,60 +309,6 @@ fn error_class(class: ErrorClass) -> u8 {
     }
 }
 
-fn take_event(bytes: &mut &[u8]) -> Option<Record> {
-    let sequence = bytes.try_get_u64().ok()?;
-    let id = take_id(bytes)?;
-    let received_at = take_time(bytes)?;
-    let place = Place {
-        commit: bytes.try_get_u64().ok()?,
-        offset: bytes.try_get_u64().ok()?,
-        length: bytes.try_get_u32().ok()?,
-    };
-    let dedup = take_keys(bytes)?;
-    let count = bytes.try_get_u16().ok()?;
-    let mut deliveries = Vec::with_capacity(usize::from(count));
-    for _ in 0..count {
-        let (target, attempts) = (bytes.try_get_u16().ok()?, bytes.try_get_u32().ok()?);
-        deliveries.push(Slot { target, attempts, state: take_state(bytes)? });
-    }
-    Some(Record::Event { sequence, id, received_at, place, dedup, deliveries })
-}
-
-fn take_settled(bytes: &mut &[u8]) -> Option<Record> {
-    let sequence = bytes.try_get_u64().ok()?;
-    let (target, attempts) = (bytes.try_get_u16().ok()?, bytes.try_get_u32().ok()?);
-    let state = take_state(bytes)?;
-    let at = take_time(bytes)?;
-    let attempt = match bytes.try_get_u8().ok()? {
-        0 => None,
-        _ => Some(take_attempt(bytes)?),
-    };
-    Some(Record::Settled { sequence, target, attempts, state, at, attempt })
-}
-
-fn take_content(bytes: &mut Bytes) -> Option<Content> {
-    let mut id = [0; 16];
-    bytes.try_copy_to_slice(&mut id).ok()?;
-    let received_at = Timestamp::from_micros(bytes.try_get_i64().ok()?);
-    let (source, name) = (take_text(bytes)?, take_text(bytes)?);
-    let has_order_key = bytes.try_get_u8().ok()? == 1;
-    let order_key = take_text(bytes)?;
-    let headers = usize::try_from(bytes.try_get_u32().ok()?).ok()?;
-    if headers > bytes.len() {
-        return None;
-    }
-    let headers = Headers::from_packed(bytes.split_to(headers))?;
-    Some(Content {
-        id: EventId::from_bytes(id),
-        received_at,
-        source,
-        name,
-        order_key: has_order_key.then_some(order_key),
-        headers,
-        body: bytes.clone(),
-    })
-}
-
 fn take_id(bytes: &mut &[u8]) -> Option<EventId> {
     let mut id = [0; 16];
     bytes.try_copy_to_slice(&mut id).ok()?;
@@ -388,30 +317,6 @@ fn take_id(bytes: &mut &[u8]) -> Option<EventId> {
 
 fn take_time(bytes: &mut &[u8]) -> Option<Timestamp> {
     bytes.try_get_i64().ok().map(Timestamp::from_micros)
-}
-
-fn put_text(out: &mut BytesMut, text: &str) {
-    let length = short(text.len());
-    out.put_u16(length);
-    out.put_slice(text.as_bytes().get(..usize::from(length)).unwrap_or_default());
-}
-
-fn take_text(bytes: &mut Bytes) -> Option<String> {
-    let length = usize::from(bytes.try_get_u16().ok()?);
-    if length > bytes.len() {
-        return None;
-    }
-    String::from_utf8(bytes.split_to(length).to_vec()).ok()
-}
-
-/// Lengths that the rules bound far below 65,536.
-fn short(length: usize) -> u16 {
-    u16::try_from(length).unwrap_or(u16::MAX)
-}
-
-/// Lengths that the configuration bounds far below 4 GiB.
-fn long(length: usize) -> u32 {
-    u32::try_from(length).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -1,8 +1,14 @@
 //! Every record comes back as it went in, and no byte can change unnoticed.
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
+use super::content::{self, Content, PART, Parts};
+use super::frame::{PREFIX, VERSION};
 use super::*;
+use crate::model::Headers;
+
+const MARK: Mark = Mark { commit: 1, ordinal: 5 };
 
 fn id() -> EventId {
     EventId::new(Timestamp::from_secs(1), [9; 10])
@@ -14,12 +20,12 @@ fn records() -> Vec<Record> {
         DedupKey::Exact { key: 1 << 100, window },
         DedupKey::Latest { subject: 3, digest: 4, window },
     ];
-    let slot = |state| Slot { target: 7, attempts: 3, state };
     let states = [State::Ready, State::Waiting(Timestamp::from_secs(5)), State::Delivered]
         .into_iter()
         .chain(DeadReason::ALL.map(State::Dead));
+    let slots = |attempts| states.clone().map(move |state| Slot { target: 7, attempts, state });
     let at = Timestamp::from_secs(2);
-    let place = Place { commit: 1, offset: 2, length: 3 };
+    let place = Place { commit: MARK.commit, part: 4, offset: 2, length: 3 };
     let answers = CLASSES
         .map(Answer::Failed)
         .into_iter()
@@ -36,11 +42,20 @@ fn records() -> Vec<Record> {
         sequence: u64::MAX,
         id: id(),
         received_at: at,
+        order: 77,
         place,
         dedup: keys.clone(),
-        deliveries: states.map(slot).collect(),
+        deliveries: slots(0).chain(slots(3)).collect(),
     };
-    settled.chain([event, Record::Commit { at }, Record::Dedup { id: id(), at, keys }]).collect()
+    let entries = keys.into_iter().map(|key| (id(), at, key)).collect();
+    settled
+        .chain([
+            event,
+            Record::Commit { at, records: 1, contents: 2 },
+            Record::Dedup { entries },
+            Record::Name { number: 3, name: "deploy".into() },
+        ])
+        .collect()
 }
 
 fn sample(body: &[u8]) -> Content {
@@ -56,15 +71,32 @@ fn sample(body: &[u8]) -> Content {
     }
 }
 
+/// The slices that a place names.
+fn slices(parts: &Parts, place: Place) -> Vec<Bytes> {
+    let all: Vec<_> = parts.iter().map(Bytes::copy_from_slice).collect();
+    let (part, length) = (usize::from(place.part), usize::try_from(place.length).unwrap());
+    if length > PART {
+        let mut found = 0;
+        let chain = all[part..].iter().take_while(|part| {
+            let more = found < length;
+            found += part.len();
+            more
+        });
+        return chain.cloned().collect();
+    }
+    let offset = usize::from(place.offset);
+    vec![all[part].slice(offset..offset + length)]
+}
+
 #[test]
 fn records_come_back_as_they_went_in() {
     let mut bytes = BytesMut::new();
     for record in records() {
-        put_record(&mut bytes, &record);
+        put_record(&mut bytes, MARK, &record);
     }
     let mut rest: &[u8] = &bytes;
     for record in records() {
-        assert_eq!(take_record(&mut rest), Ok(record));
+        assert_eq!(take_record(&mut rest), Ok((MARK, record)));
     }
     assert!(rest.is_empty());
 }
@@ -73,49 +105,101 @@ fn records_come_back_as_they_went_in() {
 fn a_damaged_record_is_found_and_the_next_one_is_read() {
     let all = records();
     let mut bytes = BytesMut::new();
-    put_record(&mut bytes, &all[0]);
+    put_record(&mut bytes, MARK, &all[0]);
     let first = bytes.len();
-    put_record(&mut bytes, &all[1]);
+    put_record(&mut bytes, MARK, &all[1]);
     for at in 4..first {
         let mut torn = bytes.clone();
         torn[at] ^= 0x10;
         let mut rest: &[u8] = &torn;
         assert_eq!(take_record(&mut rest), Err(Damage::Checksum), "byte {at}");
-        assert_eq!(take_record(&mut rest).as_ref(), Ok(&all[1]));
+        assert_eq!(take_record(&mut rest).as_ref(), Ok(&(MARK, all[1].clone())));
     }
 }
 
 #[test]
 fn a_newer_version_is_not_guessed_at() {
     let mut bytes = BytesMut::new();
-    put_record(&mut bytes, &records()[0]);
+    put_record(&mut bytes, MARK, &records()[0]);
     bytes[PREFIX] = VERSION + 1;
     let checksum = crc32c::crc32c(&bytes[PREFIX..]);
     bytes[4..PREFIX].copy_from_slice(&checksum.to_be_bytes());
     assert_eq!(take_record(&mut &bytes[..]), Err(Damage::Version));
 }
 
+#[test]
+fn frames_are_found_in_bytes_of_any_kind_and_what_is_damaged_is_passed_over() {
+    let all = records();
+    let mut bytes = BytesMut::from(&b"\x00\x00\x00\x20some noise"[..]);
+    let mut begins = Vec::new();
+    for record in &all[..3] {
+        begins.push(bytes.len());
+        put_record(&mut bytes, MARK, record);
+        bytes.put_slice(b"\x01\x01 noise");
+    }
+    bytes[begins[1] + 12] ^= 1;
+    let mut found = Vec::new();
+    let mut at = 0;
+    while let Some((begin, frame)) = frame::find(&bytes, at) {
+        found.push((begin, record(&frame).unwrap()));
+        at = begin + 1;
+    }
+    assert_eq!(found, [(begins[0], all[0].clone()), (begins[2], all[2].clone())]);
+}
+
+#[test]
+fn contents_share_parts_and_none_crosses_a_border() {
+    let mut parts = Parts::new(MARK.commit);
+    let sizes = [0, 100, 5_000, 5_000, PART, 100_000, 10];
+    let contents: Vec<_> = sizes.iter().map(|size| sample(&vec![7; *size])).collect();
+    let places: Vec<_> = contents.iter().map(|content| parts.put(content)).collect();
+    for (content, place) in contents.iter().zip(places) {
+        assert_eq!(content::read(&slices(&parts, place)).as_ref(), Ok(content));
+    }
+    let mut frames = 0;
+    for part in parts.iter() {
+        assert!(part.len() <= PART);
+        let mut rest = part;
+        while !rest.is_empty() {
+            assert_eq!(frame::take(&mut rest).unwrap().mark, Mark { commit: 1, ordinal: frames });
+            frames += 1;
+        }
+    }
+    assert_eq!(frames, parts.frames());
+}
+
 proptest! {
     #[test]
-    fn content_comes_back_byte_for_byte(body in proptest::collection::vec(any::<u8>(), 0..2_000)) {
-        let mut bytes = BytesMut::new();
-        put_content(&mut bytes, &sample(&body));
-        prop_assert_eq!(content(&bytes.freeze()), Ok(sample(&body)));
+    fn content_comes_back_byte_for_byte(body in proptest::collection::vec(any::<u8>(), 0..20_000)) {
+        let mut parts = Parts::new(MARK.commit);
+        parts.put(&sample(b"another"));
+        let place = parts.put(&sample(&body));
+        prop_assert_eq!(content::read(&slices(&parts, place)), Ok(sample(&body)));
     }
 
     #[test]
-    fn no_changed_byte_of_a_content_goes_unnoticed(at in 0usize..200, flip in 1u8..) {
-        let mut bytes = BytesMut::new();
-        put_content(&mut bytes, &sample(b"the body"));
-        let at = at % bytes.len();
-        bytes[at] ^= flip;
-        prop_assert!(content(&bytes.freeze()).is_err());
+    fn no_changed_byte_of_a_content_goes_unnoticed(size in 0usize..20_000, at in any::<usize>(), flip in 1u8..) {
+        let mut parts = Parts::new(MARK.commit);
+        let place = parts.put(&sample(&vec![1; size]));
+        let mut slices = slices(&parts, place);
+        let total: usize = slices.iter().map(Bytes::len).sum();
+        let mut at = at % total;
+        for slice in &mut slices {
+            if at < slice.len() {
+                let mut changed = slice.to_vec();
+                changed[at] ^= flip;
+                *slice = changed.into();
+                break;
+            }
+            at -= slice.len();
+        }
+        prop_assert!(content::read(&slices).is_err());
     }
 
     #[test]
     fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         drop(take_record(&mut &bytes[..]));
-        drop(name(&bytes));
-        drop(content(&Bytes::from(bytes)));
+        drop(frame::find(&bytes, 0));
+        drop(content::read(&[Bytes::from(bytes)]));
     }
 }

@@ -4,23 +4,36 @@
 //! and with what stands before it in the same commit, and is answered after that commit.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::prune::{Move, Pruner};
+use super::disk::Ballast;
+use super::drain::{Drain, Move};
+use super::generations::Generations;
+use super::ledger::Holds;
+use super::recover::note_keys;
 use super::shared::{Ending, Shared, Taken};
-use super::store::{Commit, Store, StoreError};
+use super::store::{Commit, StoreError, WriteError};
+use super::usage::Written;
 use crate::journal::dedup::DedupIndex;
 use crate::journal::index::{Entry, Slot, State};
-use crate::journal::record::{Content, Place, Record};
-use crate::journal::{Append, AppendError, Appended};
-use crate::model::Event;
+use crate::journal::record::Record;
+use crate::journal::record::content::{Content, Place};
+use crate::journal::slot::Slots;
+use crate::journal::{Append, AppendError, Appended, Health};
+use crate::model::{Event, Name};
 use crate::time::Timestamp;
 
-/// How often the disk is looked at and old commits are pruned.
+/// How often the disk is looked at and old generations are looked for.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// Pause between two steps of draining a generation.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(20);
+/// Pause between two tries to open a store again whose last write failed.
+const REOPEN_INTERVAL: Duration = Duration::from_millis(500);
+/// Pending and dead events that one upkeep looks at for dead letters whose retention is over.
+const EXPIRE_STEP: usize = 20_000;
 
 /// Someone who waits for an append.
 pub(super) type Answer = oneshot::Sender<Result<Appended, AppendError>>;
@@ -35,12 +48,22 @@ pub(super) struct Waiting {
 /// The writer's own state.
 pub(super) struct Committer {
     pub(super) shared: Arc<Shared>,
-    pub(super) store: Arc<Store>,
+    pub(super) generations: Arc<Generations>,
     pub(super) dedup: DedupIndex,
     pub(super) next_commit: u64,
     pub(super) next_sequence: u64,
-    pub(super) pruner: Pruner,
     pub(super) upkeep_at: Timestamp,
+    pub(super) retention: Duration,
+    /// Bytes of payload after which a generation is full.
+    pub(super) generation_bytes: u64,
+    pub(super) ballast: Ballast,
+    /// What the generation that is written holds.
+    pub(super) holds: Holds,
+    /// Names that it knows.
+    pub(super) names_written: usize,
+    pub(super) drain: Option<Drain>,
+    /// Where the search for expired dead letters goes on.
+    pub(super) expire_from: u64,
 }
 
 /// An event on its way into the index.
@@ -56,6 +79,24 @@ struct Outcome {
     answers: Vec<(Answer, Result<Appended, AppendError>)>,
     fresh: Vec<Fresh>,
     moves: Vec<Move>,
+    written: Written,
+    /// The generation that was drained to its end.
+    drained: Option<u32>,
+}
+
+/// Why the writer ends.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An fsync that failed says nothing about the data, and a second one would lie.
+    #[error("syncing the journal: {0}")]
+    Sync(std::io::Error),
+    #[error("{0}")]
+    Generation(String),
+    /// The journal was told to end while it could not write.
+    #[error("the journal was stopped while it could not write")]
+    Stopped,
 }
 
 impl Committer {
@@ -64,15 +105,20 @@ impl Committer {
         loop {
             let now = self.shared.clock.now();
             let patience = self.upkeep_at.since(now);
+            let patience =
+                if self.drain.is_some() { patience.min(DRAIN_INTERVAL) } else { patience };
             let taken = self.shared.take(patience);
             let ending = taken.ending;
             if ending == Some(Ending::Abandon) {
                 return;
             }
+            self.shared.commit_begins();
             // A panic inside the engine is a failed commit, not the end of the process.
             let committed = catch_unwind(AssertUnwindSafe(|| self.commit(taken)));
+            self.shared.commit_ends();
             let failure = match committed {
                 Ok(Ok(())) => None,
+                Ok(Err(Failure::Stopped)) => return,
                 Ok(Err(error)) => Some(error.to_string()),
                 Err(_panic) => Some("the storage engine panicked".to_owned()),
             };
@@ -87,7 +133,7 @@ impl Committer {
         }
     }
 
-    fn commit(&mut self, taken: Taken) -> Result<(), StoreError> {
+    fn commit(&mut self, taken: Taken) -> Result<(), Failure> {
         let now = self.shared.clock.now();
         let mut commit = Commit::new(self.next_commit, now);
         let mut outcome = Outcome::default();
@@ -96,19 +142,23 @@ impl Committer {
             let result = self.admit(&mut commit, &mut outcome, waiting.append, now);
             outcome.answers.push((waiting.answer, result));
         }
-        for record in &taken.settlements {
-            commit.put(record);
-        }
+        self.put_settlements(&mut commit, &mut outcome, taken.settlements);
         if now >= self.upkeep_at {
-            self.upkeep_at = now.plus(UPKEEP_INTERVAL);
-            self.shared.look_at_disk(self.store.size()?);
-            outcome.moves = self.pruner.prune(&self.store, &self.shared, &mut commit, now)?;
+            self.upkeep(now)?;
         }
+        self.drain_step(&mut commit, &mut outcome, now)?;
         if !commit.is_empty() {
-            self.write(&commit, &outcome, now)?;
-            self.next_commit = self.next_commit.saturating_add(1);
+            self.put_names(&mut commit);
+            commit.finish();
+            self.write(&commit, &mut outcome, now)?;
+            self.note(&commit, &outcome.written);
         }
+        let drained = outcome.drained;
         self.publish(outcome);
+        if let Some(number) = drained {
+            self.remove(number)?;
+        }
+        self.rotate_if_full(now);
         Ok(())
     }
 
@@ -124,85 +174,264 @@ impl Committer {
             return Ok(Appended::Duplicate(first));
         }
         let Append { event, targets, dedup } = append;
-        let deliveries = self.deliveries(commit, &targets)?;
+        let deliveries = self.deliveries(&targets)?;
         let sequence = self.next_sequence;
         self.next_sequence = sequence.saturating_add(1);
         let place = commit.put_content(&stored(&event));
         self.dedup.remember(&dedup, event.id, event.received_at);
+        note_keys(&mut outcome.written, event.received_at, &dedup);
         let (id, received_at) = (event.id, event.received_at);
-        commit.put(&Record::Event {
-            sequence,
-            id,
-            received_at,
-            place,
-            dedup,
-            deliveries: deliveries.clone(),
-        });
-        let entry = Entry { id, received_at, place, deliveries: deliveries.into_boxed_slice() };
+        let order = event.order_key.as_deref().map_or(0, order);
+        let entry = Entry { id, received_at, order, place, deliveries: Slots::new(&deliveries) };
+        commit.put(&Record::Event { sequence, id, received_at, order, place, dedup, deliveries });
         outcome.fresh.push(Fresh { sequence, entry, event });
         Ok(Appended::New(id))
     }
 
-    /// One ready delivery for each target, new names stored with the commit that uses them first.
-    fn deliveries(
-        &self,
-        commit: &mut Commit,
-        targets: &[crate::model::Name],
-    ) -> Result<Vec<Slot>, AppendError> {
-        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut slots = Vec::with_capacity(targets.len());
-        for target in targets {
-            let known = state.index.names().count();
-            let number = state.index.number(target).ok_or(AppendError::Full)?;
-            if usize::from(number) >= known {
-                commit.put_name(number, target.to_string());
-            }
-            slots.push(Slot { target: number, attempts: 0, state: State::Ready });
-        }
-        Ok(slots)
+    /// One ready delivery for each target.
+    fn deliveries(&self, targets: &[Name]) -> Result<Vec<Slot>, AppendError> {
+        let mut memory = self.shared.memory();
+        let slot = |target| Slot { target, attempts: 0, state: State::Ready };
+        let slots = targets.iter().map(|target| memory.index.number(target).map(slot));
+        slots.collect::<Option<_>>().ok_or(AppendError::Full)
     }
 
+    fn put_settlements(
+        &self,
+        commit: &mut Commit,
+        outcome: &mut Outcome,
+        settlements: Vec<(Record, Place)>,
+    ) {
+        if settlements.is_empty() {
+            return;
+        }
+        let first = self.shared.memory().usage.share(commit.number()).map(|share| share.first);
+        for (record, place) in settlements {
+            if first.is_some_and(|first| place.commit < first) {
+                outcome.written.foreign = outcome.written.foreign.saturating_add(64);
+            }
+            commit.put(&record);
+        }
+    }
+
+    /// Names that the generation that is written does not know yet.
+    fn put_names(&mut self, commit: &mut Commit) {
+        let memory = self.shared.memory();
+        for (number, name) in memory.index.names().enumerate().skip(self.names_written) {
+            let Ok(number) = u16::try_from(number) else { break };
+            commit.put(&Record::Name { number, name: name.to_string() });
+        }
+        self.names_written = memory.index.names().len();
+    }
+
+    /// Writes the commit. When the disk has no room for it, everyone who waits is told, and it is written as soon as
+    /// there is room: what it holds is delivered then, and a repeat of it is a duplicate.
     fn write(
         &self,
         commit: &Commit,
-        outcome: &Outcome,
+        outcome: &mut Outcome,
         begun: Timestamp,
-    ) -> Result<(), StoreError> {
-        let (clock, metrics) = (&self.shared.clock, &self.shared.metrics);
-        self.store.write(commit, |sync| {
-            let before = clock.now();
-            let synced = sync();
-            metrics.fsync_duration.observe(clock.now().since(before).as_secs_f64());
-            synced
-        })?;
-        metrics.commit_duration.observe(clock.now().since(begun).as_secs_f64());
+    ) -> Result<(), Failure> {
+        let mut store = self.generations.current().ok_or(StoreError::Closed)?.store();
+        loop {
+            match store.map(|store| store.write(commit, |sync| self.timed(sync))) {
+                Ok(Ok(())) => break,
+                Ok(Err(WriteError::Sync(error))) => return Err(Failure::Sync(error)),
+                Ok(Err(WriteError::Write(error))) | Err(error) => {
+                    self.wait_for_room(error, outcome)?;
+                }
+            }
+            store = self.generations.reopen();
+            // The part of it that reached the disk before the write failed may be all of it.
+            if store.as_ref().is_ok_and(|store| store.has(commit.number()).unwrap_or(false)) {
+                break;
+            }
+        }
+        let metrics = &self.shared.metrics;
+        metrics.commit_duration.observe(self.shared.clock.now().since(begun).as_secs_f64());
         let events = u32::try_from(outcome.fresh.len()).unwrap_or(u32::MAX);
         metrics.batch_events.observe(f64::from(events));
         Ok(())
     }
 
+    fn timed(&self, sync: &mut dyn FnMut() -> std::io::Result<()>) -> std::io::Result<()> {
+        let before = self.shared.clock.now();
+        let synced = sync();
+        let took = self.shared.clock.now().since(before);
+        self.shared.metrics.fsync_duration.observe(took.as_secs_f64());
+        synced
+    }
+
+    /// A write failed. If it was for want of room, gives up the ballast and waits a moment.
+    fn wait_for_room(&self, error: StoreError, outcome: &mut Outcome) -> Result<(), Failure> {
+        let Some(detail) = error.no_room() else { return Err(Failure::Store(error)) };
+        self.shared.metrics.errors.with_label_values(&["commit"]).inc();
+        self.shared.set_health(Health::Full { detail });
+        for (answer, _) in outcome.answers.drain(..) {
+            answered(answer, Err(AppendError::Full));
+        }
+        if let Err(error) = self.ballast.release() {
+            tracing::debug!(%error, "the ballast could not be released");
+        }
+        self.shared.commit_begins();
+        if self.shared.pause(REOPEN_INTERVAL) { Ok(()) } else { Err(Failure::Stopped) }
+    }
+
+    /// Tells the ledger and the usage what a durable commit added.
+    fn note(&mut self, commit: &Commit, written: &Written) {
+        let (records, contents) = commit.counts();
+        self.holds.commit = commit.number();
+        self.holds.records = self.holds.records.saturating_add(u64::from(records));
+        self.holds.contents = self.holds.contents.saturating_add(u64::from(contents));
+        let current = self.generations.current().map_or(0, |generation| generation.number);
+        if let Err(error) = self.generations.ledger().holds(current, self.holds) {
+            // The commit is durable; the ledger only knows less than there is.
+            self.shared.metrics.errors.with_label_values(&["ledger"]).inc();
+            tracing::debug!(%error, "the journal's ledger could not be written");
+        }
+        self.next_commit = commit.number().saturating_add(1);
+        let bytes = u64::try_from(commit.len()).unwrap_or(u64::MAX);
+        let written = Written { bytes, ..*written };
+        self.shared.memory().usage.wrote(commit.number(), commit.at(), &written);
+    }
+
     /// The commit is durable: its events may be delivered, and everyone who waited is answered.
     fn publish(&self, outcome: Outcome) {
         if !outcome.fresh.is_empty() || !outcome.moves.is_empty() {
-            let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut memory = self.shared.memory();
             for Fresh { sequence, entry, event } in outcome.fresh {
                 if !entry.deliveries.is_empty() {
-                    state.recent.put(sequence, event);
-                    state.index.insert(sequence, entry);
+                    memory.usage.needed(entry.place);
+                    memory.recent.put(sequence, event);
+                    memory.index.insert(sequence, entry);
                 }
             }
             for (sequence, place) in outcome.moves {
-                state.index.set_place(sequence, place);
+                if let Some(old) = memory.index.set_place(sequence, place) {
+                    memory.usage.released(old);
+                    memory.usage.needed(place);
+                }
             }
-            drop(state);
+            drop(memory);
             self.shared.changed.notify_waiters();
         }
         for (answer, result) in outcome.answers {
-            if answer.send(result).is_err() {
-                // Whoever asked gave up waiting; what was committed is delivered all the same.
-                tracing::debug!("an append was answered after its caller had left");
+            answered(answer, result);
+        }
+    }
+
+    /// What is done once a second.
+    fn upkeep(&mut self, now: Timestamp) -> Result<(), Failure> {
+        self.upkeep_at = now.plus(UPKEEP_INTERVAL);
+        if let Some(detail) = self.generations.failure() {
+            return Err(Failure::Generation(detail));
+        }
+        let size = self.generations.occupied().map_err(StoreError::from)?;
+        self.shared.look_at_disk(size);
+        let evicted = self.dedup.take_evicted();
+        if evicted > 0 {
+            self.shared.metrics.dedup_evicted.inc_by(evicted);
+            tracing::warn!(evicted, "dedup keys were forgotten before their window was over");
+        }
+        if self.shared.health() == Health::Healthy {
+            if let Err(error) = self.ballast.take(self.shared.limits().min_free) {
+                tracing::debug!(%error, "the ballast could not be taken");
             }
         }
+        if let Err(error) = self.generations.ledger().sync() {
+            self.shared.metrics.errors.with_label_values(&["ledger"]).inc();
+            tracing::debug!(%error, "the journal's ledger could not be synced");
+        }
+        self.generations.ensure_spare();
+        self.expire_dead(now);
+        self.choose_drain(now, size)
+    }
+
+    /// Forgets dead letters whose retention is over.
+    fn expire_dead(&mut self, now: Timestamp) {
+        let mut memory = self.shared.memory();
+        let mut looked = 0usize;
+        let mut over = Vec::new();
+        let mut next = None;
+        for (sequence, entry) in memory.index.iter_from(self.expire_from) {
+            if looked == EXPIRE_STEP || entry.received_at.plus(self.retention) > now {
+                next = (looked == EXPIRE_STEP).then_some(sequence);
+                break;
+            }
+            looked = looked.saturating_add(1);
+            if entry.deliveries.iter().all(|slot| slot.state.is_final()) {
+                over.push(sequence);
+            }
+        }
+        self.expire_from = next.unwrap_or(0);
+        for sequence in over {
+            if let Some(place) = memory.index.forget_settled(sequence) {
+                memory.usage.released(place);
+            }
+        }
+    }
+
+    /// Begins to drain the next generation that is worth it.
+    fn choose_drain(&mut self, now: Timestamp, size: u64) -> Result<(), Failure> {
+        if self.drain.is_some() {
+            return Ok(());
+        }
+        let pressed = size >= self.shared.limits().max_bytes / 10 * 9;
+        let chosen = self.shared.memory().usage.to_drain(now, self.retention, pressed);
+        if let Some(share) = chosen {
+            if let Some(generation) = self.generations.numbered(share.number) {
+                self.drain = Some(Drain::new(share, generation.store()?));
+            }
+        }
+        Ok(())
+    }
+
+    fn drain_step(
+        &mut self,
+        commit: &mut Commit,
+        outcome: &mut Outcome,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        let Some(drain) = &mut self.drain else { return Ok(()) };
+        let step = drain.step(&self.shared, commit, &mut outcome.written, now)?;
+        outcome.moves = step.moves;
+        if step.last {
+            outcome.drained = Some(drain.share.number);
+            self.drain = None;
+        }
+        Ok(())
+    }
+
+    fn remove(&self, number: u32) -> Result<(), Failure> {
+        self.generations.remove(number).map_err(StoreError::from)?;
+        self.shared.memory().usage.remove(number);
+        tracing::debug!(generation = number, "a generation of the journal was given back");
+        Ok(())
+    }
+
+    fn rotate_if_full(&mut self, now: Timestamp) {
+        let mut memory = self.shared.memory();
+        if !memory.usage.is_full(now, self.generation_bytes, self.retention) {
+            return;
+        }
+        let Some(number) = self.generations.rotate(self.next_commit) else { return };
+        memory.usage.begin(number, self.next_commit, now);
+        drop(memory);
+        self.holds = Holds::default();
+        self.names_written = 0;
+    }
+}
+
+/// Groups events by order key in little memory: the first 64 bits of its SHA-256, and never 0, which is no key.
+fn order(key: &str) -> u64 {
+    let digest = ring::digest::digest(&ring::digest::SHA256, key.as_bytes());
+    digest.as_ref().first_chunk().map_or(1, |first| u64::from_be_bytes(*first)).max(1)
+}
+
+fn answered(answer: Answer, result: Result<Appended, AppendError>) {
+    if answer.send(result).is_err() {
+        // Whoever asked gave up waiting; what was committed is delivered all the same.
+        tracing::debug!("an append was answered after its caller had left");
     }
 }
 

@@ -1,13 +1,17 @@
-//! The journal's directory: who owns it, which store in it counts, and every plain file call of the engine.
+//! The journal's directory: who owns it, which generations count, and every plain file call of the engine.
 //!
 //! ```text
 //! <path>/lock                    held while a process uses the journal; holds its pid
-//! <path>/MANIFEST                {"format":1,"generations":[1]}; written last, replaced atomically
-//! <path>/generations/00000001/   one sled directory
+//! <path>/MANIFEST                {"format":1,"generations":[3,4]}; oldest first, replaced atomically
+//! <path>/LEDGER                  what each generation holds, kept outside of them
+//! <path>/ballast                 bytes given up when the disk is full
+//! <path>/generations/00000003/   one sled directory
+//! <path>/aside/00000004/         a copy of a generation while it is opened and looked through
 //! ```
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -17,9 +21,8 @@ use super::OpenError;
 
 /// The directory format this release writes, and the newest it opens.
 const FORMAT: u32 = 1;
-/// The generation in use.
-const GENERATION: u32 = 1;
 
+/// Which generations count.
 #[derive(Debug, Serialize, Deserialize)]
 struct Manifest {
     format: u32,
@@ -76,72 +79,131 @@ pub(super) fn create_root(root: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// The sled directory to open. `create` makes a new one at the path it is given; a new one is made under
-/// another name and takes its own only when it is complete and durable.
-pub(super) fn store(
-    root: &Path,
-    create: impl FnOnce(&Path) -> Result<(), OpenError>,
-) -> Result<PathBuf, OpenError> {
-    let manifest_path = root.join("MANIFEST");
-    let path = root.join("generations").join(format!("{GENERATION:08}"));
-    let manifest = match fs::read(&manifest_path) {
-        Ok(bytes) => Some(parse(&manifest_path, &bytes)?),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(source) => return Err(OpenError::io("reading", &manifest_path, source)),
+/// Where a generation is.
+pub(super) fn generation(root: &Path, number: u32) -> PathBuf {
+    root.join("generations").join(format!("{number:08}"))
+}
+
+/// Where the copy of a generation stands while it is opened.
+pub(super) fn aside(root: &Path, number: u32) -> PathBuf {
+    root.join("aside").join(format!("{number:08}"))
+}
+
+/// Where the ledger is.
+pub(super) fn ledger(root: &Path) -> PathBuf {
+    root.join("LEDGER")
+}
+
+/// Every generation's directory that is there, listed in the manifest or not, by number.
+pub(super) fn found_generations(root: &Path) -> io::Result<Vec<u32>> {
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(root.join("generations"))? {
+        let name = entry?.file_name();
+        let digits = name.to_str().filter(|name| name.len() == 8);
+        numbers.extend(digits.and_then(|digits| digits.parse::<u32>().ok()));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// The generations that count, oldest first; `None` when the journal has no manifest.
+pub(super) fn manifest(root: &Path) -> Result<Option<Vec<u32>>, OpenError> {
+    let path = root.join("MANIFEST");
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(OpenError::io("reading", &path, source)),
     };
-    if manifest.is_some() {
-        let db = path.join("db");
-        let present = fs::metadata(&db).is_ok_and(|db| db.is_file() && db.len() > 0);
-        if !present {
-            let what = format!("{} is missing or empty, though it has been in use", db.display());
-            return Err(OpenError::Damaged { path: root.to_owned(), what });
-        }
-        return Ok(path);
+    let damaged = |what: String| OpenError::damaged(root, what);
+    let manifest: Manifest = serde_json::from_slice(&bytes)
+        .map_err(|error| damaged(format!("{} cannot be read: {error}", path.display())))?;
+    if manifest.format > FORMAT {
+        return Err(OpenError::Newer { path, format: manifest.format });
     }
-    if !path.exists() {
-        let new = path.with_extension("new");
-        let failed = |source| OpenError::io("creating", &new, source);
-        if new.exists() {
-            fs::remove_dir_all(&new).map_err(failed)?;
-        }
-        create(&new)?;
-        sync_tree(&new).map_err(failed)?;
-        fs::rename(&new, &path).map_err(failed)?;
-        let parent = root.join("generations");
-        sync_dir(&parent).map_err(|source| OpenError::io("syncing", &parent, source))?;
+    let ascending = manifest.generations.is_sorted_by(|a, b| a < b);
+    if manifest.generations.is_empty() || !ascending {
+        return Err(damaged(format!("{} lists no generations in order", path.display())));
     }
-    let manifest = Manifest { format: FORMAT, generations: vec![GENERATION] };
-    replace(&manifest_path, &serde_json::to_vec(&manifest).unwrap_or_default())
-        .map_err(|source| OpenError::io("writing", &manifest_path, source))?;
+    Ok(Some(manifest.generations))
+}
+
+/// Says which generations count from now on. Durable when it returns.
+pub(super) fn write_manifest(root: &Path, generations: &[u32]) -> io::Result<()> {
+    let manifest = Manifest { format: FORMAT, generations: generations.to_vec() };
+    replace(&root.join("MANIFEST"), &serde_json::to_vec(&manifest).unwrap_or_default())
+}
+
+/// Makes a new generation: under another name first, under its own when it is complete and durable.
+pub(super) fn make_generation<E>(
+    root: &Path,
+    number: u32,
+    create: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<PathBuf, E>
+where
+    E: From<io::Error>,
+{
+    let path = generation(root, number);
+    let new = path.with_extension("new");
+    for leftover in [&new, &path] {
+        if leftover.exists() {
+            fs::remove_dir_all(leftover)?;
+        }
+    }
+    create(&new)?;
+    sync_tree(&new)?;
+    fs::rename(&new, &path)?;
+    sync_dir(&root.join("generations"))?;
     Ok(path)
 }
 
-fn parse(path: &Path, bytes: &[u8]) -> Result<Manifest, OpenError> {
-    let damaged = |what: String| OpenError::Damaged { path: path.to_owned(), what };
-    let manifest: Manifest = serde_json::from_slice(bytes)
-        .map_err(|error| damaged(format!("{} cannot be read: {error}", path.display())))?;
-    if manifest.format > FORMAT {
-        return Err(OpenError::Newer { path: path.to_owned(), format: manifest.format });
-    }
-    if manifest.generations != [GENERATION] {
-        return Err(damaged(format!("{} names generations that are not there", path.display())));
-    }
-    Ok(manifest)
+/// Removes a generation that no longer counts.
+pub(super) fn remove_generation(root: &Path, number: u32) -> io::Result<()> {
+    fs::remove_dir_all(generation(root, number))?;
+    sync_dir(&root.join("generations"))
 }
 
-/// Removes snapshots that a crash left half-made: sled would take one for a whole one. They only speed up an
-/// open, so nothing is lost.
-pub(super) fn remove_half_made_snapshots(store: &Path) -> io::Result<usize> {
-    let mut removed = 0;
+/// Copies a generation aside, so that it is there untouched whatever opening it does to the files.
+pub(super) fn copy_aside(root: &Path, number: u32) -> io::Result<()> {
+    let (from, to) = (generation(root, number), aside(root, number));
+    drop_aside(root, number)?;
+    fs::create_dir_all(&to)?;
+    for entry in fs::read_dir(&from)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            fs::copy(entry.path(), to.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts the untouched copy of a generation back in its place.
+pub(super) fn restore_aside(root: &Path, number: u32) -> io::Result<()> {
+    let (path, copy) = (generation(root, number), aside(root, number));
+    sync_tree(&copy)?;
+    fs::remove_dir_all(&path)?;
+    fs::rename(&copy, &path)?;
+    sync_dir(&root.join("generations"))
+}
+
+/// Removes the copy of a generation, if there is one.
+pub(super) fn drop_aside(root: &Path, number: u32) -> io::Result<()> {
+    match fs::remove_dir_all(aside(root, number)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Removes sled's snapshots. They only speed up an open; without them every open reads the whole log and checks it,
+/// and one that a crash left half-made cannot be taken for a whole one.
+pub(super) fn remove_snapshots(store: &Path) -> io::Result<()> {
     for entry in fs::read_dir(store)? {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if name.starts_with("snap.") && name.ends_with(".generating") {
+        if name.starts_with("snap.") {
             fs::remove_file(&path)?;
-            removed += 1;
         }
     }
-    Ok(removed)
+    Ok(())
 }
 
 /// Makes every file and entry of a sled directory durable.
@@ -156,7 +218,7 @@ pub(super) fn sync_tree(store: &Path) -> io::Result<()> {
 }
 
 /// Replaces a small file so that a crash leaves the old one or the new one, never half of either.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
     let mut file = File::create(&temporary)?;
     file.write_all(bytes)?;
@@ -173,6 +235,41 @@ fn sync_dir(path: &Path) -> io::Result<()> {
 pub(super) fn free_bytes(path: &Path) -> io::Result<u64> {
     let stat = rustix::fs::statvfs(path)?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Bytes that the files of one directory occupy on the disk. Files come and go while it is read.
+pub(super) fn occupied(path: &Path) -> io::Result<u64> {
+    let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    let entries = match fs::read_dir(path) {
+        Err(error) if gone(&error) => return Ok(0),
+        entries => entries?,
+    };
+    let mut bytes = 0u64;
+    for entry in entries {
+        match entry?.metadata() {
+            Err(error) if gone(&error) => {}
+            Ok(file) if file.is_file() => {
+                bytes = bytes.saturating_add(file.blocks().saturating_mul(512));
+            }
+            other => drop(other?),
+        }
+    }
+    Ok(bytes)
+}
+
+/// Length and CRC32C of a file.
+pub(super) fn checksum(path: &Path) -> io::Result<(u64, u32)> {
+    let mut file = File::open(path)?;
+    let mut buffer = vec![0; 256 * 1024];
+    let (mut length, mut checksum) = (0u64, 0u32);
+    loop {
+        let count = file.read(&mut buffer)?;
+        let Some(read) = buffer.get(..count).filter(|read| !read.is_empty()) else {
+            return Ok((length, checksum));
+        };
+        checksum = crc32c::crc32c_append(checksum, read);
+        length = length.saturating_add(u64::try_from(count).unwrap_or(0));
+    }
 }
 
 /// Whether sled has put a value into a file of its own, which it would not sync.

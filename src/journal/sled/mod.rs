@@ -3,19 +3,27 @@
 //! An append waits in a bounded room until the writer has put it, with everything else that waits, into one
 //! atomic batch and has synced the store's file itself, because sled's own flush does not. Only then is it
 //! answered and only then can it be delivered. Settlements ride along. What is pending lives in memory and is
-//! rebuilt at open from small records, without reading a body.
+//! rebuilt at open from small records.
+//!
+//! Space and damage are bounded by generations: sled directories that are written one after the other and removed
+//! whole. A ledger beside them says what must be in each, so that a store that lost something is never believed.
 
 mod committer;
 mod dir;
-mod prune;
+mod disk;
+mod drain;
+mod generations;
+mod ledger;
+mod open;
 mod recover;
+mod salvage;
 mod shared;
 mod store;
+mod usage;
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -23,11 +31,14 @@ use tokio::sync::oneshot;
 
 use self::committer::{Committer, Waiting};
 use self::dir::Lock;
-use self::prune::Pruner;
-use self::recover::recover;
-use self::shared::{Ending, Limits, Memory, Shared};
-use self::store::{Store, StoreError};
-use super::record::{Content, Place, Record};
+use self::disk::Ballast;
+use self::generations::Generations;
+use self::open::Ready;
+pub use self::salvage::Assessment;
+use self::shared::{Ending, Limits, Shared};
+use self::store::StoreError;
+use super::record::Record;
+use super::record::content::{Content, Place};
 use super::{
     Append, AppendError, Appended, BoxFuture, Claimed, Demand, Depth, Found, Health, Journal,
     Lease, LoadError, SettleError, wait_for_due,
@@ -35,6 +46,10 @@ use super::{
 use crate::metrics::JournalMetrics;
 use crate::model::{Attempt, Event, EventId, Name, Settlement};
 use crate::time::Clock;
+
+/// A generation takes at most this much before the next one takes over: 64 MiB, and at most a sixteenth of what the
+/// journal may use.
+const GENERATION_BYTES: u64 = 64 * 1024 * 1024;
 
 /// How a journal is opened.
 #[derive(Clone, Debug)]
@@ -56,8 +71,6 @@ pub struct Opened {
     pub pending: u64,
     /// Dead letters kept.
     pub dead: u64,
-    /// Records that failed their check and were left out.
-    pub damaged: u64,
     /// How long it took.
     pub took: Duration,
 }
@@ -82,12 +95,14 @@ pub enum OpenError {
         format: u32,
     },
     /// Something that must be there is not, or cannot be read.
-    #[error("the journal at {} is damaged: {what}. Nothing was changed. Copy the directory aside before anything else; then restore the missing file from a backup, or point journal.path at a new directory to go on without these events", path.display())]
+    #[error("the journal at {} is damaged: {what}. It was left as it was found: the untouched files are in {}. To go on with what can be read, run: everhook journal repair{}", path.display(), path.join("generations").display(), accept(*lost))]
     Damaged {
         /// The journal.
         path: PathBuf,
         /// What was found.
         what: String,
+        /// Records and contents that cannot be read any more, if they could be counted.
+        lost: Option<u64>,
     },
     /// The file system refused.
     #[error("{doing} {}: {source}; check that the directory exists, is writable for this user and not full (journal.path)", path.display())]
@@ -105,18 +120,35 @@ fn owner(pid: Option<u32>) -> String {
     pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
 }
 
+fn accept(lost: Option<u64>) -> String {
+    lost.filter(|lost| *lost > 0).map_or_else(String::new, |lost| format!(" --accept-loss {lost}"))
+}
+
 impl OpenError {
     fn io(doing: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Io { doing, path: path.to_owned(), source }
+    }
+
+    fn damaged(root: &Path, what: String) -> Self {
+        Self::Damaged { path: root.to_owned(), what, lost: None }
+    }
+
+    /// The same, knowing how much cannot be read any more.
+    fn losing(self, count: u64) -> Self {
+        match self {
+            Self::Damaged { path, what, .. } => Self::Damaged { path, what, lost: Some(count) },
+            Self::Locked { .. } | Self::Newer { .. } | Self::Io { .. } => self,
+        }
     }
 }
 
 /// A durable journal on this machine's disk.
 pub struct SledJournal {
     shared: Arc<Shared>,
-    /// `None` once the journal is closed.
-    store: Mutex<Option<Arc<Store>>>,
+    generations: Arc<Generations>,
     committer: Mutex<Option<JoinHandle<()>>>,
+    /// Held until every file is closed.
+    lock: Mutex<Option<Lock>>,
 }
 
 impl SledJournal {
@@ -127,41 +159,48 @@ impl SledJournal {
         metrics: JournalMetrics,
     ) -> Result<(Self, Opened), OpenError> {
         let begun = clock.now();
-        let root = &options.path;
+        let Options { path: root, retention, max_bytes, min_free } = options;
         dir::create_root(root)?;
         let lock = Lock::take(root)?;
-        let path = dir::store(root, |new| guarded(root, || Store::create(new)))?;
-        dir::remove_half_made_snapshots(&path)
-            .map_err(|source| OpenError::io("cleaning", &path, source))?;
-        let store = Arc::new(guarded(root, || Store::open(&path, lock))?);
-        if dir::has_blobs(&path) {
-            tracing::error!(path = %path.display(), "the store holds files that it does not sync");
-        }
-        let recovered = guarded(root, || recover(&store, clock.now()))?;
-        metrics.damaged_records.inc_by(recovered.damaged);
-        let Options { retention, path: _, max_bytes, min_free } = *options;
-        let limits = Limits { path, max_bytes, min_free };
-        let shared = Arc::new(Shared::new(clock.clone(), metrics, recovered.index, limits));
-        if let Ok(size) = store.size() {
+        let ballast = Ballast::new(root, *max_bytes);
+        let Ready { generations, recovered, holds } =
+            open::open(root, &ballast, *retention, clock.now())?;
+        let limits = Limits { path: root.clone(), max_bytes: *max_bytes, min_free: *min_free };
+        let memory = (recovered.index, recovered.usage);
+        let shared = Arc::new(Shared::new(clock.clone(), metrics, memory.0, memory.1, limits));
+        if let Ok(size) = generations.occupied() {
             shared.look_at_disk(size);
         }
         let committer = Committer {
             shared: Arc::clone(&shared),
-            store: Arc::clone(&store),
+            generations: Arc::clone(&generations),
             dedup: recovered.dedup,
             next_commit: recovered.next_commit,
             next_sequence: recovered.next_sequence,
-            pruner: Pruner::new(retention),
             upkeep_at: clock.now(),
+            retention: *retention,
+            generation_bytes: GENERATION_BYTES.min(max_bytes / 16),
+            ballast,
+            holds,
+            // Said once more with the first commit: it is not worth knowing which of them are there.
+            names_written: 0,
+            drain: None,
+            expire_from: 0,
         };
         let thread = std::thread::Builder::new().name("journal-committer".into());
         let committer = thread
             .spawn(|| committer.run())
             .map_err(|source| OpenError::io("starting the writer of", root, source))?;
-        let journal =
-            Self { shared, store: Mutex::new(Some(store)), committer: Mutex::new(Some(committer)) };
-        let opened = journal.opened(recovered.damaged, clock.now().since(begun));
+        let committer = Mutex::new(Some(committer));
+        let journal = Self { shared, generations, committer, lock: Mutex::new(Some(lock)) };
+        let opened = journal.opened(clock.now().since(begun));
         Ok((journal, opened))
+    }
+
+    /// Counts what of a journal can be read, without opening it: against what its ledger and its commits say it must
+    /// hold. Changes nothing.
+    pub fn assess(path: &Path) -> io::Result<Assessment> {
+        salvage::assess(path)
     }
 
     /// Ends at once, as a crash would: what waits is not committed and settlements not yet written are lost.
@@ -170,43 +209,43 @@ impl SledJournal {
         self.end(Ending::Abandon);
     }
 
-    fn opened(&self, damaged: u64, took: Duration) -> Opened {
+    fn opened(&self, took: Duration) -> Opened {
         let depth = self.depth();
         let pending = |d: &Depth| d.ready.saturating_add(d.waiting).saturating_add(d.in_flight);
         let dead = depth.iter().map(|d| d.dead).sum();
-        Opened { pending: depth.iter().map(pending).sum(), dead, damaged, took }
+        Opened { pending: depth.iter().map(pending).sum(), dead, took }
     }
 
     fn end(&self, how: Ending) {
         self.shared.end(how);
+        if let Some(took) = self.shared.hangs() {
+            // Waiting for a writer that hangs would hang, too. The process ends, and its lock with it.
+            tracing::error!(?took, "the journal's writer hangs and was not waited for");
+            return;
+        }
         let writer = self.committer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if writer.is_some_and(|writer| writer.join().is_err()) {
             tracing::error!("the journal's writer panicked");
         }
-        // The last reader's reference drops sled and then the lock.
-        self.store.lock().unwrap_or_else(PoisonError::into_inner).take();
-    }
-
-    fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if lock.is_some() {
+            self.generations.close();
+        }
     }
 
     /// Reads a content on a thread that may block.
     async fn read(&self, place: Place) -> Result<Content, LoadError> {
-        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let closed = || LoadError::Unreadable { detail: "the journal is closed".into() };
-        let store = store.ok_or_else(closed)?;
-        let read = tokio::task::spawn_blocking(move || store.content(place)).await;
+        let generations = Arc::clone(&self.generations);
+        let read = tokio::task::spawn_blocking(move || generations.content(place)).await;
         let result = read.map_err(|error| LoadError::Unreadable { detail: error.to_string() })?;
         result.map_err(|error| {
             self.shared.metrics.errors.with_label_values(&["load"]).inc();
             let detail = error.to_string();
             match error {
-                StoreError::Damaged(_) | StoreError::Missing => {
-                    self.shared.metrics.damaged_records.inc();
-                    LoadError::Damaged { detail }
+                StoreError::Damaged(_) | StoreError::Missing => LoadError::Damaged { detail },
+                StoreError::Sled(_) | StoreError::Sync(_) | StoreError::Closed => {
+                    LoadError::Unreadable { detail }
                 }
-                StoreError::Sled(_) | StoreError::Sync(_) => LoadError::Unreadable { detail },
             }
         })
     }
@@ -214,7 +253,7 @@ impl SledJournal {
     async fn load_event(&self, lease: Lease) -> Result<Event, LoadError> {
         let gone = || LoadError::Unreadable { detail: "the lease is not of this journal".into() };
         let mut place = {
-            let memory = self.memory();
+            let memory = self.shared.memory();
             if let Some(event) = memory.recent.get(lease.sequence) {
                 return Ok(event);
             }
@@ -222,11 +261,14 @@ impl SledJournal {
         };
         loop {
             let read = self.read(place).await;
-            let now = self.memory().index.place(lease).ok_or_else(gone)?;
-            // Retention may have moved the content while it was being read.
+            let now = self.shared.memory().index.place(lease).ok_or_else(gone)?;
+            // It may have been moved to another generation while it was being read.
             if read.is_err() && now != place {
                 place = now;
                 continue;
+            }
+            if matches!(read, Err(LoadError::Damaged { .. })) {
+                self.shared.metrics.damaged_records.inc();
             }
             return event(read?);
         }
@@ -234,25 +276,12 @@ impl SledJournal {
 
     async fn find_event(&self, id: EventId) -> Option<Found> {
         let (place, deliveries) = {
-            let memory = self.memory();
+            let memory = self.shared.memory();
             let (_, entry) = memory.index.find(id)?;
             (entry.place, memory.index.states(&entry.deliveries))
         };
         let event = event(self.read(place).await.ok()?).ok()?;
         Some(Found { event, deliveries })
-    }
-}
-
-/// Runs what may meet damaged files: sled reports some damage by panicking.
-fn guarded<T>(root: &Path, what: impl FnOnce() -> Result<T, StoreError>) -> Result<T, OpenError> {
-    let damaged = |what: String| OpenError::Damaged { path: root.to_owned(), what };
-    match catch_unwind(AssertUnwindSafe(what)) {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(StoreError::Sync(source) | StoreError::Sled(sled::Error::Io(source)))) => {
-            Err(OpenError::io("opening", root, source))
-        }
-        Ok(Err(error)) => Err(damaged(error.to_string())),
-        Err(_panic) => Err(damaged("the storage engine cannot read its files".into())),
     }
 }
 
@@ -276,7 +305,7 @@ impl Journal for SledJournal {
 
     fn claim(&self, demand: Demand) -> BoxFuture<'_, Vec<Claimed>> {
         Box::pin(wait_for_due(&self.shared.clock, &self.shared.changed, move |now| {
-            let mut memory = self.memory();
+            let mut memory = self.shared.memory();
             let claimed = memory.index.take(&demand, now);
             (claimed, memory.index.next_due(&demand))
         }))
@@ -292,17 +321,25 @@ impl Journal for SledJournal {
         settlement: Settlement,
         attempt: Option<Attempt>,
     ) -> BoxFuture<'_, Result<(), SettleError>> {
-        let settled = self.memory().index.settle(lease, settlement, attempt.is_some());
+        let settled = {
+            let mut memory = self.shared.memory();
+            let settled = memory.index.settle(lease, settlement, attempt.is_some());
+            if let Some(settled) = settled.filter(|settled| settled.forgotten) {
+                memory.usage.released(settled.place);
+            }
+            settled
+        };
         let taken = settled.is_none_or(|settled| {
             self.shared.changed.notify_waiters();
-            self.shared.ride_along(Record::Settled {
+            let record = Record::Settled {
                 sequence: lease.sequence,
                 target: lease.target,
                 attempts: settled.attempts,
                 state: settled.state,
                 at: self.shared.clock.now(),
                 attempt,
-            })
+            };
+            self.shared.ride_along(record, settled.place)
         });
         Box::pin(async move { if taken { Ok(()) } else { Err(SettleError::Closed) } })
     }
@@ -313,7 +350,7 @@ impl Journal for SledJournal {
 
     fn depth(&self) -> Vec<Depth> {
         let now = self.shared.clock.now();
-        self.memory().index.depth(now)
+        self.shared.memory().index.depth(now)
     }
 
     fn health(&self) -> Health {

@@ -1,74 +1,180 @@
-//! Rebuilding what lives in memory from the small records, oldest first. No body is read.
+//! Rebuilding what lives in memory from the small records, oldest first. No body is kept.
+//!
+//! Every record is expected: each commit says how many it has, the ledger says how many a generation has, and the
+//! frames are checked one by one. What is missing or damaged is counted, and the open is refused.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use super::ledger::{Holds, Known};
 use super::store::{Store, StoreError};
-use crate::journal::dedup::DedupIndex;
+use super::usage::{Usage, Written};
+use crate::journal::dedup::{self, DedupIndex};
 use crate::journal::index::{Entry, Index, Slot, State};
-use crate::journal::record::{self, Place, Record};
-use crate::model::Name;
+use crate::journal::record::content::Place;
+use crate::journal::record::{self, Record, frame};
+use crate::journal::slot::Slots;
+use crate::model::{DedupKey, Name};
 use crate::time::Timestamp;
 
 /// The memory of a journal that was just opened.
 pub(super) struct Recovered {
     pub(super) index: Index<Place>,
     pub(super) dedup: DedupIndex,
+    pub(super) usage: Usage,
     pub(super) next_commit: u64,
     pub(super) next_sequence: u64,
-    /// Records that failed their check and were left out.
+}
+
+/// What looking through one generation found.
+#[derive(Debug, Default)]
+pub(super) struct Survey {
+    /// What it holds, up to its newest commit; `None` when it is empty.
+    pub(super) holds: Option<Holds>,
+    /// Its oldest commit.
+    pub(super) first: Option<u64>,
+    /// Small records and content frames that fail their check, and those that a commit says it has and has not.
     pub(super) damaged: u64,
+    /// What the ledger says is there, when that is more than what was found.
+    pub(super) short_of: Option<Holds>,
 }
 
-/// Folds every record of the store.
-pub(super) fn recover(store: &Store, now: Timestamp) -> Result<Recovered, StoreError> {
-    let mut index = Index::new();
-    for (_, text) in store.names()? {
-        // Names were checked before they were stored; one that no longer fits still keeps its number.
-        if let Some(name) = Name::parse(&text) {
-            index.number(&name);
-        }
+impl Survey {
+    pub(super) fn is_whole(&self) -> bool {
+        self.damaged == 0 && self.short_of.is_none()
     }
-    let mut fold =
-        Fold { entries: BTreeMap::new(), dedup: DedupIndex::default(), next_sequence: 0, now };
-    let (mut next_commit, mut damaged) = (0, 0u64);
-    for pack in store.packs() {
-        let (commit, bytes) = pack?;
-        next_commit = commit.saturating_add(1);
-        let mut rest: &[u8] = &bytes;
-        while !rest.is_empty() {
-            match record::take_record(&mut rest) {
-                Ok(record) => fold.apply(record),
-                Err(damage) => {
-                    damaged = damaged.saturating_add(1);
-                    tracing::error!(commit, %damage, "a stored record is damaged and was left out");
-                }
-            }
-        }
-    }
-    for (sequence, entry) in fold.entries {
-        index.insert(sequence, entry);
-    }
-    let (dedup, next_sequence) = (fold.dedup, fold.next_sequence);
-    Ok(Recovered { index, dedup, next_commit, next_sequence, damaged })
 }
 
-struct Fold {
+/// How thoroughly a generation is looked through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// Small records and contents.
+    Everything,
+    /// Small records; its file is known to be what was written.
+    Records,
+}
+
+/// Folds every record of every generation, one generation after the other.
+pub(super) struct Fold {
     entries: BTreeMap<u64, Entry<Place>>,
+    names: BTreeMap<u16, String>,
     dedup: DedupIndex,
+    usage: Usage,
+    next_commit: u64,
     next_sequence: u64,
     now: Timestamp,
+    retention: Duration,
 }
 
 impl Fold {
-    fn apply(&mut self, record: Record) {
+    pub(super) fn new(now: Timestamp, retention: Duration) -> Self {
+        Self {
+            entries: BTreeMap::new(),
+            names: BTreeMap::new(),
+            dedup: DedupIndex::default(),
+            usage: Usage::default(),
+            next_commit: 0,
+            next_sequence: 0,
+            now,
+            retention,
+        }
+    }
+
+    /// Looks through a generation and folds its records.
+    pub(super) fn generation(
+        &mut self,
+        number: u32,
+        store: &Store,
+        depth: Depth,
+        known: Known,
+    ) -> Result<Survey, StoreError> {
+        let mut tally = Tally::new(known);
+        for pack in store.packs() {
+            let pack = pack?;
+            let mut rest: &[u8] = &pack;
+            while !rest.is_empty() {
+                match record::take_record(&mut rest) {
+                    Ok((mark, record)) => {
+                        if tally.survey.first.is_none() {
+                            let at = closing_time(&record).unwrap_or(self.now);
+                            self.usage.begin(number, mark.commit, at);
+                        }
+                        tally.record(mark, &record);
+                        self.apply(mark.commit, record);
+                    }
+                    Err(damage) => tally.damage(damage),
+                }
+            }
+        }
+        if depth == Depth::Everything {
+            let mut found = 0u64;
+            for part in store.parts() {
+                let part = part?;
+                let mut rest: &[u8] = &part;
+                while !rest.is_empty() {
+                    match frame::take(&mut rest) {
+                        Ok(_) => found = found.saturating_add(1),
+                        Err(damage) => tally.damage(damage),
+                    }
+                }
+            }
+            tally.contents_found(found);
+        }
+        Ok(tally.finish())
+    }
+
+    /// The generation that is written next, if none of those that were folded is.
+    pub(super) fn next_commit(&self) -> u64 {
+        self.next_commit
+    }
+
+    pub(super) fn usage(&mut self) -> &mut Usage {
+        &mut self.usage
+    }
+
+    /// Everything that was folded, as it is used.
+    pub(super) fn finish(mut self) -> Recovered {
+        let mut index = Index::new();
+        for (number, text) in &self.names {
+            // A number whose name is gone keeps its place, so that the others keep theirs.
+            let known = index.names().len();
+            for known in known..usize::from(*number) {
+                index.number(&placeholder(known));
+            }
+            index.number(&Name::parse(text).unwrap_or_else(|| placeholder(usize::from(*number))));
+        }
+        for (sequence, entry) in self.entries {
+            let settled = entry.deliveries.iter().all(|slot| slot.state.is_final());
+            if settled && entry.received_at.plus(self.retention) <= self.now {
+                continue;
+            }
+            self.usage.needed(entry.place);
+            index.insert(sequence, entry);
+        }
+        Recovered {
+            index,
+            dedup: self.dedup,
+            usage: self.usage,
+            next_commit: self.next_commit,
+            next_sequence: self.next_sequence,
+        }
+    }
+
+    fn apply(&mut self, commit: u64, record: Record) {
+        let mut written = Written { bytes: 64, ..Written::default() };
+        self.next_commit = self.next_commit.max(commit.saturating_add(1));
         match record {
-            Record::Event { sequence, id, received_at, place, dedup, deliveries } => {
+            Record::Event { sequence, id, received_at, order, place, dedup, deliveries } => {
                 self.next_sequence = self.next_sequence.max(sequence.saturating_add(1));
                 self.dedup.remember(&dedup, id, received_at);
                 self.dedup.prune(self.now, dedup.len().saturating_add(1));
-                let deliveries = deliveries.into_boxed_slice();
-                if !done(&deliveries) {
-                    let entry = Entry { id, received_at, place, deliveries };
+                note_keys(&mut written, received_at, &dedup);
+                written.bytes = written.bytes.saturating_add(u64::from(place.length));
+                let deliveries = Slots::new(&deliveries);
+                if done(&deliveries) {
+                    self.entries.remove(&sequence);
+                } else {
+                    let entry = Entry { id, received_at, order, place, deliveries };
                     self.entries.insert(sequence, entry);
                 }
             }
@@ -76,17 +182,33 @@ impl Fold {
                 self.next_sequence = self.next_sequence.max(sequence.saturating_add(1));
                 let state = self.no_later(state, at);
                 let Some(entry) = self.entries.get_mut(&sequence) else { return };
-                let found = entry.deliveries.iter_mut().find(|slot| slot.target == target);
-                if let Some(slot) = found {
-                    *slot = Slot { target, attempts, state };
-                }
+                entry.deliveries.put(Slot { target, attempts, state });
+                let place = entry.place;
                 if done(&entry.deliveries) {
                     self.entries.remove(&sequence);
                 }
+                if self.is_foreign(commit, place) {
+                    written.foreign = 64;
+                }
             }
-            Record::Dedup { id, at, keys } => self.dedup.remember(&keys, id, at),
-            Record::Commit { .. } => {}
+            Record::Dedup { entries } => {
+                for (id, at, key) in entries {
+                    note_keys(&mut written, at, &[key]);
+                    written.bytes = written.bytes.saturating_add(KEY_BYTES);
+                    self.dedup.remember(&[key], id, at);
+                }
+            }
+            Record::Name { number, name } => {
+                self.names.insert(number, name);
+            }
+            Record::Commit { at, .. } => self.usage.wrote(commit, at, &Written::default()),
         }
+        self.usage.wrote(commit, Timestamp::EPOCH, &written);
+    }
+
+    /// Whether an event stands in an older generation than this commit.
+    fn is_foreign(&self, commit: u64, place: Place) -> bool {
+        self.usage.share(commit).is_some_and(|share| place.commit < share.first)
     }
 
     /// A clock that went back between two runs must not make a delivery wait longer than was decided.
@@ -98,6 +220,126 @@ impl Fold {
     }
 }
 
-fn done(deliveries: &[Slot]) -> bool {
+/// What a dedup key takes in a record of its own.
+pub(super) const KEY_BYTES: u64 = 64;
+
+/// Keys that will have to be kept when their event is not.
+pub(super) fn note_keys(written: &mut Written, at: Timestamp, keys: &[DedupKey]) {
+    for key in keys {
+        written.dedup = written.dedup.saturating_add(KEY_BYTES);
+        written.dedup_until = written.dedup_until.max(at.plus(dedup::window(key)));
+    }
+}
+
+fn closing_time(record: &Record) -> Option<Timestamp> {
+    match record {
+        Record::Event { received_at, .. } => Some(*received_at),
+        Record::Settled { at, .. } | Record::Commit { at, .. } => Some(*at),
+        Record::Dedup { .. } | Record::Name { .. } => None,
+    }
+}
+
+fn placeholder(number: usize) -> Name {
+    let parsed = Name::parse(&format!("lost-{number}"));
+    parsed.unwrap_or_else(|| placeholder(0))
+}
+
+fn done(deliveries: &Slots) -> bool {
     deliveries.iter().all(|slot| slot.state == State::Delivered)
+}
+
+/// Counts what is found against what each commit and the ledger say.
+struct Tally {
+    survey: Survey,
+    known: Option<Holds>,
+    sealed: bool,
+    /// Of the commit being read.
+    commit: Option<u64>,
+    in_commit: u32,
+    /// What all complete commits say they hold.
+    stated: Holds,
+    records: u64,
+}
+
+impl Tally {
+    fn new(known: Known) -> Self {
+        Self {
+            survey: Survey::default(),
+            known: known.holds,
+            sealed: known.seal.is_some(),
+            commit: None,
+            in_commit: 0,
+            stated: Holds::default(),
+            records: 0,
+        }
+    }
+
+    fn damage(&mut self, damage: frame::Damage) {
+        self.survey.damaged = self.survey.damaged.saturating_add(1);
+        tracing::error!(%damage, "a stored record fails its check");
+    }
+
+    fn missing(&mut self, count: u64) {
+        self.survey.damaged = self.survey.damaged.saturating_add(count);
+    }
+
+    fn record(&mut self, mark: frame::Mark, record: &Record) {
+        self.records = self.records.saturating_add(1);
+        if self.survey.first.is_none() {
+            self.survey.first = Some(mark.commit);
+        }
+        if self.commit != Some(mark.commit) {
+            self.leave_commit();
+            // Commits of a generation follow each other without a gap.
+            let expected = self.stated.commit.saturating_add(1);
+            if self.survey.first != Some(mark.commit) && mark.commit != expected {
+                self.missing(mark.commit.saturating_sub(expected));
+            }
+            self.commit = Some(mark.commit);
+            self.in_commit = 0;
+        }
+        self.missing(u64::from(mark.ordinal.saturating_sub(self.in_commit)));
+        self.in_commit = mark.ordinal.saturating_add(1);
+        if let Record::Commit { records, contents, .. } = record {
+            self.missing(u64::from(records.saturating_sub(self.in_commit)));
+            self.stated.commit = mark.commit;
+            self.stated.records = self.stated.records.saturating_add(u64::from(*records));
+            self.stated.contents = self.stated.contents.saturating_add(u64::from(*contents));
+            self.commit = None;
+            self.compare();
+        }
+    }
+
+    /// A commit whose closing record did not come is not whole.
+    fn leave_commit(&mut self) {
+        if let Some(commit) = self.commit.take() {
+            self.missing(1);
+            self.stated.commit = commit;
+        }
+    }
+
+    /// At the commit that the ledger knows, everything must be as it says.
+    fn compare(&mut self) {
+        if let Some(known) = self.known.filter(|known| known.commit == self.stated.commit) {
+            if self.stated.records < known.records || self.stated.contents < known.contents {
+                self.survey.short_of = Some(known);
+            }
+            self.known = None;
+        }
+    }
+
+    fn contents_found(&mut self, found: u64) {
+        self.leave_commit();
+        self.missing(self.stated.contents.saturating_sub(found));
+    }
+
+    fn finish(mut self) -> Survey {
+        self.leave_commit();
+        if let Some(known) = self.known {
+            self.survey.short_of = Some(known);
+        }
+        let empty = self.survey.first.is_none() && !self.sealed;
+        self.survey.holds = (!empty).then_some(self.stated);
+        self.survey
+    }
 }

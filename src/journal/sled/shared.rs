@@ -9,12 +9,14 @@ use tokio::sync::Notify;
 
 use super::committer::Waiting;
 use super::dir;
+use super::usage::Usage;
 use crate::journal::index::Index;
-use crate::journal::record::{Place, Record};
+use crate::journal::record::Record;
+use crate::journal::record::content::Place;
 use crate::journal::{AppendError, Health};
 use crate::metrics::{JournalMetrics, gauge_value};
 use crate::model::Event;
-use crate::time::Clock;
+use crate::time::{Clock, Stopwatch};
 
 /// Most appends that wait for a commit.
 const MAX_WAITING: usize = 16 * 1024;
@@ -27,7 +29,11 @@ const MAX_COMMIT_BYTES: usize = 8 * 1024 * 1024;
 /// Settlements alone wait this long for an append whose commit they can ride on.
 const LINGER: Duration = Duration::from_millis(50);
 /// Settlements that wait force a commit of their own at this number.
-const MAX_SETTLEMENTS: usize = 4 * 1024;
+const ENOUGH_SETTLEMENTS: usize = 4 * 1024;
+/// Most settlements that wait while nothing can be written. One more is dropped: it costs a repeat after a restart.
+const MAX_SETTLEMENTS: usize = 256 * 1024;
+/// A commit that takes longer hangs: the process must end, and the next one looks at what is on the disk.
+const HANGS_AFTER: Duration = Duration::from_secs(30);
 /// Bytes of recent events kept in memory, so that an event that is delivered at once is not read back.
 const RECENT_BYTES: usize = 8 * 1024 * 1024;
 
@@ -42,6 +48,8 @@ pub(super) struct Shared {
     arrived: Condvar,
     health: Mutex<Health>,
     limits: Limits,
+    /// Runs while a commit is under way.
+    committing: Mutex<Option<Stopwatch>>,
 }
 
 /// Bounds on the disk.
@@ -55,6 +63,7 @@ pub(super) struct Limits {
 /// What lives in memory.
 pub(super) struct Memory {
     pub(super) index: Index<Place>,
+    pub(super) usage: Usage,
     pub(super) recent: Recent,
 }
 
@@ -72,14 +81,15 @@ pub(super) enum Ending {
 struct Room {
     appends: VecDeque<Waiting>,
     bytes: usize,
-    settlements: Vec<Record>,
+    settlements: Vec<(Record, Place)>,
     ending: Option<Ending>,
 }
 
 /// What one commit takes.
 pub(super) struct Taken {
     pub(super) appends: Vec<Waiting>,
-    pub(super) settlements: Vec<Record>,
+    /// Each with the place of its event.
+    pub(super) settlements: Vec<(Record, Place)>,
     pub(super) ending: Option<Ending>,
 }
 
@@ -88,18 +98,51 @@ impl Shared {
         clock: Clock,
         metrics: JournalMetrics,
         index: Index<Place>,
+        usage: Usage,
         limits: Limits,
     ) -> Self {
         Self {
             clock,
             metrics,
-            state: Mutex::new(Memory { index, recent: Recent::default() }),
+            state: Mutex::new(Memory { index, usage, recent: Recent::default() }),
             changed: Notify::new(),
             room: Mutex::new(Room::default()),
             arrived: Condvar::new(),
             health: Mutex::new(Health::Healthy),
             limits,
+            committing: Mutex::new(None),
         }
+    }
+
+    /// What lives in memory.
+    pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The writer is at work from now on.
+    pub(super) fn commit_begins(&self) {
+        *self.committing.lock().unwrap_or_else(PoisonError::into_inner) = Some(Stopwatch::start());
+    }
+
+    /// The writer waits for work.
+    pub(super) fn commit_ends(&self) {
+        *self.committing.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// How long the commit under way has been hanging, if it is.
+    pub(super) fn hangs(&self) -> Option<Duration> {
+        let committing = *self.committing.lock().unwrap_or_else(PoisonError::into_inner);
+        committing.map(|begun| begun.elapsed()).filter(|took| *took > HANGS_AFTER)
+    }
+
+    /// Waits, unless the writer is told to end: false.
+    pub(super) fn pause(&self, patience: Duration) -> bool {
+        let room = self.wait(self.room(), patience, |room| room.ending.is_none());
+        room.ending.is_none()
     }
 
     /// Puts an append into the waiting room, or says why not.
@@ -126,13 +169,13 @@ impl Shared {
     }
 
     /// Lets a settlement ride on the next commit; false when there will be none.
-    pub(super) fn ride_along(&self, record: Record) -> bool {
+    pub(super) fn ride_along(&self, record: Record, place: Place) -> bool {
         let mut room = self.room();
-        if room.ending.is_some() {
+        if room.ending.is_some() || room.settlements.len() >= MAX_SETTLEMENTS {
             return false;
         }
-        room.settlements.push(record);
-        let wake = room.settlements.len() == 1 || room.settlements.len() >= MAX_SETTLEMENTS;
+        room.settlements.push((record, place));
+        let wake = room.settlements.len() == 1 || room.settlements.len() >= ENOUGH_SETTLEMENTS;
         drop(room);
         if wake {
             self.arrived.notify_one();
@@ -149,7 +192,7 @@ impl Shared {
         room = self.wait(room, patience, nothing);
         let only_settlements = |room: &mut Room| {
             room.appends.is_empty()
-                && room.settlements.len() < MAX_SETTLEMENTS
+                && room.settlements.len() < ENOUGH_SETTLEMENTS
                 && room.ending.is_none()
         };
         if !room.settlements.is_empty() {
@@ -195,10 +238,14 @@ impl Shared {
     }
 
     pub(super) fn health(&self) -> Health {
+        if let Some(took) = self.hangs() {
+            let detail = format!("a commit has been hanging for {} s", took.as_secs());
+            return Health::Failed { detail };
+        }
         self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Compares the disk with its bounds. A failed journal stays failed.
+    /// Compares the disk with its bounds.
     pub(super) fn look_at_disk(&self, size: u64) {
         let Limits { path, max_bytes, min_free } = &self.limits;
         self.metrics.bytes.set(gauge_value(size));
@@ -217,6 +264,11 @@ impl Shared {
         } else {
             Health::Healthy
         };
+        self.set_health(now);
+    }
+
+    /// Says how the journal is, and the operator when that has changed. A failed journal stays failed.
+    pub(super) fn set_health(&self, now: Health) {
         let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
         match (&*health, &now) {
             (Health::Failed { .. }, _) => return,

@@ -1,8 +1,8 @@
-//! Keys, streams and commits: the engine's view of one sled tree.
+//! Keys, streams and commits: the engine's view of one sled tree, which is one generation.
 //!
-//! A commit is one batch under one number. Its events' contents are one stream of bytes, cut into parts of
-//! [`PART`] bytes; its small records are packed into values of up to [`PACK`] bytes, so that recovery reads few
-//! values and no body. Nothing is ever changed in place; retention removes whole commits.
+//! A commit is one batch under one number. Its events' contents stand in parts of at most 8 KiB; its small records
+//! are packed into values of up to [`PACK`] bytes, so that recovery reads few values and no body. Nothing is ever
+//! changed or removed in place: a generation is dropped whole.
 //!
 //! Both sizes stay far below a quarter of a segment divided by the records of a sled leaf, above which sled
 //! would write a value to a file of its own and never sync it.
@@ -14,18 +14,18 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use sled::{Batch, Db};
 
-use super::dir::{self, Lock};
-use crate::journal::record::{self, Content, Damage, Place, Record};
+use super::dir;
+use crate::journal::record::content::{self, Content, PART, Parts, Place};
+use crate::journal::record::frame::{Damage, Mark};
+use crate::journal::record::{self, Record};
 use crate::time::Timestamp;
 
-/// Bytes of one part of a content stream.
-pub(super) const PART: usize = 24 * 1024;
 /// Most bytes of packed small records in one value, unless one record alone is larger.
 const PACK: usize = 6 * 1024;
-const SEGMENT: usize = 4 * 1024 * 1024;
+const SEGMENT: usize = 2 * 1024 * 1024;
 /// sled's page cache. It does not cap the memory sled uses, but an explicit small value keeps it modest.
-const CACHE: u64 = 32 * 1024 * 1024;
-/// How often sled's own thread looks for space to reuse.
+const CACHE: u64 = 8 * 1024 * 1024;
+/// How often sled's own thread looks for space to reuse, in a generation that is written.
 const SLED_HOUSEKEEPING_MS: u64 = 1_000;
 
 /// How long an open waits for an earlier one of this process to let go of the files: 5 s at most.
@@ -34,15 +34,19 @@ const RELEASE_TRIES: u32 = 500;
 
 const CONTENT: u8 = b'c';
 const INDEX: u8 = b'i';
-const NAME: u8 = b'n';
 
-/// An open store and the right to use it.
+/// Whether a generation is still written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    Write,
+    Read,
+}
+
+/// One open generation.
 pub(super) struct Store {
-    /// Declared first: sled must be gone before the lock is given back.
     db: Db,
     /// Our own descriptor of sled's file: sled's flush writes but does not sync.
     file: File,
-    _lock: Lock,
 }
 
 /// Why the store could not do what it was asked.
@@ -56,6 +60,27 @@ pub(super) enum StoreError {
     Damaged(#[from] Damage),
     #[error("a part of it is missing")]
     Missing,
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// Why a commit was not written.
+#[derive(Debug)]
+pub(super) enum WriteError {
+    /// Before the sync: the store must be opened again before anything else is written to it.
+    Write(StoreError),
+    /// In the sync.
+    Sync(std::io::Error),
+}
+
+impl StoreError {
+    /// What to tell the operator when it is the file system that refuses to take more; `None` for anything else.
+    pub(super) fn no_room(&self) -> Option<String> {
+        use std::io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+        let (Self::Sled(sled::Error::Io(error)) | Self::Sync(error)) = self else { return None };
+        let full = matches!(error.kind(), QuotaExceeded | ReadOnlyFilesystem | StorageFull);
+        full.then(|| format!("the journal's disk takes nothing more: {error}"))
+    }
 }
 
 /// The contents and records of one commit, being gathered.
@@ -63,145 +88,138 @@ pub(super) enum StoreError {
 pub(super) struct Commit {
     number: u64,
     at: Timestamp,
-    content: BytesMut,
-    records: Vec<BytesMut>,
-    names: Vec<(u16, String)>,
-    removed: Vec<u64>,
+    contents: Parts,
+    packs: Vec<BytesMut>,
+    records: u32,
 }
 
 impl Commit {
     /// A commit begun at `at`, with nothing in it yet.
     pub(super) fn new(number: u64, at: Timestamp) -> Self {
-        Self {
-            number,
-            at,
-            content: BytesMut::new(),
-            records: Vec::new(),
-            names: Vec::new(),
-            removed: Vec::new(),
-        }
+        Self { number, at, contents: Parts::new(number), packs: Vec::new(), records: 0 }
     }
 
     pub(super) fn number(&self) -> u64 {
         self.number
     }
 
+    pub(super) fn at(&self) -> Timestamp {
+        self.at
+    }
+
     pub(super) fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.removed.is_empty()
+        self.records == 0
+    }
+
+    /// Small records and content frames so far.
+    pub(super) fn counts(&self) -> (u32, u32) {
+        (self.records, self.contents.frames())
+    }
+
+    /// Bytes so far.
+    pub(super) fn len(&self) -> usize {
+        let packs = self.packs.iter().map(BytesMut::len).sum::<usize>();
+        self.contents.iter().map(<[u8]>::len).sum::<usize>().saturating_add(packs)
     }
 
     /// Adds an event's content and says where it will be.
     pub(super) fn put_content(&mut self, content: &Content) -> Place {
-        let begin = self.content.len();
-        record::put_content(&mut self.content, content);
-        let length = self.content.len().saturating_sub(begin);
-        Place {
-            commit: self.number,
-            offset: u64::try_from(begin).unwrap_or(u64::MAX),
-            length: u32::try_from(length).unwrap_or(u32::MAX),
-        }
+        self.contents.put(content)
     }
 
     /// Adds a small record.
     pub(super) fn put(&mut self, record: &Record) {
-        match self.records.last_mut() {
-            Some(pack) if pack.len() < PACK => record::put_record(pack, record),
+        let mark = Mark { commit: self.number, ordinal: self.records };
+        self.records = self.records.saturating_add(1);
+        match self.packs.last_mut() {
+            Some(pack) if pack.len() < PACK => record::put_record(pack, mark, record),
             Some(_) | None => {
-                let mut pack = BytesMut::with_capacity(PACK.saturating_add(256));
-                if self.records.is_empty() {
-                    record::put_record(&mut pack, &Record::Commit { at: self.at });
-                }
-                record::put_record(&mut pack, record);
-                self.records.push(pack);
+                let mut pack = BytesMut::with_capacity(PACK.saturating_add(512));
+                record::put_record(&mut pack, mark, record);
+                self.packs.push(pack);
             }
         }
     }
 
-    /// Adds a target's name under its number.
-    pub(super) fn put_name(&mut self, number: u16, name: String) {
-        self.names.push((number, name));
-    }
-
-    /// Removes an older commit as part of this one.
-    pub(super) fn remove(&mut self, commit: u64) {
-        self.removed.push(commit);
+    /// Adds the record that closes a commit and says how much it holds. Nothing is added after it.
+    pub(super) fn finish(&mut self) {
+        let records = self.records.saturating_add(1);
+        self.put(&Record::Commit { at: self.at, records, contents: self.contents.frames() });
     }
 }
 
 impl Store {
     /// Opens a sled directory. May panic on damaged files: the caller catches that.
-    pub(super) fn open(path: &Path, lock: Lock) -> Result<Self, StoreError> {
-        let db = open_sled(path)?;
+    pub(super) fn open(path: &Path, how: Use) -> Result<Self, StoreError> {
+        let db = open_sled(path, how)?;
+        let file = File::open(path.join("db"))?;
         // Whatever an earlier process wrote and did not sync must be durable before it is believed.
         dir::sync_tree(path)?;
-        let file = File::open(path.join("db"))?;
-        Ok(Self { db, file, _lock: lock })
+        Ok(Self { db, file })
     }
 
     /// Makes an empty sled directory.
     pub(super) fn create(path: &Path) -> Result<(), StoreError> {
-        open_sled(path)?.flush()?;
+        open_sled(path, Use::Write)?.flush()?;
         Ok(())
     }
 
-    /// Writes a commit; `synced` is told how the sync went. When this returns, the commit is on stable storage.
+    /// Writes a commit; `timed_sync` is given the sync to make. When this returns, the commit is on stable storage.
     pub(super) fn write(
         &self,
         commit: &Commit,
         timed_sync: impl FnOnce(&mut dyn FnMut() -> std::io::Result<()>) -> std::io::Result<()>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), WriteError> {
         let mut batch = Batch::default();
-        for (part, bytes) in commit.content.chunks(PART).enumerate() {
+        for (part, bytes) in commit.contents.iter().enumerate() {
             batch.insert(&key(CONTENT, commit.number, part), bytes);
         }
-        for (part, pack) in commit.records.iter().enumerate() {
+        for (part, pack) in commit.packs.iter().enumerate() {
             batch.insert(&key(INDEX, commit.number, part), &pack[..]);
         }
-        for (number, name) in &commit.names {
-            let mut value = BytesMut::new();
-            record::put_name(&mut value, name);
-            batch.insert(&name_key(*number), &value[..]);
-        }
-        for removed in &commit.removed {
-            for family in [CONTENT, INDEX] {
-                for found in self.db.scan_prefix(prefix(family, *removed)).keys() {
-                    batch.remove(found?);
-                }
-            }
-        }
-        self.db.apply_batch(batch)?;
-        self.db.flush()?;
-        timed_sync(&mut || self.file.sync_data())?;
-        Ok(())
+        let written = self.db.apply_batch(batch).and_then(|()| self.db.flush());
+        written.map_err(|error| WriteError::Write(error.into()))?;
+        timed_sync(&mut || self.file.sync_data()).map_err(WriteError::Sync)
     }
 
     /// Reads an event's content back.
     pub(super) fn content(&self, place: Place) -> Result<Content, StoreError> {
-        let offset = usize::try_from(place.offset).unwrap_or(usize::MAX);
         let length = usize::try_from(place.length).unwrap_or(usize::MAX);
-        let end = offset.saturating_add(length);
-        let (first, skip) = (offset / PART, offset % PART);
-        let last = end.saturating_sub(1) / PART;
-        let mut bytes = BytesMut::with_capacity(length.saturating_add(skip));
-        for part in first..=last {
+        let offset = usize::from(place.offset);
+        let mut part = usize::from(place.part);
+        let mut parts = Vec::new();
+        let mut found = 0usize;
+        while found < length {
             let value =
                 self.db.get(key(CONTENT, place.commit, part))?.ok_or(StoreError::Missing)?;
-            bytes.extend_from_slice(&value);
+            let value = Bytes::copy_from_slice(&value);
+            let slice = if length > PART {
+                value
+            } else {
+                let end = offset.saturating_add(length);
+                if end > value.len() {
+                    return Err(StoreError::Missing);
+                }
+                value.slice(offset..end)
+            };
+            if slice.is_empty() {
+                return Err(StoreError::Missing);
+            }
+            found = found.saturating_add(slice.len());
+            parts.push(slice);
+            part = part.saturating_add(1);
         }
-        let bytes = bytes.freeze();
-        let wanted = skip..skip.saturating_add(length);
-        if wanted.end > bytes.len() {
-            return Err(StoreError::Missing);
-        }
-        Ok(record::content(&bytes.slice(wanted))?)
+        Ok(content::read(&parts)?)
     }
 
-    /// Every pack of small records with its commit's number, oldest first.
-    pub(super) fn packs(&self) -> impl Iterator<Item = Result<(u64, Bytes), StoreError>> {
-        self.db.scan_prefix([INDEX]).map(|found| {
-            let (key, value) = found?;
-            Ok((commit_of(&key), Bytes::copy_from_slice(&value)))
-        })
+    /// Every pack of small records, oldest first.
+    pub(super) fn packs(&self) -> impl Iterator<Item = Result<Bytes, StoreError>> {
+        self.db.scan_prefix([INDEX]).values().map(|value| Ok(Bytes::copy_from_slice(&value?)))
+    }
+
+    /// Every part of contents, oldest first.
+    pub(super) fn parts(&self) -> impl Iterator<Item = Result<Bytes, StoreError>> {
+        self.db.scan_prefix([CONTENT]).values().map(|value| Ok(Bytes::copy_from_slice(&value?)))
     }
 
     /// The packs of the oldest commit after `after`, or of the oldest of all.
@@ -218,15 +236,9 @@ impl Store {
         Ok(Some((commit, packs.collect::<Result<_, StoreError>>()?)))
     }
 
-    /// Every target's name under its number, in order.
-    pub(super) fn names(&self) -> Result<Vec<(u16, String)>, StoreError> {
-        let mut names = Vec::new();
-        for found in self.db.scan_prefix([NAME]) {
-            let (key, value) = found?;
-            let number = key.get(1..).and_then(|bytes| <[u8; 2]>::try_from(bytes).ok());
-            names.push((number.map_or(0, u16::from_be_bytes), record::name(&value)?));
-        }
-        Ok(names)
+    /// Whether a commit is there.
+    pub(super) fn has(&self, commit: u64) -> Result<bool, StoreError> {
+        Ok(self.db.contains_key(key(INDEX, commit, 0))?)
     }
 
     /// Bytes the store occupies.
@@ -235,12 +247,16 @@ impl Store {
     }
 }
 
-fn open_sled(path: &Path) -> Result<Db, sled::Error> {
+fn open_sled(path: &Path, how: Use) -> Result<Db, sled::Error> {
+    let housekeeping = match how {
+        Use::Write => Some(SLED_HOUSEKEEPING_MS),
+        Use::Read => None,
+    };
     let config = sled::Config::new()
         .path(path)
         .segment_size(SEGMENT)
         .cache_capacity(CACHE)
-        .flush_every_ms(Some(SLED_HOUSEKEEPING_MS));
+        .flush_every_ms(housekeeping);
     let mut tries = RELEASE_TRIES;
     loop {
         match config.open() {
@@ -277,11 +293,6 @@ fn key(family: u8, commit: u64, part: usize) -> [u8; 13] {
         *end = u32::try_from(part).unwrap_or(u32::MAX).to_be_bytes();
     }
     bytes
-}
-
-fn name_key(number: u16) -> [u8; 3] {
-    let [high, low] = number.to_be_bytes();
-    [NAME, high, low]
 }
 
 fn commit_of(key: &[u8]) -> u64 {

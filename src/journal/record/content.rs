@@ -1,0 +1,237 @@
+//! An event's own bytes as frames: one if it fits a part, otherwise a chain of chunks.
+
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+
+use super::frame::{self, Damage, Frame, HEAD, KIND_CHUNK, KIND_CONTENT, Mark};
+use crate::model::{EventId, Headers};
+use crate::time::Timestamp;
+
+/// Most bytes of one part: what one value of the store holds. Far below the bound above which sled would write
+/// a value to a file of its own and never sync it.
+pub(in crate::journal) const PART: usize = 8 * 1024;
+/// Event id, number and count of a chunk.
+const CHUNK_HEAD: usize = 16 + 2 + 2;
+/// Most content bytes of one chunk.
+const CHUNK: usize = PART - HEAD - CHUNK_HEAD;
+
+/// Where the content of an event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::journal) struct Place {
+    pub(in crate::journal) commit: u64,
+    /// Its first part in the commit.
+    pub(in crate::journal) part: u16,
+    /// Where it begins in that part.
+    pub(in crate::journal) offset: u16,
+    /// Bytes of its frames; more than [`PART`] means a chain of chunks, each in a part of its own.
+    pub(in crate::journal) length: u32,
+}
+
+/// An event's own bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::journal) struct Content {
+    pub(in crate::journal) id: EventId,
+    pub(in crate::journal) received_at: Timestamp,
+    pub(in crate::journal) source: String,
+    pub(in crate::journal) name: String,
+    pub(in crate::journal) order_key: Option<String>,
+    pub(in crate::journal) headers: Headers,
+    pub(in crate::journal) body: Bytes,
+}
+
+/// The contents of one commit, cut into parts. No frame crosses the border of a part.
+#[derive(Debug)]
+pub(in crate::journal) struct Parts {
+    commit: u64,
+    frames: u32,
+    parts: Vec<BytesMut>,
+}
+
+impl Parts {
+    pub(in crate::journal) fn new(commit: u64) -> Self {
+        Self { commit, frames: 0, parts: Vec::new() }
+    }
+
+    /// Frames so far.
+    pub(in crate::journal) fn frames(&self) -> u32 {
+        self.frames
+    }
+
+    /// The parts, in order.
+    pub(in crate::journal) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.parts.iter().map(|part| &part[..])
+    }
+
+    /// Adds an event's content and says where it will be.
+    pub(in crate::journal) fn put(&mut self, content: &Content) -> Place {
+        let length = HEAD.saturating_add(payload_len(content));
+        if length > PART {
+            return self.put_chunks(content);
+        }
+        let mark = self.mark();
+        let commit = self.commit;
+        let (index, part) = self.room_for(length);
+        let offset = part.len();
+        frame::put(part, KIND_CONTENT, mark, |out| put_payload(out, content));
+        Place { commit, part: short(index), offset: short(offset), length: long(length) }
+    }
+
+    fn put_chunks(&mut self, content: &Content) -> Place {
+        let mut payload = BytesMut::with_capacity(payload_len(content));
+        put_payload(&mut payload, content);
+        let count = short(payload.len().div_ceil(CHUNK));
+        let (first, mut length) = (self.parts.len(), 0usize);
+        for (number, chunk) in payload.chunks(CHUNK).enumerate() {
+            let mark = self.mark();
+            let mut part = BytesMut::with_capacity(PART);
+            frame::put(&mut part, KIND_CHUNK, mark, |out| {
+                out.put_slice(&content.id.to_bytes());
+                out.put_u16(short(number));
+                out.put_u16(count);
+                out.put_slice(chunk);
+            });
+            length = length.saturating_add(part.len());
+            self.parts.push(part);
+        }
+        Place { commit: self.commit, part: short(first), offset: 0, length: long(length) }
+    }
+
+    fn mark(&mut self) -> Mark {
+        let mark = Mark { commit: self.commit, ordinal: self.frames };
+        self.frames = self.frames.saturating_add(1);
+        mark
+    }
+
+    /// The last part if it has room, or a new one; and its number.
+    fn room_for(&mut self, length: usize) -> (usize, &mut BytesMut) {
+        let fits = |part: &BytesMut| part.len().saturating_add(length) <= PART;
+        if !self.parts.last().is_some_and(fits) {
+            self.parts.push(BytesMut::with_capacity(PART));
+        }
+        let index = self.parts.len().saturating_sub(1);
+        (index, self.parts.last_mut().unwrap_or_else(|| unreachable_part()))
+    }
+}
+
+/// `room_for` has just made sure that there is a last part.
+#[expect(clippy::panic, reason = "the invariant is stated where it is relied on")]
+fn unreachable_part() -> ! {
+    panic!("a part was just pushed")
+}
+
+/// Reads a content back from its parts: one slice for a whole frame, or one for each chunk.
+pub(in crate::journal) fn read(parts: &[Bytes]) -> Result<Content, Damage> {
+    let (first, more) = parts.split_first().ok_or(Damage::Short)?;
+    let mut rest: &[u8] = first;
+    let frame = frame::take(&mut rest)?;
+    if frame.kind == KIND_CONTENT && more.is_empty() {
+        return payload(first.slice_ref(frame.payload));
+    }
+    let mut whole = BytesMut::with_capacity(parts.len().saturating_mul(CHUNK));
+    for (number, part) in parts.iter().enumerate() {
+        let frame = frame::take(&mut &part[..])?;
+        let chunk = chunk(&frame)?;
+        if usize::from(chunk.number) != number || usize::from(chunk.count) != parts.len() {
+            return Err(Damage::Shape);
+        }
+        whole.put_slice(chunk.bytes);
+    }
+    payload(whole.freeze())
+}
+
+/// One link of a chain.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::journal) struct Chunk<'a> {
+    pub(in crate::journal) id: EventId,
+    pub(in crate::journal) number: u16,
+    pub(in crate::journal) count: u16,
+    bytes: &'a [u8],
+}
+
+/// Reads a frame as a chunk.
+pub(in crate::journal) fn chunk<'a>(frame: &Frame<'a>) -> Result<Chunk<'a>, Damage> {
+    let (id, mut rest) = frame.payload.split_first_chunk::<16>().ok_or(Damage::Shape)?;
+    let number = rest.try_get_u16().map_err(|_short| Damage::Shape)?;
+    let count = rest.try_get_u16().map_err(|_short| Damage::Shape)?;
+    if frame.kind != KIND_CHUNK {
+        return Err(Damage::Shape);
+    }
+    Ok(Chunk { id: EventId::from_bytes(*id), number, count, bytes: rest })
+}
+
+/// Whose content a whole frame is.
+pub(in crate::journal) fn owner(frame: &Frame<'_>) -> Option<EventId> {
+    frame.payload.first_chunk::<16>().map(|id| EventId::from_bytes(*id))
+}
+
+fn payload_len(content: &Content) -> usize {
+    let texts = [content.source.len(), content.name.len()];
+    let key = content.order_key.as_ref().map_or(0, String::len);
+    let fixed = 16 + 8 + 2 + 2 + 1 + 2 + 4;
+    texts
+        .into_iter()
+        .chain([key, content.headers.packed().len(), content.body.len()])
+        .fold(fixed, usize::saturating_add)
+}
+
+fn put_payload(out: &mut BytesMut, content: &Content) {
+    out.put_slice(&content.id.to_bytes());
+    out.put_i64(content.received_at.as_micros());
+    put_text(out, &content.source);
+    put_text(out, &content.name);
+    out.put_u8(u8::from(content.order_key.is_some()));
+    put_text(out, content.order_key.as_deref().unwrap_or_default());
+    out.put_u32(long(content.headers.packed().len()));
+    out.put_slice(content.headers.packed());
+    out.put_slice(&content.body);
+}
+
+fn payload(mut bytes: Bytes) -> Result<Content, Damage> {
+    take_payload(&mut bytes).ok_or(Damage::Shape)
+}
+
+fn take_payload(bytes: &mut Bytes) -> Option<Content> {
+    let mut id = [0; 16];
+    bytes.try_copy_to_slice(&mut id).ok()?;
+    let received_at = Timestamp::from_micros(bytes.try_get_i64().ok()?);
+    let (source, name) = (take_text(bytes)?, take_text(bytes)?);
+    let has_order_key = bytes.try_get_u8().ok()? == 1;
+    let order_key = take_text(bytes)?;
+    let headers = usize::try_from(bytes.try_get_u32().ok()?).ok()?;
+    if headers > bytes.len() {
+        return None;
+    }
+    let headers = Headers::from_packed(bytes.split_to(headers))?;
+    Some(Content {
+        id: EventId::from_bytes(id),
+        received_at,
+        source,
+        name,
+        order_key: has_order_key.then_some(order_key),
+        headers,
+        body: bytes.clone(),
+    })
+}
+
+fn put_text(out: &mut BytesMut, text: &str) {
+    let length = short(text.len());
+    out.put_u16(length);
+    out.put_slice(text.as_bytes().get(..usize::from(length)).unwrap_or_default());
+}
+
+fn take_text(bytes: &mut Bytes) -> Option<String> {
+    let length = usize::from(bytes.try_get_u16().ok()?);
+    if length > bytes.len() {
+        return None;
+    }
+    String::from_utf8(bytes.split_to(length).to_vec()).ok()
+}
+
+/// Numbers and lengths that the bounds of a commit keep far below 65,536.
+fn short(length: usize) -> u16 {
+    u16::try_from(length).unwrap_or(u16::MAX)
+}
+
+/// Lengths that the configuration bounds far below 4 GiB.
+fn long(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,320 @@
+//! The generations in use: which of them holds a commit, the one that is written, and a spare one that takes over
+//! at once when that is full.
+//!
+//! A generation that is full is sealed on a thread of its own: closed, opened again for reading, and its file's
+//! checksum put into the ledger, so that a later start can tell by itself whether it is untouched.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use super::dir;
+use super::ledger::{Ledger, Seal};
+use super::store::{Store, StoreError, Use};
+use crate::journal::record::content::{Content, Place};
+
+/// Jobs that wait for the housekeeper.
+const MAX_JOBS: usize = 64;
+/// How often the housekeeper looks whether the last reader of a generation is gone: 10 s at most.
+const READER_WAIT: Duration = Duration::from_millis(5);
+const READER_TRIES: u32 = 2_000;
+
+/// One generation.
+pub(super) struct Generation {
+    pub(super) number: u32,
+    /// `None` once it is closed.
+    store: Mutex<Option<Arc<Store>>>,
+}
+
+impl Generation {
+    pub(super) fn new(number: u32, store: Store) -> Arc<Self> {
+        Arc::new(Self { number, store: Mutex::new(Some(Arc::new(store))) })
+    }
+
+    /// Its store. Waits while the generation is being sealed.
+    pub(super) fn store(&self) -> Result<Arc<Store>, StoreError> {
+        self.slot().clone().ok_or(StoreError::Closed)
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<Arc<Store>>> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes the store when its last reader is gone; `slot` keeps new ones away.
+    fn close(slot: &mut Option<Arc<Store>>) {
+        let Some(mut store) = slot.take() else { return };
+        for _ in 0..READER_TRIES {
+            match Arc::try_unwrap(store) {
+                Ok(last) => return drop(last),
+                Err(shared) => store = shared,
+            }
+            std::thread::park_timeout(READER_WAIT);
+        }
+    }
+}
+
+/// What a housekeeper is told to do.
+enum Job {
+    Seal(Arc<Generation>),
+    Spare(u32),
+    Remove(Arc<Generation>),
+}
+
+/// Every generation of one journal.
+pub(super) struct Generations {
+    root: PathBuf,
+    /// By their first commit.
+    members: RwLock<BTreeMap<u64, Arc<Generation>>>,
+    spare: Mutex<Option<Arc<Generation>>>,
+    ledger: Mutex<Ledger>,
+    /// `None` once the journal is closed: the housekeeper then ends.
+    jobs: Mutex<Option<SyncSender<Job>>>,
+    housekeeper: Mutex<Option<std::thread::JoinHandle<()>>>,
+    /// Held while the manifest is written.
+    manifest: Mutex<()>,
+    /// Why a generation could not be kept, if one could not.
+    failure: Mutex<Option<String>>,
+}
+
+impl Generations {
+    /// Takes over what an open found. The last of `members` is the one that is written.
+    pub(super) fn start(
+        root: &Path,
+        members: BTreeMap<u64, Arc<Generation>>,
+        spare: Option<Arc<Generation>>,
+        unsealed: Vec<Arc<Generation>>,
+        ledger: Ledger,
+    ) -> std::io::Result<Arc<Self>> {
+        let (sender, receiver) = sync_channel(MAX_JOBS);
+        let newest = members.values().chain(&spare).map(|generation| generation.number).max();
+        let needs_spare = spare.is_none();
+        let generations = Arc::new(Self {
+            root: root.to_owned(),
+            members: RwLock::new(members),
+            spare: Mutex::new(spare),
+            ledger: Mutex::new(ledger),
+            jobs: Mutex::new(Some(sender)),
+            housekeeper: Mutex::new(None),
+            manifest: Mutex::new(()),
+            failure: Mutex::new(None),
+        });
+        let worker = Arc::clone(&generations);
+        let thread = std::thread::Builder::new().name("journal-housekeeper".into());
+        let handle = thread.spawn(move || worker.keep_house(&receiver))?;
+        *lock(&generations.housekeeper) = Some(handle);
+        for generation in unsealed {
+            generations.submit(Job::Seal(generation));
+        }
+        if needs_spare {
+            generations.submit(Job::Spare(newest.unwrap_or(0).saturating_add(1)));
+        }
+        Ok(generations)
+    }
+
+    /// Where the journal is.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The generation that is written.
+    pub(super) fn current(&self) -> Option<Arc<Generation>> {
+        let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+        members.last_key_value().map(|(_, generation)| Arc::clone(generation))
+    }
+
+    /// The generation whose number it is.
+    pub(super) fn numbered(&self, number: u32) -> Option<Arc<Generation>> {
+        let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+        members.values().find(|generation| generation.number == number).cloned()
+    }
+
+    /// Reads an event's content back from wherever it is.
+    pub(super) fn content(&self, place: Place) -> Result<Content, StoreError> {
+        let holder = {
+            let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+            members.range(..=place.commit).next_back().map(|(_, g)| Arc::clone(g))
+        };
+        holder.ok_or(StoreError::Closed)?.store()?.content(place)
+    }
+
+    /// Lets the spare take over with this commit, if there is one. The old one is sealed in the background.
+    pub(super) fn rotate(&self, first: u64) -> Option<u32> {
+        let spare = lock(&self.spare).take()?;
+        let number = spare.number;
+        let old = self.current();
+        let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
+        members.insert(first, spare);
+        drop(members);
+        if let Some(old) = old {
+            self.submit(Job::Seal(old));
+        }
+        self.submit(Job::Spare(number.saturating_add(1)));
+        Some(number)
+    }
+
+    /// Everything that is needed of a generation is durable elsewhere: removes it.
+    pub(super) fn remove(&self, number: u32) -> std::io::Result<()> {
+        let removed = {
+            let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
+            let found = members.iter().find(|(_, generation)| generation.number == number);
+            let first = found.map(|(first, _)| *first);
+            first.and_then(|first| members.remove(&first))
+        };
+        let Some(removed) = removed else { return Ok(()) };
+        // In this order a crash in between leaves a generation of which less is known, never one that is missed.
+        let mut ledger = lock(&self.ledger);
+        ledger.removed(number)?;
+        ledger.sync()?;
+        drop(ledger);
+        self.write_manifest(None)?;
+        self.submit(Job::Remove(removed));
+        Ok(())
+    }
+
+    /// Bytes on disk.
+    pub(super) fn occupied(&self) -> std::io::Result<u64> {
+        let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+        let numbers: Vec<_> = members.values().map(|generation| generation.number).collect();
+        drop(members);
+        let spare = lock(&self.spare).as_ref().map(|generation| generation.number);
+        let sizes = numbers.into_iter().chain(spare);
+        sizes.map(|number| dir::occupied(&dir::generation(&self.root, number))).sum()
+    }
+
+    /// Why a generation could not be kept, if one could not.
+    pub(super) fn failure(&self) -> Option<String> {
+        lock(&self.failure).clone()
+    }
+
+    /// Drops the store of the generation that is written and opens it again, after a write to it failed.
+    pub(super) fn reopen(&self) -> Result<Arc<Store>, StoreError> {
+        let current = self.current().ok_or(StoreError::Closed)?;
+        let mut slot = current.slot();
+        Generation::close(&mut slot);
+        let path = dir::generation(&self.root, current.number);
+        dir::remove_snapshots(&path)?;
+        let opened = catch_unwind(AssertUnwindSafe(|| Store::open(&path, Use::Write)));
+        let store = Arc::new(opened.unwrap_or(Err(StoreError::Missing))?);
+        *slot = Some(Arc::clone(&store));
+        Ok(store)
+    }
+
+    /// Ends the housekeeper and closes every generation.
+    pub(super) fn close(&self) {
+        drop(lock(&self.jobs).take());
+        let housekeeper = lock(&self.housekeeper).take();
+        if housekeeper.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the journal's housekeeper panicked");
+        }
+        let members =
+            std::mem::take(&mut *self.members.write().unwrap_or_else(PoisonError::into_inner));
+        for generation in members.into_values().chain(lock(&self.spare).take()) {
+            Generation::close(&mut generation.slot());
+        }
+        if let Err(error) = lock(&self.ledger).sync() {
+            tracing::warn!(%error, "the journal's ledger could not be synced");
+        }
+    }
+
+    fn submit(&self, job: Job) {
+        let jobs = lock(&self.jobs);
+        match jobs.as_ref().map(|sender| sender.try_send(job)) {
+            Some(Err(TrySendError::Full(_))) => {
+                // What is not sealed is looked through at the next open, and a spare is asked for again.
+                tracing::warn!("the journal's housekeeper is behind");
+            }
+            Some(Ok(()) | Err(TrySendError::Disconnected(_))) | None => {}
+        }
+    }
+
+    /// Asks for a spare if there is none: one could not be made, or is being made.
+    pub(super) fn ensure_spare(&self) {
+        if lock(&self.spare).is_none() {
+            let newest = self.current().map_or(0, |generation| generation.number);
+            self.submit(Job::Spare(newest.saturating_add(1)));
+        }
+    }
+
+    /// The ledger.
+    pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        lock(&self.ledger)
+    }
+
+    fn keep_house(&self, jobs: &Receiver<Job>) {
+        while let Ok(job) = jobs.recv() {
+            let done = catch_unwind(AssertUnwindSafe(|| match job {
+                Job::Seal(generation) => self.seal(&generation),
+                Job::Spare(number) => self.make_spare(number),
+                Job::Remove(generation) => {
+                    Generation::close(&mut generation.slot());
+                    Ok(dir::remove_generation(&self.root, generation.number)?)
+                }
+            }));
+            match done {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "a generation of the journal was not kept in order")
+                }
+                Err(_panic) => tracing::error!("the journal's housekeeper panicked; it goes on"),
+            }
+        }
+    }
+
+    fn seal(&self, generation: &Generation) -> Result<(), StoreError> {
+        if self.numbered(generation.number).is_none() {
+            return Ok(());
+        }
+        let path = dir::generation(&self.root, generation.number);
+        let mut slot = generation.slot();
+        Generation::close(&mut slot);
+        // The first open after a close tidies the end of the file; from then on its bytes stay as they are.
+        let reopened = dir::remove_snapshots(&path)
+            .map_err(StoreError::from)
+            .and_then(|()| Store::open(&path, Use::Read));
+        match reopened {
+            Ok(store) => *slot = Some(Arc::new(store)),
+            Err(error) => {
+                let detail =
+                    format!("generation {} cannot be read back: {error}", generation.number);
+                *lock(&self.failure) = Some(detail);
+                return Err(error);
+            }
+        }
+        drop(slot);
+        let (length, checksum) = dir::checksum(&path.join("db"))?;
+        let mut ledger = lock(&self.ledger);
+        ledger.sealed(generation.number, Seal { length, checksum })?;
+        Ok(ledger.sync()?)
+    }
+
+    fn make_spare(&self, number: u32) -> Result<(), StoreError> {
+        if lock(&self.spare).is_some() || self.numbered(number).is_some() {
+            return Ok(());
+        }
+        let path = dir::make_generation(&self.root, number, Store::create)?;
+        let store = Store::open(&path, Use::Write)?;
+        // Listed before it can be written: what is acknowledged in it is found by the next start.
+        self.write_manifest(Some(number))?;
+        *lock(&self.spare) = Some(Generation::new(number, store));
+        Ok(())
+    }
+
+    fn write_manifest(&self, new: Option<u32>) -> std::io::Result<()> {
+        let _alone = lock(&self.manifest);
+        let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+        let mut numbers: Vec<_> = members.values().map(|generation| generation.number).collect();
+        drop(members);
+        numbers.extend(lock(&self.spare).as_ref().map(|generation| generation.number));
+        numbers.extend(new);
+        numbers.sort_unstable();
+        numbers.dedup();
+        dir::write_manifest(&self.root, &numbers)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,307 @@
+//! Opening a journal: nothing is believed that was not looked at, and nothing is lost by looking.
+//!
+//! sled changes its files while it opens them, also when it fails, and can open a damaged file as if less had been in
+//! it. So a sealed generation is compared with its checksum before sled sees it, and any other one is copied
+//! aside first. Then every record is counted against what its commit and the ledger say. If anything is missing, the
+//! copy is put back, and the open is refused.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::OpenError;
+use super::dir;
+use super::disk::Ballast;
+use super::generations::{Generation, Generations};
+use super::ledger::{self, Holds, Known, Ledger};
+use super::recover::{Depth, Fold, Recovered, Survey};
+use super::salvage;
+use super::store::{Store, StoreError, Use};
+use crate::time::Timestamp;
+
+/// What opening found, ready to be used.
+pub(super) struct Ready {
+    pub(super) generations: Arc<Generations>,
+    pub(super) recovered: Recovered,
+    /// What the generation that is written holds already.
+    pub(super) holds: Holds,
+}
+
+/// Opens every generation, or says what is wrong with the journal and leaves it as it was.
+pub(super) fn open(
+    root: &Path,
+    ballast: &Ballast,
+    retention: Duration,
+    now: Timestamp,
+) -> Result<Ready, OpenError> {
+    let listed = listed(root)?;
+    let read = ledger::read(&dir::ledger(root))
+        .map_err(|source| OpenError::io("reading", &dir::ledger(root), source))?;
+    if read.damaged > 0 || !read.found {
+        tracing::warn!(
+            damaged = read.damaged,
+            found = read.found,
+            "the journal's ledger is damaged or missing; every generation is looked through instead"
+        );
+    }
+    remove_unlisted(root, &listed, &read.known)?;
+    let mut fold = Fold::new(now, retention);
+    let mut opened = Vec::new();
+    for number in listed {
+        let known = read.known.get(&number).copied().unwrap_or_default();
+        let (store, survey, known) = generation(root, ballast, number, known, &mut fold)?;
+        opened.push((Generation::new(number, store), survey, known));
+    }
+    start(root, opened, fold, now)
+}
+
+/// One generation that was opened and looked through.
+type Examined = (Arc<Generation>, Survey, Known);
+
+/// Sorts what was opened: what holds something, the one that is written on, and a spare.
+fn start(
+    root: &Path,
+    opened: Vec<Examined>,
+    mut fold: Fold,
+    now: Timestamp,
+) -> Result<Ready, OpenError> {
+    let failed = |source| OpenError::io("writing", &dir::ledger(root), source);
+    let known = opened.iter().map(|(generation, _, known)| (generation.number, *known)).collect();
+    let ledger = Ledger::create(&dir::ledger(root), known).map_err(failed)?;
+    let newest = opened.last().map_or(0, |(generation, _, _)| generation.number);
+    let (mut members, mut unsealed, mut empty) = (BTreeMap::new(), Vec::new(), Vec::new());
+    let mut written = None;
+    for (generation, survey, known) in opened {
+        let Some(first) = survey.first else {
+            empty.push(generation);
+            continue;
+        };
+        // Empty ones before one that holds something were never written and will not be.
+        empty.clear();
+        written = known.seal.is_none().then(|| survey.holds.unwrap_or_default());
+        if known.seal.is_none() {
+            unsealed.push(Arc::clone(&generation));
+        }
+        members.insert(first, generation);
+    }
+    let mut empty = empty.into_iter();
+    if written.is_some() {
+        unsealed.pop();
+    } else {
+        let next = match empty.next() {
+            Some(next) => next,
+            None => new_generation(root, newest.saturating_add(1), &members)?,
+        };
+        let first = fold.next_commit();
+        fold.usage().begin(next.number, first, now);
+        members.insert(first, next);
+    }
+    let generations = Generations::start(root, members, empty.next(), unsealed, ledger)
+        .map_err(|source| OpenError::io("starting the housekeeper of", root, source))?;
+    let holds = written.unwrap_or_default();
+    Ok(Ready { generations, recovered: fold.finish(), holds })
+}
+
+/// Every generation is sealed: makes one to write to.
+fn new_generation(
+    root: &Path,
+    number: u32,
+    members: &BTreeMap<u64, Arc<Generation>>,
+) -> Result<Arc<Generation>, OpenError> {
+    let made = dir::make_generation(root, number, Store::create)
+        .and_then(|path| Store::open(&path, Use::Write))
+        .map_err(|error| not_made(root, error))?;
+    let numbers: Vec<_> = members.values().map(|it| it.number).chain([number]).collect();
+    dir::write_manifest(root, &numbers)
+        .map_err(|source| OpenError::io("writing", &root.join("MANIFEST"), source))?;
+    Ok(Generation::new(number, made))
+}
+
+fn not_made(root: &Path, error: StoreError) -> OpenError {
+    match error {
+        StoreError::Sled(sled::Error::Io(source)) | StoreError::Sync(source) => {
+            OpenError::io("creating", root, source)
+        }
+        error => OpenError::damaged(root, error.to_string()),
+    }
+}
+
+/// The generations that count; a journal that never held anything is made.
+fn listed(root: &Path) -> Result<Vec<u32>, OpenError> {
+    if let Some(listed) = dir::manifest(root)? {
+        return Ok(listed);
+    }
+    let known = ledger::read(&dir::ledger(root))
+        .map_err(|source| OpenError::io("reading", &dir::ledger(root), source))?;
+    let found = dir::found_generations(root)
+        .map_err(|source| OpenError::io("reading", &root.join("generations"), source))?;
+    // A crash while the journal was made leaves at most an empty generation and a ledger without entries.
+    let used = known.known.values().any(|known| known.holds.is_some()) || found.len() > 1;
+    if used {
+        let what = format!(
+            "{} is missing, though generations {found:?} have been in use",
+            root.join("MANIFEST").display()
+        );
+        return Err(refuse(root, &what));
+    }
+    let failed = |source| OpenError::io("creating", root, source);
+    dir::make_generation(root, 1, Store::create).map_err(|error| not_made(root, error))?;
+    drop(Ledger::create(&dir::ledger(root), BTreeMap::new()).map_err(failed)?);
+    dir::write_manifest(root, &[1]).map_err(failed)?;
+    Ok(vec![1])
+}
+
+/// Removes what a crash left of generations that were being made or removed. One that the ledger still counts on is
+/// neither: the manifest is wrong.
+fn remove_unlisted(
+    root: &Path,
+    listed: &[u32],
+    known: &BTreeMap<u32, Known>,
+) -> Result<(), OpenError> {
+    let failed = |source| OpenError::io("reading", &root.join("generations"), source);
+    for number in dir::found_generations(root).map_err(failed)? {
+        if listed.contains(&number) {
+            continue;
+        }
+        if let Some(holds) = known.get(&number).and_then(|known| known.holds) {
+            let what = format!(
+                "{} does not list generation {number}, though the ledger says it holds {} records",
+                root.join("MANIFEST").display(),
+                holds.records
+            );
+            return Err(refuse(root, &what));
+        }
+        let path = dir::generation(root, number);
+        dir::remove_generation(root, number)
+            .map_err(|source| OpenError::io("removing", &path, source))?;
+    }
+    if let Some((number, _)) =
+        known.iter().find(|(number, known)| known.holds.is_some() && !listed.contains(number))
+    {
+        let what = format!("generation {number} is gone, though the ledger says it holds events");
+        return Err(refuse(root, &what));
+    }
+    Ok(())
+}
+
+/// Opens one generation and folds its records.
+fn generation(
+    root: &Path,
+    ballast: &Ballast,
+    number: u32,
+    mut known: Known,
+    fold: &mut Fold,
+) -> Result<(Store, Survey, Known), OpenError> {
+    let path = dir::generation(root, number);
+    for file in ["db", "conf"] {
+        let file = path.join(file);
+        let present = std::fs::metadata(&file).is_ok_and(|it| it.is_file() && it.len() > 0);
+        if !present {
+            let what = format!("{} is missing or empty", file.display());
+            return Err(refuse(root, &what));
+        }
+    }
+    let depth = match known.seal {
+        Some(seal) => {
+            let found = dir::checksum(&path.join("db"))
+                .map_err(|source| OpenError::io("reading", &path.join("db"), source))?;
+            if found != (seal.length, seal.checksum) {
+                let what = format!(
+                    "{} is not as it was sealed ({} bytes were sealed, {} are there)",
+                    path.join("db").display(),
+                    seal.length,
+                    found.0
+                );
+                return Err(refuse(root, &what));
+            }
+            Depth::Records
+        }
+        None => {
+            copy_aside(root, ballast, number)?;
+            Depth::Everything
+        }
+    };
+    let how = if depth == Depth::Everything { Use::Write } else { Use::Read };
+    let opened = catch_unwind(AssertUnwindSafe(|| {
+        dir::remove_snapshots(&path)?;
+        let store = Store::open(&path, how)?;
+        let survey = fold.generation(number, &store, depth, known)?;
+        Ok::<_, StoreError>((store, survey))
+    }));
+    let what = match opened {
+        Ok(Ok((store, survey))) if survey.is_whole() => {
+            if dir::has_blobs(&path) {
+                tracing::error!(path = %path.display(), "the store holds files that it does not sync");
+            }
+            let dropped = dir::drop_aside(root, number);
+            dropped
+                .map_err(|source| OpenError::io("removing", &dir::aside(root, number), source))?;
+            known.holds = survey.holds.filter(|_| survey.first.is_some());
+            return Ok((store, survey, known));
+        }
+        Ok(Ok((store, survey))) => {
+            drop(store);
+            missing(&survey)
+        }
+        Ok(Err(StoreError::Sync(source) | StoreError::Sled(sled::Error::Io(source))))
+            if is_about_the_system(&source) =>
+        {
+            restore(root, number, depth)?;
+            return Err(OpenError::io("opening", &path, source));
+        }
+        Ok(Err(error)) => format!("the storage engine cannot read it: {error}"),
+        Err(_panic) => "the storage engine cannot read it".to_owned(),
+    };
+    restore(root, number, depth)?;
+    Err(refuse(root, &format!("generation {number}: {what}")))
+}
+
+/// Whether an error is the file system's refusal rather than what was found in the file.
+fn is_about_the_system(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull)
+        || error.raw_os_error().is_some()
+}
+
+fn missing(survey: &Survey) -> String {
+    match survey.short_of {
+        Some(known) => format!(
+            "the ledger says it holds {} records and {} contents up to commit {}, and fewer were found",
+            known.records, known.contents, known.commit
+        ),
+        None => format!("{} of its records are missing or fail their check", survey.damaged),
+    }
+}
+
+fn copy_aside(root: &Path, ballast: &Ballast, number: u32) -> Result<(), OpenError> {
+    let copied = dir::copy_aside(root, number).or_else(|error| {
+        if error.kind() != std::io::ErrorKind::StorageFull {
+            return Err(error);
+        }
+        // On a full disk the ballast makes room for the copy.
+        ballast.release()?;
+        dir::copy_aside(root, number)
+    });
+    copied.map_err(|source| OpenError::io("copying aside", &dir::generation(root, number), source))
+}
+
+fn restore(root: &Path, number: u32, depth: Depth) -> Result<(), OpenError> {
+    if depth == Depth::Records {
+        return Ok(());
+    }
+    let path = dir::generation(root, number);
+    dir::restore_aside(root, number).map_err(|source| OpenError::io("restoring", &path, source))
+}
+
+/// Counts what can still be read, so that the operator knows what is at stake.
+fn refuse(root: &Path, what: &str) -> OpenError {
+    match salvage::assess(root) {
+        Ok(found) => OpenError::damaged(root, format!("{what}; {found}")).losing(found.lost()),
+        Err(error) => {
+            tracing::error!(%error, "what can be read of the journal could not be counted");
+            OpenError::damaged(root, what.to_owned())
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Reading a journal without its engine: every frame that is still whole, wherever in the files it stands.
+//!
+//! Each record says by itself which one it is, so a scan over the raw bytes finds all that are readable, whatever
+//! happened between them, and changes nothing. Records that the engine has rewritten are found more than once; they
+//! are the same, and one counts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use super::dir;
+use super::ledger::{self, Holds};
+use crate::journal::record::frame::{self, KIND_CHUNK, KIND_COMMIT, KIND_CONTENT, Mark};
+use crate::journal::record::{self, Record};
+
+/// Which frames of a generation can be read.
+#[derive(Debug, Default)]
+pub(super) struct Readable {
+    pub(super) records: BTreeSet<Mark>,
+    pub(super) contents: BTreeSet<Mark>,
+    /// What each commit says it holds, as small records and content frames.
+    stated: BTreeMap<u64, (u32, u32)>,
+}
+
+/// How much of a journal can be read, counted against what it must hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Assessment {
+    /// Small records: events, settlements and what belongs to them.
+    pub records_expected: u64,
+    /// Those of them that can be read.
+    pub records_readable: u64,
+    /// Content frames: an event's body and headers have one, or one for each 8 KiB.
+    pub contents_expected: u64,
+    /// Those of them that can be read.
+    pub contents_readable: u64,
+}
+
+impl Assessment {
+    /// Frames of both kinds that are there no more.
+    pub fn lost(&self) -> u64 {
+        let records = self.records_expected.saturating_sub(self.records_readable);
+        records.saturating_add(self.contents_expected.saturating_sub(self.contents_readable))
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.records_expected = self.records_expected.saturating_add(other.records_expected);
+        self.records_readable = self.records_readable.saturating_add(other.records_readable);
+        self.contents_expected = self.contents_expected.saturating_add(other.contents_expected);
+        self.contents_readable = self.contents_readable.saturating_add(other.contents_readable);
+    }
+}
+
+impl fmt::Display for Assessment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} of {} records and {} of {} contents can be read, {} are lost",
+            self.records_readable,
+            self.records_expected,
+            self.contents_readable,
+            self.contents_expected,
+            self.lost()
+        )
+    }
+}
+
+/// Assesses every generation of a journal.
+pub(super) fn assess(root: &Path) -> io::Result<Assessment> {
+    let known = ledger::read(&dir::ledger(root))?.known;
+    let mut numbers: BTreeSet<_> = dir::found_generations(root)?.into_iter().collect();
+    numbers.extend(known.keys());
+    let mut whole = Assessment::default();
+    for number in numbers {
+        let holds = known.get(&number).and_then(|known| known.holds);
+        let readable = scan(&dir::generation(root, number).join("db"))?;
+        whole.add(&readable.against(holds));
+    }
+    Ok(whole)
+}
+
+/// Finds every readable frame of one store file; a file that is not there has none.
+pub(super) fn scan(db: &Path) -> io::Result<Readable> {
+    let mut readable = Readable::default();
+    let bytes = match std::fs::read(db) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(readable),
+        Err(error) => return Err(error),
+    };
+    let mut at = 0;
+    while let Some((begin, frame)) = frame::find(&bytes, at) {
+        // A frame's payload may hold another frame only by a sender's will: what is inside one is not looked at.
+        at = begin.saturating_add(frame::HEAD).saturating_add(frame.payload.len());
+        match frame.kind {
+            KIND_CONTENT | KIND_CHUNK => readable.contents.insert(frame.mark),
+            kind => {
+                if let (KIND_COMMIT, Ok(Record::Commit { records, contents, .. })) =
+                    (kind, record::record(&frame))
+                {
+                    readable.stated.insert(frame.mark.commit, (records, contents));
+                }
+                readable.records.insert(frame.mark)
+            }
+        };
+    }
+    Ok(readable)
+}
+
+impl Readable {
+    /// Counts what is readable against what the ledger and the commits themselves say there must be.
+    pub(super) fn against(&self, known: Option<Holds>) -> Assessment {
+        let up_to = known.map(|known| known.commit);
+        let within = |mark: &&Mark| up_to.is_some_and(|commit| mark.commit <= commit);
+        let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
+        // Commits that the ledger does not know of yet: each says itself what it holds. One whose closing record is
+        // not readable was either never finished, and then never acknowledged, or is counted by what is left of it.
+        let later =
+            self.stated.iter().filter(|(commit, _)| up_to.is_none_or(|known| **commit > known));
+        let (mut later_records, mut later_contents) = (0u64, 0u64);
+        let (mut read_records, mut read_contents) = (0u64, 0u64);
+        for (commit, (records, contents)) in later {
+            later_records = later_records.saturating_add(u64::from(*records));
+            later_contents = later_contents.saturating_add(u64::from(*contents));
+            read_records = read_records.saturating_add(of_commit(&self.records, *commit));
+            read_contents = read_contents.saturating_add(of_commit(&self.contents, *commit));
+        }
+        let known = known.unwrap_or_default();
+        Assessment {
+            records_expected: known.records.saturating_add(later_records),
+            records_readable: count(self.records.iter().filter(within).count())
+                .saturating_add(read_records),
+            contents_expected: known.contents.saturating_add(later_contents),
+            contents_readable: count(self.contents.iter().filter(within).count())
+                .saturating_add(read_contents),
+        }
+    }
+}
+
+fn of_commit(marks: &BTreeSet<Mark>, commit: u64) -> u64 {
+    let from = Mark { commit, ordinal: 0 };
+    let to = Mark { commit, ordinal: u32::MAX };
+    u64::try_from(marks.range(from..=to).count()).unwrap_or(u64::MAX)
+}

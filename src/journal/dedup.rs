@@ -61,24 +61,18 @@ impl DedupIndex {
         })
     }
 
-    /// Remembers the keys of an event received at `at`.
+    /// Remembers the keys of an event received at `at`, in place of what was known of them.
     pub(super) fn remember(&mut self, keys: &[DedupKey], event: EventId, at: Timestamp) {
         for key in keys {
             let seen = Seen { event, expires: at.plus(window(key)) };
             let (kind, place) = match key {
                 DedupKey::Exact { key, .. } => {
                     let place = key.to_be_bytes();
-                    if !newer(self.exact.get(&place), &seen) {
-                        continue;
-                    }
                     self.exact.insert(place, seen);
                     (Kind::Exact, place)
                 }
                 DedupKey::Latest { subject, digest, .. } => {
                     let place = subject.to_be_bytes();
-                    if !newer(self.latest.get(&place).map(|latest| &latest.seen), &seen) {
-                        continue;
-                    }
                     self.latest.insert(place, Latest { digest: digest.to_be_bytes(), seen });
                     (Kind::Latest, place)
                 }
@@ -91,6 +85,29 @@ impl DedupIndex {
             }
             self.evicted = self.evicted.saturating_add(1);
         }
+    }
+
+    /// The exact keys of a repeat that are not known yet: it was recognised by another of its keys, and whoever sends
+    /// it once more is to be recognised by these, too.
+    pub(super) fn unknown(&self, keys: &[DedupKey], now: Timestamp) -> Vec<DedupKey> {
+        let is_unknown = |key: &&DedupKey| match key {
+            DedupKey::Exact { key, .. } => {
+                self.exact.get(&key.to_be_bytes()).is_none_or(|seen| seen.expires <= now)
+            }
+            DedupKey::Latest { .. } => false,
+        };
+        keys.iter().filter(is_unknown).copied().collect()
+    }
+
+    /// Whether what is known of a key came from this event and its window is not over.
+    pub(super) fn is_of(&self, key: &DedupKey, event: EventId, now: Timestamp) -> bool {
+        let seen = match key {
+            DedupKey::Exact { key, .. } => self.exact.get(&key.to_be_bytes()),
+            DedupKey::Latest { subject, .. } => {
+                self.latest.get(&subject.to_be_bytes()).map(|latest| &latest.seen)
+            }
+        };
+        seen.is_some_and(|seen| seen.event == event && seen.expires > now)
     }
 
     /// Forgets at most `most` entries whose window is over.
@@ -130,12 +147,6 @@ impl DedupIndex {
         }
         true
     }
-}
-
-/// Whether `seen` may take the place of `old`: old records are written again behind newer ones, and an older copy never
-/// replaces a newer.
-fn newer(old: Option<&Seen>, seen: &Seen) -> bool {
-    old.is_none_or(|old| old.expires <= seen.expires)
 }
 
 /// How long a key is remembered.
@@ -182,12 +193,27 @@ mod tests {
     }
 
     #[test]
-    fn an_old_record_read_after_a_newer_one_does_not_replace_it() {
+    fn a_newer_event_counts_even_if_the_clock_went_back() {
         let mut index = DedupIndex::default();
-        let key = [DedupKey::Exact { key: 1, window: WINDOW }];
-        index.remember(&key, id(2), at(20));
-        index.remember(&key, id(1), at(0));
-        assert_eq!(index.repeats(&key, at(25)), Some(id(2)));
+        let latest = |digest| [DedupKey::Latest { subject: 1, digest, window: WINDOW }];
+        index.remember(&latest(10), id(1), at(1_000));
+        index.remember(&latest(20), id(2), at(5));
+        assert_eq!(index.repeats(&latest(20), at(6)), Some(id(2)));
+        assert_eq!(index.repeats(&latest(10), at(6)), None, "A, B, A is three events");
+    }
+
+    #[test]
+    fn what_is_known_of_a_key_belongs_to_the_event_that_brought_it_last() {
+        let mut index = DedupIndex::default();
+        let key = DedupKey::Exact { key: 1, window: WINDOW };
+        index.remember(&[key], id(1), at(0));
+        index.remember(&[key], id(2), at(20));
+        assert!(!index.is_of(&key, id(1), at(25)));
+        assert!(index.is_of(&key, id(2), at(25)));
+        assert!(!index.is_of(&key, id(2), at(30)), "its window is over");
+        let other = DedupKey::Exact { key: 2, window: WINDOW };
+        let latest = DedupKey::Latest { subject: 3, digest: 4, window: WINDOW };
+        assert_eq!(index.unknown(&[key, other, latest], at(25)), [other]);
     }
 
     #[test]

@@ -52,6 +52,8 @@ impl MemoryJournal {
         }
         inner.dedup.prune(now, append.dedup.len().saturating_add(1));
         if let Some(first) = inner.dedup.repeats(&append.dedup, now) {
+            let unknown = inner.dedup.unknown(&append.dedup, now);
+            inner.dedup.remember(&unknown, first, now);
             return Ok(Appended::Duplicate(first));
         }
         let Append { event, targets, dedup } = append;

@@ -62,8 +62,7 @@ pub(super) fn put_record(out: &mut BytesMut, mark: Mark, record: &Record) {
                 out.put_slice(&id.to_bytes());
                 out.put_i64(received_at.as_micros());
                 out.put_u64(*order);
-                out.put_u16(place.part);
-                out.put_u16(place.offset);
+                out.put_u32(place.ordinal);
                 out.put_u32(place.length);
                 out.put_u8(u8::try_from(dedup.len()).unwrap_or(u8::MAX));
                 for key in dedup.iter().take(usize::from(u8::MAX)) {
@@ -129,12 +128,8 @@ fn take_event(bytes: &mut &[u8], commit: u64) -> Option<Record> {
     let id = take_id(bytes)?;
     let received_at = take_time(bytes)?;
     let order = bytes.try_get_u64().ok()?;
-    let place = Place {
-        commit,
-        part: bytes.try_get_u16().ok()?,
-        offset: bytes.try_get_u16().ok()?,
-        length: bytes.try_get_u32().ok()?,
-    };
+    let place =
+        Place { commit, ordinal: bytes.try_get_u32().ok()?, length: bytes.try_get_u32().ok()? };
     let count = bytes.try_get_u8().ok()?;
     let dedup = (0..count).map(|_| take_key(bytes)).collect::<Option<_>>()?;
     let count = bytes.try_get_u16().ok()?;

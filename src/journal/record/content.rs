@@ -18,12 +18,18 @@ const CHUNK: usize = PART - HEAD - CHUNK_HEAD;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::journal) struct Place {
     pub(in crate::journal) commit: u64,
-    /// Its first part in the commit.
-    pub(in crate::journal) part: u16,
-    /// Where it begins in that part.
-    pub(in crate::journal) offset: u16,
+    /// Its first frame among the content frames of the commit.
+    pub(in crate::journal) ordinal: u32,
     /// Bytes of its frames; more than [`PART`] means a chain of chunks, each in a part of its own.
     pub(in crate::journal) length: u32,
+}
+
+impl Place {
+    /// How many frames it has.
+    pub(in crate::journal) fn frames(self) -> u32 {
+        let length = usize::try_from(self.length).unwrap_or(usize::MAX);
+        if length <= PART { 1 } else { long(length.div_ceil(PART)) }
+    }
 }
 
 /// An event's own bytes.
@@ -43,7 +49,8 @@ pub(in crate::journal) struct Content {
 pub(in crate::journal) struct Parts {
     commit: u64,
     frames: u32,
-    parts: Vec<BytesMut>,
+    /// Each with the ordinal of its first frame.
+    parts: Vec<(u32, BytesMut)>,
 }
 
 impl Parts {
@@ -56,9 +63,9 @@ impl Parts {
         self.frames
     }
 
-    /// The parts, in order.
-    pub(in crate::journal) fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        self.parts.iter().map(|part| &part[..])
+    /// The parts, in order, each with the ordinal of its first frame.
+    pub(in crate::journal) fn iter(&self) -> impl Iterator<Item = (u32, &[u8])> {
+        self.parts.iter().map(|(first, part)| (*first, &part[..]))
     }
 
     /// Adds an event's content and says where it will be.
@@ -68,18 +75,17 @@ impl Parts {
             return self.put_chunks(content);
         }
         let mark = self.mark();
-        let commit = self.commit;
-        let (index, part) = self.room_for(length);
-        let offset = part.len();
-        frame::put(part, KIND_CONTENT, mark, |out| put_payload(out, content));
-        Place { commit, part: short(index), offset: short(offset), length: long(length) }
+        frame::put(self.room_for(length, mark), KIND_CONTENT, mark, |out| {
+            put_payload(out, content)
+        });
+        Place { commit: mark.commit, ordinal: mark.ordinal, length: long(length) }
     }
 
     fn put_chunks(&mut self, content: &Content) -> Place {
         let mut payload = BytesMut::with_capacity(payload_len(content));
         put_payload(&mut payload, content);
         let count = short(payload.len().div_ceil(CHUNK));
-        let (first, mut length) = (self.parts.len(), 0usize);
+        let (first, mut length) = (self.frames, 0usize);
         for (number, chunk) in payload.chunks(CHUNK).enumerate() {
             let mark = self.mark();
             let mut part = BytesMut::with_capacity(PART);
@@ -90,9 +96,9 @@ impl Parts {
                 out.put_slice(chunk);
             });
             length = length.saturating_add(part.len());
-            self.parts.push(part);
+            self.parts.push((mark.ordinal, part));
         }
-        Place { commit: self.commit, part: short(first), offset: 0, length: long(length) }
+        Place { commit: self.commit, ordinal: first, length: long(length) }
     }
 
     fn mark(&mut self) -> Mark {
@@ -101,24 +107,22 @@ impl Parts {
         mark
     }
 
-    /// The last part if it has room, or a new one; and its number.
-    fn room_for(&mut self, length: usize) -> (usize, &mut BytesMut) {
-        let fits = |part: &BytesMut| part.len().saturating_add(length) <= PART;
-        if !self.parts.last().is_some_and(fits) {
-            self.parts.push(BytesMut::with_capacity(PART));
-        }
-        let index = self.parts.len().saturating_sub(1);
-        (index, self.parts.last_mut().unwrap_or_else(|| unreachable_part()))
+    /// The last part if it has room, or a new one that begins with this frame.
+    fn room_for(&mut self, length: usize, mark: Mark) -> &mut BytesMut {
+        let fits = |(_, part): &(u32, BytesMut)| part.len().saturating_add(length) <= PART;
+        let at = match self.parts.last().is_some_and(fits) {
+            true => self.parts.len().saturating_sub(1),
+            false => {
+                self.parts.push((mark.ordinal, BytesMut::with_capacity(PART)));
+                self.parts.len().saturating_sub(1)
+            }
+        };
+        #[expect(clippy::indexing_slicing, reason = "there is a last part, and this is its number")]
+        &mut self.parts[at].1
     }
 }
 
-/// `room_for` has just made sure that there is a last part.
-#[expect(clippy::panic, reason = "the invariant is stated where it is relied on")]
-fn unreachable_part() -> ! {
-    panic!("a part was just pushed")
-}
-
-/// Reads a content back from its parts: one slice for a whole frame, or one for each chunk.
+/// Reads a content back from its frames: a whole one, or each chunk of the chain.
 pub(in crate::journal) fn read(parts: &[Bytes]) -> Result<Content, Damage> {
     let (first, more) = parts.split_first().ok_or(Damage::Short)?;
     let mut rest: &[u8] = first;

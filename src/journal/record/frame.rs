@@ -91,6 +91,12 @@ pub(in crate::journal) fn take<'a>(bytes: &mut &'a [u8]) -> Result<Frame<'a>, Da
     Ok(Frame { kind: *kind, mark: Mark { commit, ordinal }, payload: counted })
 }
 
+/// How long the frame at the beginning of these bytes says it is.
+pub(in crate::journal) fn length(bytes: &[u8]) -> Option<usize> {
+    let counted = u32::from_be_bytes(*bytes.first_chunk::<4>()?);
+    Some(PREFIX.saturating_add(usize::try_from(counted).ok()?))
+}
+
 /// The first whole frame at or after `from` in bytes of any kind, and where it begins.
 ///
 /// Length, version and kind are looked at before the checksum, so that a scan costs little more than a walk.

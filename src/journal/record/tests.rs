@@ -25,7 +25,7 @@ fn records() -> Vec<Record> {
         .chain(DeadReason::ALL.map(State::Dead));
     let slots = |attempts| states.clone().map(move |state| Slot { target: 7, attempts, state });
     let at = Timestamp::from_secs(2);
-    let place = Place { commit: MARK.commit, part: 4, offset: 2, length: 3 };
+    let place = Place { commit: MARK.commit, ordinal: 4, length: 3 };
     let answers = CLASSES
         .map(Answer::Failed)
         .into_iter()
@@ -71,21 +71,23 @@ fn sample(body: &[u8]) -> Content {
     }
 }
 
-/// The slices that a place names.
-fn slices(parts: &Parts, place: Place) -> Vec<Bytes> {
-    let all: Vec<_> = parts.iter().map(Bytes::copy_from_slice).collect();
-    let (part, length) = (usize::from(place.part), usize::try_from(place.length).unwrap());
-    if length > PART {
-        let mut found = 0;
-        let chain = all[part..].iter().take_while(|part| {
-            let more = found < length;
-            found += part.len();
-            more
-        });
-        return chain.cloned().collect();
+/// The frames that a place names.
+fn frames(parts: &Parts, place: Place) -> Vec<Bytes> {
+    let mut found = Vec::new();
+    for (_, part) in parts.iter() {
+        let part = Bytes::copy_from_slice(part);
+        let mut rest: &[u8] = &part;
+        while !rest.is_empty() {
+            let begin = part.len() - rest.len();
+            let frame = frame::take(&mut rest).unwrap();
+            let end = part.len() - rest.len();
+            let wanted = place.ordinal..place.ordinal + place.frames();
+            if wanted.contains(&frame.mark.ordinal) {
+                found.push(part.slice(begin..end));
+            }
+        }
     }
-    let offset = usize::from(place.offset);
-    vec![all[part].slice(offset..offset + length)]
+    found
 }
 
 #[test]
@@ -154,18 +156,19 @@ fn contents_share_parts_and_none_crosses_a_border() {
     let contents: Vec<_> = sizes.iter().map(|size| sample(&vec![7; *size])).collect();
     let places: Vec<_> = contents.iter().map(|content| parts.put(content)).collect();
     for (content, place) in contents.iter().zip(places) {
-        assert_eq!(content::read(&slices(&parts, place)).as_ref(), Ok(content));
+        assert_eq!(content::read(&frames(&parts, place)).as_ref(), Ok(content));
     }
-    let mut frames = 0;
-    for part in parts.iter() {
+    let mut next = 0;
+    for (first, part) in parts.iter() {
+        assert_eq!(first, next);
         assert!(part.len() <= PART);
         let mut rest = part;
         while !rest.is_empty() {
-            assert_eq!(frame::take(&mut rest).unwrap().mark, Mark { commit: 1, ordinal: frames });
-            frames += 1;
+            assert_eq!(frame::take(&mut rest).unwrap().mark, Mark { commit: 1, ordinal: next });
+            next += 1;
         }
     }
-    assert_eq!(frames, parts.frames());
+    assert_eq!(next, parts.frames());
 }
 
 proptest! {
@@ -174,14 +177,14 @@ proptest! {
         let mut parts = Parts::new(MARK.commit);
         parts.put(&sample(b"another"));
         let place = parts.put(&sample(&body));
-        prop_assert_eq!(content::read(&slices(&parts, place)), Ok(sample(&body)));
+        prop_assert_eq!(content::read(&frames(&parts, place)), Ok(sample(&body)));
     }
 
     #[test]
     fn no_changed_byte_of_a_content_goes_unnoticed(size in 0usize..20_000, at in any::<usize>(), flip in 1u8..) {
         let mut parts = Parts::new(MARK.commit);
         let place = parts.put(&sample(&vec![1; size]));
-        let mut slices = slices(&parts, place);
+        let mut slices = frames(&parts, place);
         let total: usize = slices.iter().map(Bytes::len).sum();
         let mut at = at % total;
         for slice in &mut slices {

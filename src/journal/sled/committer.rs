@@ -171,6 +171,13 @@ impl Committer {
         now: Timestamp,
     ) -> Result<Appended, AppendError> {
         if let Some(first) = self.dedup.repeats(&append.dedup, now) {
+            let unknown = self.dedup.unknown(&append.dedup, now);
+            if !unknown.is_empty() {
+                self.dedup.remember(&unknown, first, now);
+                note_keys(&mut outcome.written, now, &unknown);
+                let entries = unknown.into_iter().map(|key| (first, now, key)).collect();
+                commit.put(&Record::Dedup { entries });
+            }
             return Ok(Appended::Duplicate(first));
         }
         let Append { event, targets, dedup } = append;
@@ -379,8 +386,9 @@ impl Committer {
         let pressed = size >= self.shared.limits().max_bytes / 10 * 9;
         let chosen = self.shared.memory().usage.to_drain(now, self.retention, pressed);
         if let Some(share) = chosen {
-            if let Some(generation) = self.generations.numbered(share.number) {
-                self.drain = Some(Drain::new(share, generation.store()?));
+            let sealed = self.generations.numbered(share.number).is_some_and(|it| it.is_sealed());
+            if sealed {
+                self.drain = Some(Drain::begin(share, &self.generations.db(share.number))?);
             }
         }
         Ok(())
@@ -393,7 +401,7 @@ impl Committer {
         now: Timestamp,
     ) -> Result<(), Failure> {
         let Some(drain) = &mut self.drain else { return Ok(()) };
-        let step = drain.step(&self.shared, commit, &mut outcome.written, now)?;
+        let step = drain.step(&self.shared, &self.dedup, commit, &mut outcome.written, now)?;
         outcome.moves = step.moves;
         if step.last {
             outcome.drained = Some(drain.share.number);

@@ -257,21 +257,6 @@ pub(super) fn occupied(path: &Path) -> io::Result<u64> {
     Ok(bytes)
 }
 
-/// Length and CRC32C of a file.
-pub(super) fn checksum(path: &Path) -> io::Result<(u64, u32)> {
-    let mut file = File::open(path)?;
-    let mut buffer = vec![0; 256 * 1024];
-    let (mut length, mut checksum) = (0u64, 0u32);
-    loop {
-        let count = file.read(&mut buffer)?;
-        let Some(read) = buffer.get(..count).filter(|read| !read.is_empty()) else {
-            return Ok((length, checksum));
-        };
-        checksum = crc32c::crc32c_append(checksum, read);
-        length = length.saturating_add(u64::try_from(count).unwrap_or(0));
-    }
-}
-
 /// Whether sled has put a value into a file of its own, which it would not sync.
 pub(super) fn has_blobs(store: &Path) -> bool {
     fs::read_dir(store.join("blobs")).is_ok_and(|mut entries| entries.next().is_some())

@@ -5,23 +5,24 @@
 //! one counts.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::recover::note_keys;
+use super::sealed::{Found, Sealed};
 use super::shared::Shared;
-use super::store::{Commit, Store, StoreError};
+use super::store::{Commit, StoreError};
 use super::usage::{Share, Written};
-use crate::journal::dedup;
+use crate::journal::dedup::DedupIndex;
 use crate::journal::index::{Entry, Slot};
+use crate::journal::record::Record;
 use crate::journal::record::content::Place;
-use crate::journal::record::{self, Record};
+use crate::journal::record::frame::Mark;
 use crate::model::{DedupKey, EventId};
 use crate::time::Timestamp;
 
-/// Most commits that one step looks at, so that it does not delay what waits.
-const MAX_COMMITS: usize = 512;
+/// Most records that one step looks at, so that it does not delay what waits.
+const MAX_RECORDS: usize = 4_096;
 /// Most bytes that one step writes again.
 const MAX_BYTES: usize = 512 * 1024;
 /// Dedup keys in one record.
@@ -30,9 +31,10 @@ const KEYS_IN_RECORD: usize = 64;
 /// A generation that is being drained.
 pub(super) struct Drain {
     pub(super) share: Share,
-    store: Arc<Store>,
-    /// The commit that was looked at last.
-    after: Option<u64>,
+    sealed: Arc<Sealed>,
+    records: Vec<(Mark, u32)>,
+    /// How many of the records were looked at.
+    done: usize,
     /// Events that stand in this generation: their settlements go with them.
     own: HashSet<u64>,
 }
@@ -44,40 +46,54 @@ pub(super) type Move = (u64, Place);
 #[derive(Debug, Default)]
 pub(super) struct Step {
     pub(super) moves: Vec<Move>,
+    /// Dedup keys whose event is not needed any more.
+    keys: Vec<(EventId, Timestamp, DedupKey)>,
     /// Nothing of the generation is left to look at: once the commit is durable it can go.
     pub(super) last: bool,
 }
 
+/// Where a step writes to.
+struct Desk<'a> {
+    shared: &'a Shared,
+    dedup: &'a DedupIndex,
+    commit: &'a mut Commit,
+    written: &'a mut Written,
+    step: Step,
+    now: Timestamp,
+}
+
 impl Drain {
-    pub(super) fn new(share: Share, store: Arc<Store>) -> Self {
-        Self { share, store, after: None, own: HashSet::new() }
+    /// Walks through the generation's file once more to know where its records are.
+    pub(super) fn begin(share: Share, db: &Path) -> Result<Self, StoreError> {
+        let Found { sealed, records, .. } = Sealed::open(db)?;
+        Ok(Self { share, sealed: Arc::new(sealed), records, done: 0, own: HashSet::new() })
     }
 
-    /// Adds to `commit` what must survive of the next commits.
+    /// Adds to `commit` what must survive of the next records.
     pub(super) fn step(
         &mut self,
         shared: &Shared,
+        dedup: &DedupIndex,
         commit: &mut Commit,
         written: &mut Written,
         now: Timestamp,
     ) -> Result<Step, StoreError> {
-        let mut step = Step::default();
-        let mut keys = Vec::new();
         let begin = commit.len();
-        for _ in 0..MAX_COMMITS {
-            if commit.len().saturating_sub(begin) >= MAX_BYTES {
+        let mut desk = Desk { shared, dedup, commit, written, step: Step::default(), now };
+        let records = std::mem::take(&mut self.records);
+        let next = records.get(self.done..).unwrap_or_default();
+        let sealed = Arc::clone(&self.sealed);
+        for record in sealed.records(next).take(MAX_RECORDS) {
+            self.keep(record?.1, &mut desk)?;
+            self.done = self.done.saturating_add(1);
+            if desk.commit.len().saturating_sub(begin) >= MAX_BYTES {
                 break;
             }
-            let Some((number, packs)) = self.store.commit_after(self.after)? else {
-                step.last = true;
-                break;
-            };
-            for record in records(&packs)? {
-                self.keep(shared, record, commit, written, &mut step, &mut keys, now)?;
-            }
-            self.after = Some(number);
         }
-        for entries in keys.chunks(KEYS_IN_RECORD) {
+        let Desk { mut step, .. } = desk;
+        step.last = self.done == records.len();
+        self.records = records;
+        for entries in step.keys.chunks(KEYS_IN_RECORD) {
             for (_, at, key) in entries {
                 note_keys(written, *at, &[*key]);
             }
@@ -86,65 +102,68 @@ impl Drain {
         Ok(step)
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one record of the loop above, which owns all of it"
-    )]
-    fn keep(
-        &mut self,
-        shared: &Shared,
-        record: Record,
-        commit: &mut Commit,
-        written: &mut Written,
-        step: &mut Step,
-        keys: &mut Vec<(EventId, Timestamp, DedupKey)>,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        let inside = |at: Timestamp, key: &DedupKey| at.plus(dedup::window(key)) > now;
+    fn keep(&mut self, record: Record, desk: &mut Desk<'_>) -> Result<(), StoreError> {
         match record {
             Record::Event { sequence, id, received_at, dedup, place, .. } => {
                 self.own.insert(sequence);
-                let dedup: Vec<_> =
-                    dedup.into_iter().filter(|key| inside(received_at, key)).collect();
-                match known(shared, sequence) {
+                let dedup = dedup.into_iter().filter(|key| desk.is_known(key, id));
+                match known(desk.shared, sequence) {
                     // The copy that counts.
                     Some(entry) if entry.place == place => {
-                        let place = commit.put_content(&self.store.content(place)?);
-                        note_keys(written, received_at, &dedup);
-                        commit.put(&again(sequence, &entry, place, dedup));
-                        step.moves.push((sequence, place));
+                        let dedup: Vec<_> = dedup.collect();
+                        let place = desk.commit.put_content(&self.sealed.content(place)?);
+                        note_keys(desk.written, received_at, &dedup);
+                        desk.commit.put(&again(sequence, &entry, place, dedup));
+                        desk.step.moves.push((sequence, place));
                     }
                     // A newer copy stands elsewhere, with its keys.
                     Some(_) => {}
-                    None => keys.extend(dedup.into_iter().map(|key| (id, received_at, key))),
+                    None => {
+                        let keys: Vec<_> = dedup.map(|key| (id, received_at, key)).collect();
+                        desk.step.keys.extend(keys);
+                    }
                 }
             }
             Record::Settled { sequence, target, attempts, state, at, .. } => {
-                if self.own.contains(&sequence) {
-                    return Ok(());
-                }
-                let settled = match known(shared, sequence) {
-                    Some(entry) if entry.place.commit < self.share.first => {
-                        entry.deliveries.get(target)
-                    }
-                    Some(_) => None,
-                    None if state.is_final() => Some(Slot { target, attempts, state }),
-                    None => None,
-                };
-                let older = shared.memory().usage.oldest();
-                let has_older = older.is_some_and(|first| first < self.share.first);
-                if let Some(Slot { target, attempts, state }) = settled.filter(|_| has_older) {
-                    written.foreign = written.foreign.saturating_add(64);
-                    let attempt = None;
-                    commit.put(&Record::Settled { sequence, target, attempts, state, at, attempt });
+                let slot = Slot { target, attempts, state };
+                if let Some(slot) = self.foreign(desk.shared, sequence, slot) {
+                    desk.written.foreign = desk.written.foreign.saturating_add(64);
+                    let Slot { target, attempts, state } = slot;
+                    let record =
+                        Record::Settled { sequence, target, attempts, state, at, attempt: None };
+                    desk.commit.put(&record);
                 }
             }
             Record::Dedup { entries } => {
-                keys.extend(entries.into_iter().filter(|(_, at, key)| inside(*at, key)));
+                let inside = entries.into_iter().filter(|(id, _, key)| desk.is_known(key, *id));
+                let inside: Vec<_> = inside.collect();
+                desk.step.keys.extend(inside);
             }
             Record::Name { .. } | Record::Commit { .. } => {}
         }
         Ok(())
+    }
+
+    /// How a delivery stands whose event may be in an older generation, where it would be due again without this.
+    fn foreign(&self, shared: &Shared, sequence: u64, slot: Slot) -> Option<Slot> {
+        let first = self.share.first;
+        if self.own.contains(&sequence)
+            || shared.memory().usage.oldest().is_none_or(|oldest| oldest >= first)
+        {
+            return None;
+        }
+        match known(shared, sequence) {
+            Some(entry) if entry.place.commit < first => entry.deliveries.get(slot.target),
+            Some(_) => None,
+            None => slot.state.is_final().then_some(slot),
+        }
+    }
+}
+
+impl Desk<'_> {
+    /// Whether a key is still known by this event: a newer one may have brought it, too.
+    fn is_known(&self, key: &DedupKey, event: EventId) -> bool {
+        self.dedup.is_of(key, event, self.now)
     }
 }
 
@@ -164,15 +183,4 @@ fn again(sequence: u64, entry: &Entry<Place>, place: Place, dedup: Vec<DedupKey>
         dedup,
         deliveries: entry.deliveries.iter().collect(),
     }
-}
-
-fn records(packs: &[Bytes]) -> Result<Vec<Record>, StoreError> {
-    let mut records = Vec::new();
-    for pack in packs {
-        let mut rest: &[u8] = pack;
-        while !rest.is_empty() {
-            records.push(record::take_record(&mut rest)?.1);
-        }
-    }
-    Ok(records)
 }

@@ -1,8 +1,8 @@
 //! The generations in use: which of them holds a commit, the one that is written, and a spare one that takes over
 //! at once when that is full.
 //!
-//! A generation that is full is sealed on a thread of its own: closed, opened again for reading, and its file's
-//! checksum put into the ledger, so that a later start can tell by itself whether it is untouched.
+//! A generation that is full is sealed on a thread of its own: its store is closed, every record is found again in its
+//! file, and the file's checksum goes into the ledger, so that a later start can tell whether it is untouched.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use super::dir;
 use super::ledger::{Ledger, Seal};
-use super::store::{Store, StoreError, Use};
+use super::scan::Whole;
+use super::sealed::Sealed;
+use super::store::{Store, StoreError};
 use crate::journal::record::content::{Content, Place};
 
 /// Jobs that wait for the housekeeper.
@@ -25,27 +27,59 @@ const READER_TRIES: u32 = 2_000;
 /// One generation.
 pub(super) struct Generation {
     pub(super) number: u32,
-    /// `None` once it is closed.
-    store: Mutex<Option<Arc<Store>>>,
+    body: Mutex<Body>,
+}
+
+/// `Written -> Sealed -> Closed`.
+enum Body {
+    /// Written, or waiting to be sealed.
+    Written(Arc<Store>),
+    /// Not written any more.
+    Sealed(Arc<Sealed>),
+    Closed,
 }
 
 impl Generation {
-    pub(super) fn new(number: u32, store: Store) -> Arc<Self> {
-        Arc::new(Self { number, store: Mutex::new(Some(Arc::new(store))) })
+    pub(super) fn written(number: u32, store: Store) -> Arc<Self> {
+        Arc::new(Self { number, body: Mutex::new(Body::Written(Arc::new(store))) })
     }
 
-    /// Its store. Waits while the generation is being sealed.
+    pub(super) fn sealed(number: u32, sealed: Sealed) -> Arc<Self> {
+        Arc::new(Self { number, body: Mutex::new(Body::Sealed(Arc::new(sealed))) })
+    }
+
+    /// Its store, if it is written. Waits while the generation is being sealed.
     pub(super) fn store(&self) -> Result<Arc<Store>, StoreError> {
-        self.slot().clone().ok_or(StoreError::Closed)
+        match &*lock(&self.body) {
+            Body::Written(store) => Ok(Arc::clone(store)),
+            Body::Sealed(_) | Body::Closed => Err(StoreError::Closed),
+        }
     }
 
-    fn slot(&self) -> MutexGuard<'_, Option<Arc<Store>>> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether it is not written any more and can be drained.
+    pub(super) fn is_sealed(&self) -> bool {
+        matches!(&*lock(&self.body), Body::Sealed(_))
     }
 
-    /// Closes the store when its last reader is gone; `slot` keeps new ones away.
-    fn close(slot: &mut Option<Arc<Store>>) {
-        let Some(mut store) = slot.take() else { return };
+    fn content(&self, place: Place) -> Result<Content, StoreError> {
+        // The body is let go before anything is read.
+        let read: Box<dyn FnOnce() -> Result<Content, StoreError>> = match &*lock(&self.body) {
+            Body::Written(store) => {
+                let store = Arc::clone(store);
+                Box::new(move || store.content(place))
+            }
+            Body::Sealed(sealed) => {
+                let sealed = Arc::clone(sealed);
+                Box::new(move || sealed.content(place))
+            }
+            Body::Closed => return Err(StoreError::Closed),
+        };
+        read()
+    }
+
+    /// Closes the store when its last reader is gone; the locked body keeps new ones away.
+    fn close(body: &mut Body) {
+        let Body::Written(mut store) = std::mem::replace(body, Body::Closed) else { return };
         for _ in 0..READER_TRIES {
             match Arc::try_unwrap(store) {
                 Ok(last) => return drop(last),
@@ -114,11 +148,6 @@ impl Generations {
         Ok(generations)
     }
 
-    /// Where the journal is.
-    pub(super) fn root(&self) -> &Path {
-        &self.root
-    }
-
     /// The generation that is written.
     pub(super) fn current(&self) -> Option<Arc<Generation>> {
         let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
@@ -131,13 +160,18 @@ impl Generations {
         members.values().find(|generation| generation.number == number).cloned()
     }
 
+    /// Where a generation's file is.
+    pub(super) fn db(&self, number: u32) -> PathBuf {
+        dir::generation(&self.root, number).join("db")
+    }
+
     /// Reads an event's content back from wherever it is.
     pub(super) fn content(&self, place: Place) -> Result<Content, StoreError> {
         let holder = {
             let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
             members.range(..=place.commit).next_back().map(|(_, g)| Arc::clone(g))
         };
-        holder.ok_or(StoreError::Closed)?.store()?.content(place)
+        holder.ok_or(StoreError::Closed)?.content(place)
     }
 
     /// Lets the spare take over with this commit, if there is one. The old one is sealed in the background.
@@ -192,13 +226,13 @@ impl Generations {
     /// Drops the store of the generation that is written and opens it again, after a write to it failed.
     pub(super) fn reopen(&self) -> Result<Arc<Store>, StoreError> {
         let current = self.current().ok_or(StoreError::Closed)?;
-        let mut slot = current.slot();
-        Generation::close(&mut slot);
+        let mut body = lock(&current.body);
+        Generation::close(&mut body);
         let path = dir::generation(&self.root, current.number);
         dir::remove_snapshots(&path)?;
-        let opened = catch_unwind(AssertUnwindSafe(|| Store::open(&path, Use::Write)));
+        let opened = catch_unwind(AssertUnwindSafe(|| Store::open(&path)));
         let store = Arc::new(opened.unwrap_or(Err(StoreError::Missing))?);
-        *slot = Some(Arc::clone(&store));
+        *body = Body::Written(Arc::clone(&store));
         Ok(store)
     }
 
@@ -212,7 +246,7 @@ impl Generations {
         let members =
             std::mem::take(&mut *self.members.write().unwrap_or_else(PoisonError::into_inner));
         for generation in members.into_values().chain(lock(&self.spare).take()) {
-            Generation::close(&mut generation.slot());
+            Generation::close(&mut lock(&generation.body));
         }
         if let Err(error) = lock(&self.ledger).sync() {
             tracing::warn!(%error, "the journal's ledger could not be synced");
@@ -249,7 +283,7 @@ impl Generations {
                 Job::Seal(generation) => self.seal(&generation),
                 Job::Spare(number) => self.make_spare(number),
                 Job::Remove(generation) => {
-                    Generation::close(&mut generation.slot());
+                    Generation::close(&mut lock(&generation.body));
                     Ok(dir::remove_generation(&self.root, generation.number)?)
                 }
             }));
@@ -263,29 +297,32 @@ impl Generations {
         }
     }
 
+    /// Closes a generation for good, and finds every record in its file again.
     fn seal(&self, generation: &Generation) -> Result<(), StoreError> {
         if self.numbered(generation.number).is_none() {
             return Ok(());
         }
         let path = dir::generation(&self.root, generation.number);
-        let mut slot = generation.slot();
-        Generation::close(&mut slot);
-        // The first open after a close tidies the end of the file; from then on its bytes stay as they are.
-        let reopened = dir::remove_snapshots(&path)
-            .map_err(StoreError::from)
-            .and_then(|()| Store::open(&path, Use::Read));
-        match reopened {
-            Ok(store) => *slot = Some(Arc::new(store)),
-            Err(error) => {
-                let detail =
-                    format!("generation {} cannot be read back: {error}", generation.number);
-                *lock(&self.failure) = Some(detail);
-                return Err(error);
-            }
+        let mut body = lock(&generation.body);
+        Generation::close(&mut body);
+        dir::remove_snapshots(&path)?;
+        dir::sync_tree(&path)?;
+        let found = Sealed::open(&path.join("db"))?;
+        let holds = self.ledger().known(generation.number).holds.unwrap_or_default();
+        let records = u64::try_from(found.records.len()).unwrap_or(u64::MAX);
+        if records < holds.records || found.contents < holds.contents {
+            // What was committed must be there. The next start looks at it, with a copy put aside.
+            let detail = format!(
+                "generation {} cannot be read back: it has {records} of {} records and {} of {} contents",
+                generation.number, holds.records, found.contents, holds.contents
+            );
+            *lock(&self.failure) = Some(detail);
+            return Err(StoreError::Missing);
         }
-        drop(slot);
-        let (length, checksum) = dir::checksum(&path.join("db"))?;
-        let mut ledger = lock(&self.ledger);
+        *body = Body::Sealed(Arc::new(found.sealed));
+        drop(body);
+        let Whole { length, checksum } = found.whole;
+        let mut ledger = self.ledger();
         ledger.sealed(generation.number, Seal { length, checksum })?;
         Ok(ledger.sync()?)
     }
@@ -295,10 +332,10 @@ impl Generations {
             return Ok(());
         }
         let path = dir::make_generation(&self.root, number, Store::create)?;
-        let store = Store::open(&path, Use::Write)?;
+        let store = Store::open(&path)?;
         // Listed before it can be written: what is acknowledged in it is found by the next start.
         self.write_manifest(Some(number))?;
-        *lock(&self.spare) = Some(Generation::new(number, store));
+        *lock(&self.spare) = Some(Generation::written(number, store));
         Ok(())
     }
 

@@ -133,6 +133,11 @@ impl Ledger {
         Ok(Self { path: path.to_owned(), file, length, known, dirty: false })
     }
 
+    /// What is known of a generation.
+    pub(super) fn known(&self, generation: u32) -> Known {
+        self.known.get(&generation).copied().unwrap_or_default()
+    }
+
     /// A commit is durable.
     pub(super) fn holds(&mut self, generation: u32, holds: Holds) -> io::Result<()> {
         self.known.entry(generation).or_default().holds = Some(holds);

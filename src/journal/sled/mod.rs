@@ -17,6 +17,8 @@ mod ledger;
 mod open;
 mod recover;
 mod salvage;
+mod scan;
+mod sealed;
 mod shared;
 mod store;
 mod usage;

@@ -15,10 +15,12 @@ use super::OpenError;
 use super::dir;
 use super::disk::Ballast;
 use super::generations::{Generation, Generations};
-use super::ledger::{self, Holds, Known, Ledger};
-use super::recover::{Depth, Fold, Recovered, Survey};
+use super::ledger::{self, Holds, Known, Ledger, Seal};
+use super::recover::{Fold, Recovered, Survey};
 use super::salvage;
-use super::store::{Store, StoreError, Use};
+use super::scan::Whole;
+use super::sealed::Sealed;
+use super::store::{Store, StoreError};
 use crate::time::Timestamp;
 
 /// What opening found, ready to be used.
@@ -51,8 +53,7 @@ pub(super) fn open(
     let mut opened = Vec::new();
     for number in listed {
         let known = read.known.get(&number).copied().unwrap_or_default();
-        let (store, survey, known) = generation(root, ballast, number, known, &mut fold)?;
-        opened.push((Generation::new(number, store), survey, known));
+        opened.push(generation(root, ballast, number, known, &mut fold)?);
     }
     start(root, opened, fold, now)
 }
@@ -111,12 +112,12 @@ fn new_generation(
     members: &BTreeMap<u64, Arc<Generation>>,
 ) -> Result<Arc<Generation>, OpenError> {
     let made = dir::make_generation(root, number, Store::create)
-        .and_then(|path| Store::open(&path, Use::Write))
+        .and_then(|path| Store::open(&path))
         .map_err(|error| not_made(root, error))?;
     let numbers: Vec<_> = members.values().map(|it| it.number).chain([number]).collect();
     dir::write_manifest(root, &numbers)
         .map_err(|source| OpenError::io("writing", &root.join("MANIFEST"), source))?;
-    Ok(Generation::new(number, made))
+    Ok(Generation::written(number, made))
 }
 
 fn not_made(root: &Path, error: StoreError) -> OpenError {
@@ -191,9 +192,9 @@ fn generation(
     root: &Path,
     ballast: &Ballast,
     number: u32,
-    mut known: Known,
+    known: Known,
     fold: &mut Fold,
-) -> Result<(Store, Survey, Known), OpenError> {
+) -> Result<Examined, OpenError> {
     let path = dir::generation(root, number);
     for file in ["db", "conf"] {
         let file = path.join(file);
@@ -203,31 +204,56 @@ fn generation(
             return Err(refuse(root, &what));
         }
     }
-    let depth = match known.seal {
-        Some(seal) => {
-            let found = dir::checksum(&path.join("db"))
-                .map_err(|source| OpenError::io("reading", &path.join("db"), source))?;
-            if found != (seal.length, seal.checksum) {
-                let what = format!(
-                    "{} is not as it was sealed ({} bytes were sealed, {} are there)",
-                    path.join("db").display(),
-                    seal.length,
-                    found.0
-                );
-                return Err(refuse(root, &what));
-            }
-            Depth::Records
+    match known.seal {
+        Some(seal) => sealed(root, number, seal, known, fold),
+        None => unsealed(root, ballast, number, known, fold),
+    }
+}
+
+/// Compares a sealed generation with what it was when it was sealed. Nothing writes to it.
+fn sealed(
+    root: &Path,
+    number: u32,
+    seal: Seal,
+    known: Known,
+    fold: &mut Fold,
+) -> Result<Examined, OpenError> {
+    let db = dir::generation(root, number).join("db");
+    let failed = |source| OpenError::io("reading", &db, source);
+    let found = Sealed::open(&db).map_err(failed)?;
+    let Whole { length, checksum } = found.whole;
+    if (length, checksum) != (seal.length, seal.checksum) {
+        let what = format!(
+            "{} is not as it was sealed: {} bytes were sealed, {length} are there",
+            db.display(),
+            seal.length
+        );
+        return Err(refuse(root, &what));
+    }
+    match fold.sealed(number, &found, known) {
+        Ok(survey) if survey.is_whole() => {
+            Ok((Generation::sealed(number, found.sealed), survey, known))
         }
-        None => {
-            copy_aside(root, ballast, number)?;
-            Depth::Everything
-        }
-    };
-    let how = if depth == Depth::Everything { Use::Write } else { Use::Read };
+        Ok(survey) => Err(refuse(root, &format!("generation {number}: {}", missing(&survey)))),
+        Err(StoreError::Sync(source)) => Err(failed(source)),
+        Err(error) => Err(refuse(root, &format!("generation {number}: {error}"))),
+    }
+}
+
+/// Lets sled open a generation that was being written, with a copy put aside before it may change anything.
+fn unsealed(
+    root: &Path,
+    ballast: &Ballast,
+    number: u32,
+    mut known: Known,
+    fold: &mut Fold,
+) -> Result<Examined, OpenError> {
+    let path = dir::generation(root, number);
+    copy_aside(root, ballast, number)?;
     let opened = catch_unwind(AssertUnwindSafe(|| {
         dir::remove_snapshots(&path)?;
-        let store = Store::open(&path, how)?;
-        let survey = fold.generation(number, &store, depth, known)?;
+        let store = Store::open(&path)?;
+        let survey = fold.store(number, &store, known)?;
         Ok::<_, StoreError>((store, survey))
     }));
     let what = match opened {
@@ -239,7 +265,7 @@ fn generation(
             dropped
                 .map_err(|source| OpenError::io("removing", &dir::aside(root, number), source))?;
             known.holds = survey.holds.filter(|_| survey.first.is_some());
-            return Ok((store, survey, known));
+            return Ok((Generation::written(number, store), survey, known));
         }
         Ok(Ok((store, survey))) => {
             drop(store);
@@ -248,13 +274,13 @@ fn generation(
         Ok(Err(StoreError::Sync(source) | StoreError::Sled(sled::Error::Io(source))))
             if is_about_the_system(&source) =>
         {
-            restore(root, number, depth)?;
+            restore(root, number)?;
             return Err(OpenError::io("opening", &path, source));
         }
         Ok(Err(error)) => format!("the storage engine cannot read it: {error}"),
         Err(_panic) => "the storage engine cannot read it".to_owned(),
     };
-    restore(root, number, depth)?;
+    restore(root, number)?;
     Err(refuse(root, &format!("generation {number}: {what}")))
 }
 
@@ -287,10 +313,7 @@ fn copy_aside(root: &Path, ballast: &Ballast, number: u32) -> Result<(), OpenErr
     copied.map_err(|source| OpenError::io("copying aside", &dir::generation(root, number), source))
 }
 
-fn restore(root: &Path, number: u32, depth: Depth) -> Result<(), OpenError> {
-    if depth == Depth::Records {
-        return Ok(());
-    }
+fn restore(root: &Path, number: u32) -> Result<(), OpenError> {
     let path = dir::generation(root, number);
     dir::restore_aside(root, number).map_err(|source| OpenError::io("restoring", &path, source))
 }

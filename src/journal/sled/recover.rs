@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::ledger::{Holds, Known};
+use super::sealed::Found;
 use super::store::{Store, StoreError};
 use super::usage::{Usage, Written};
 use crate::journal::dedup::{self, DedupIndex};
@@ -45,15 +46,6 @@ impl Survey {
     }
 }
 
-/// How thoroughly a generation is looked through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Depth {
-    /// Small records and contents.
-    Everything,
-    /// Small records; its file is known to be what was written.
-    Records,
-}
-
 /// Folds every record of every generation, one generation after the other.
 pub(super) struct Fold {
     entries: BTreeMap<u64, Entry<Place>>,
@@ -80,12 +72,11 @@ impl Fold {
         }
     }
 
-    /// Looks through a generation and folds its records.
-    pub(super) fn generation(
+    /// Looks through a generation that sled has open, contents included, and folds its records.
+    pub(super) fn store(
         &mut self,
         number: u32,
         store: &Store,
-        depth: Depth,
         known: Known,
     ) -> Result<Survey, StoreError> {
         let mut tally = Tally::new(known);
@@ -94,33 +85,49 @@ impl Fold {
             let mut rest: &[u8] = &pack;
             while !rest.is_empty() {
                 match record::take_record(&mut rest) {
-                    Ok((mark, record)) => {
-                        if tally.survey.first.is_none() {
-                            let at = closing_time(&record).unwrap_or(self.now);
-                            self.usage.begin(number, mark.commit, at);
-                        }
-                        tally.record(mark, &record);
-                        self.apply(mark.commit, record);
-                    }
+                    Ok((mark, record)) => self.take(number, mark, record, &mut tally),
                     Err(damage) => tally.damage(damage),
                 }
             }
         }
-        if depth == Depth::Everything {
-            let mut found = 0u64;
-            for part in store.parts() {
-                let part = part?;
-                let mut rest: &[u8] = &part;
-                while !rest.is_empty() {
-                    match frame::take(&mut rest) {
-                        Ok(_) => found = found.saturating_add(1),
-                        Err(damage) => tally.damage(damage),
-                    }
+        let mut contents = 0u64;
+        for part in store.parts() {
+            let part = part?;
+            let mut rest: &[u8] = &part;
+            while !rest.is_empty() {
+                match frame::take(&mut rest) {
+                    Ok(_) => contents = contents.saturating_add(1),
+                    Err(damage) => tally.damage(damage),
                 }
             }
-            tally.contents_found(found);
         }
-        Ok(tally.finish())
+        Ok(tally.finish(contents))
+    }
+
+    /// Folds the records of a sealed generation.
+    pub(super) fn sealed(
+        &mut self,
+        number: u32,
+        found: &Found,
+        known: Known,
+    ) -> Result<Survey, StoreError> {
+        let mut tally = Tally::new(known);
+        for record in found.sealed.records(&found.records) {
+            match record {
+                Ok((mark, record)) => self.take(number, mark, record, &mut tally),
+                Err(StoreError::Damaged(damage)) => tally.damage(damage),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(tally.finish(found.contents))
+    }
+
+    fn take(&mut self, number: u32, mark: frame::Mark, record: Record, tally: &mut Tally) {
+        if tally.survey.first.is_none() {
+            self.usage.begin(number, mark.commit, closing_time(&record).unwrap_or(self.now));
+        }
+        tally.record(mark, &record);
+        self.apply(mark.commit, record);
     }
 
     /// The generation that is written next, if none of those that were folded is.
@@ -328,13 +335,9 @@ impl Tally {
         }
     }
 
-    fn contents_found(&mut self, found: u64) {
+    fn finish(mut self, contents: u64) -> Survey {
         self.leave_commit();
-        self.missing(self.stated.contents.saturating_sub(found));
-    }
-
-    fn finish(mut self) -> Survey {
-        self.leave_commit();
+        self.missing(self.stated.contents.saturating_sub(contents));
         if let Some(known) = self.known {
             self.survey.short_of = Some(known);
         }

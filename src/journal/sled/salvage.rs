@@ -11,7 +11,8 @@ use std::path::Path;
 
 use super::dir;
 use super::ledger::{self, Holds};
-use crate::journal::record::frame::{self, KIND_CHUNK, KIND_COMMIT, KIND_CONTENT, Mark};
+use super::scan;
+use crate::journal::record::frame::{KIND_CHUNK, KIND_COMMIT, KIND_CONTENT, Mark};
 use crate::journal::record::{self, Record};
 
 /// Which frames of a generation can be read.
@@ -82,28 +83,23 @@ pub(super) fn assess(root: &Path) -> io::Result<Assessment> {
 /// Finds every readable frame of one store file; a file that is not there has none.
 pub(super) fn scan(db: &Path) -> io::Result<Readable> {
     let mut readable = Readable::default();
-    let bytes = match std::fs::read(db) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(readable),
-        Err(error) => return Err(error),
-    };
-    let mut at = 0;
-    while let Some((begin, frame)) = frame::find(&bytes, at) {
-        // A frame's payload may hold another frame only by a sender's will: what is inside one is not looked at.
-        at = begin.saturating_add(frame::HEAD).saturating_add(frame.payload.len());
-        match frame.kind {
-            KIND_CONTENT | KIND_CHUNK => readable.contents.insert(frame.mark),
-            kind => {
-                if let (KIND_COMMIT, Ok(Record::Commit { records, contents, .. })) =
-                    (kind, record::record(&frame))
-                {
-                    readable.stated.insert(frame.mark.commit, (records, contents));
-                }
-                readable.records.insert(frame.mark)
+    let scanned = scan::frames(db, |_, frame| match frame.kind {
+        KIND_CONTENT | KIND_CHUNK => {
+            readable.contents.insert(frame.mark);
+        }
+        kind => {
+            if let (KIND_COMMIT, Ok(Record::Commit { records, contents, .. })) =
+                (kind, record::record(&frame))
+            {
+                readable.stated.insert(frame.mark.commit, (records, contents));
             }
-        };
+            readable.records.insert(frame.mark);
+        }
+    });
+    match scanned {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(_) | Err(_) => Ok(readable),
     }
-    Ok(readable)
 }
 
 impl Readable {

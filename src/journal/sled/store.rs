@@ -15,8 +15,8 @@ use bytes::{Bytes, BytesMut};
 use sled::{Batch, Db};
 
 use super::dir;
-use crate::journal::record::content::{self, Content, PART, Parts, Place};
-use crate::journal::record::frame::{Damage, Mark};
+use crate::journal::record::content::{self, Content, Parts, Place};
+use crate::journal::record::frame::{self, Damage, Mark};
 use crate::journal::record::{self, Record};
 use crate::time::Timestamp;
 
@@ -25,7 +25,7 @@ const PACK: usize = 6 * 1024;
 const SEGMENT: usize = 2 * 1024 * 1024;
 /// sled's page cache. It does not cap the memory sled uses, but an explicit small value keeps it modest.
 const CACHE: u64 = 8 * 1024 * 1024;
-/// How often sled's own thread looks for space to reuse, in a generation that is written.
+/// How often sled's own thread looks for space to reuse,
 const SLED_HOUSEKEEPING_MS: u64 = 1_000;
 
 /// How long an open waits for an earlier one of this process to let go of the files: 5 s at most.
@@ -34,13 +34,6 @@ const RELEASE_TRIES: u32 = 500;
 
 const CONTENT: u8 = b'c';
 const INDEX: u8 = b'i';
-
-/// Whether a generation is still written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Use {
-    Write,
-    Read,
-}
 
 /// One open generation.
 pub(super) struct Store {
@@ -119,7 +112,7 @@ impl Commit {
     /// Bytes so far.
     pub(super) fn len(&self) -> usize {
         let packs = self.packs.iter().map(BytesMut::len).sum::<usize>();
-        self.contents.iter().map(<[u8]>::len).sum::<usize>().saturating_add(packs)
+        self.contents.iter().map(|(_, part)| part.len()).sum::<usize>().saturating_add(packs)
     }
 
     /// Adds an event's content and says where it will be.
@@ -150,8 +143,8 @@ impl Commit {
 
 impl Store {
     /// Opens a sled directory. May panic on damaged files: the caller catches that.
-    pub(super) fn open(path: &Path, how: Use) -> Result<Self, StoreError> {
-        let db = open_sled(path, how)?;
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+        let db = open_sled(path)?;
         let file = File::open(path.join("db"))?;
         // Whatever an earlier process wrote and did not sync must be durable before it is believed.
         dir::sync_tree(path)?;
@@ -160,7 +153,7 @@ impl Store {
 
     /// Makes an empty sled directory.
     pub(super) fn create(path: &Path) -> Result<(), StoreError> {
-        open_sled(path, Use::Write)?.flush()?;
+        open_sled(path)?.flush()?;
         Ok(())
     }
 
@@ -171,11 +164,11 @@ impl Store {
         timed_sync: impl FnOnce(&mut dyn FnMut() -> std::io::Result<()>) -> std::io::Result<()>,
     ) -> Result<(), WriteError> {
         let mut batch = Batch::default();
-        for (part, bytes) in commit.contents.iter().enumerate() {
-            batch.insert(&key(CONTENT, commit.number, part), bytes);
+        for (first, part) in commit.contents.iter() {
+            batch.insert(&key(CONTENT, commit.number, first), part);
         }
-        for (part, pack) in commit.packs.iter().enumerate() {
-            batch.insert(&key(INDEX, commit.number, part), &pack[..]);
+        for (number, pack) in (0..).zip(&commit.packs) {
+            batch.insert(&key(INDEX, commit.number, number), &pack[..]);
         }
         let written = self.db.apply_batch(batch).and_then(|()| self.db.flush());
         written.map_err(|error| WriteError::Write(error.into()))?;
@@ -184,32 +177,27 @@ impl Store {
 
     /// Reads an event's content back.
     pub(super) fn content(&self, place: Place) -> Result<Content, StoreError> {
-        let length = usize::try_from(place.length).unwrap_or(usize::MAX);
-        let offset = usize::from(place.offset);
-        let mut part = usize::from(place.part);
-        let mut parts = Vec::new();
-        let mut found = 0usize;
-        while found < length {
-            let value =
-                self.db.get(key(CONTENT, place.commit, part))?.ok_or(StoreError::Missing)?;
-            let value = Bytes::copy_from_slice(&value);
-            let slice = if length > PART {
-                value
-            } else {
-                let end = offset.saturating_add(length);
-                if end > value.len() {
-                    return Err(StoreError::Missing);
-                }
-                value.slice(offset..end)
-            };
-            if slice.is_empty() {
-                return Err(StoreError::Missing);
-            }
-            found = found.saturating_add(slice.len());
-            parts.push(slice);
-            part = part.saturating_add(1);
+        let mut frames = Vec::new();
+        for ordinal in place.ordinal..place.ordinal.saturating_add(place.frames()) {
+            frames.push(self.content_frame(place.commit, ordinal)?);
         }
-        Ok(content::read(&parts)?)
+        Ok(content::read(&frames)?)
+    }
+
+    /// One content frame: it stands in the last part that begins with it or before it.
+    fn content_frame(&self, commit: u64, ordinal: u32) -> Result<Bytes, StoreError> {
+        let (from, to) = (prefix(CONTENT, commit).to_vec(), key(CONTENT, commit, ordinal).to_vec());
+        let part = self.db.range(from..=to).values().next_back().ok_or(StoreError::Missing)??;
+        let part = Bytes::copy_from_slice(&part);
+        let mut rest: &[u8] = &part;
+        while !rest.is_empty() {
+            let begin = part.len().saturating_sub(rest.len());
+            let frame = frame::take(&mut rest)?;
+            if frame.mark.ordinal == ordinal {
+                return Ok(part.slice(begin..part.len().saturating_sub(rest.len())));
+            }
+        }
+        Err(StoreError::Missing)
     }
 
     /// Every pack of small records, oldest first.
@@ -222,41 +210,18 @@ impl Store {
         self.db.scan_prefix([CONTENT]).values().map(|value| Ok(Bytes::copy_from_slice(&value?)))
     }
 
-    /// The packs of the oldest commit after `after`, or of the oldest of all.
-    pub(super) fn commit_after(
-        &self,
-        after: Option<u64>,
-    ) -> Result<Option<(u64, Vec<Bytes>)>, StoreError> {
-        let from = prefix(INDEX, after.map_or(0, |commit| commit.saturating_add(1)));
-        let to = prefix(INDEX, u64::MAX);
-        let Some(first) = self.db.range(from..to).keys().next() else { return Ok(None) };
-        let commit = commit_of(&first?);
-        let values = self.db.scan_prefix(prefix(INDEX, commit)).values();
-        let packs = values.map(|value| Ok(Bytes::copy_from_slice(&value?)));
-        Ok(Some((commit, packs.collect::<Result<_, StoreError>>()?)))
-    }
-
     /// Whether a commit is there.
     pub(super) fn has(&self, commit: u64) -> Result<bool, StoreError> {
         Ok(self.db.contains_key(key(INDEX, commit, 0))?)
     }
-
-    /// Bytes the store occupies.
-    pub(super) fn size(&self) -> Result<u64, StoreError> {
-        Ok(self.db.size_on_disk()?)
-    }
 }
 
-fn open_sled(path: &Path, how: Use) -> Result<Db, sled::Error> {
-    let housekeeping = match how {
-        Use::Write => Some(SLED_HOUSEKEEPING_MS),
-        Use::Read => None,
-    };
+fn open_sled(path: &Path) -> Result<Db, sled::Error> {
     let config = sled::Config::new()
         .path(path)
         .segment_size(SEGMENT)
         .cache_capacity(CACHE)
-        .flush_every_ms(housekeeping);
+        .flush_every_ms(Some(SLED_HOUSEKEEPING_MS));
     let mut tries = RELEASE_TRIES;
     loop {
         match config.open() {
@@ -284,26 +249,21 @@ fn prefix(family: u8, commit: u64) -> [u8; 9] {
     bytes
 }
 
-fn key(family: u8, commit: u64, part: usize) -> [u8; 13] {
+fn key(family: u8, commit: u64, part: u32) -> [u8; 13] {
     let mut bytes = [0; 13];
     if let Some(start) = bytes.first_chunk_mut::<9>() {
         *start = prefix(family, commit);
     }
     if let Some(end) = bytes.last_chunk_mut::<4>() {
-        *end = u32::try_from(part).unwrap_or(u32::MAX).to_be_bytes();
+        *end = part.to_be_bytes();
     }
     bytes
-}
-
-fn commit_of(key: &[u8]) -> u64 {
-    let number = key.get(1..9).and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
-    number.map_or(0, u64::from_be_bytes)
 }
 
 #[cfg(test)]
 impl Store {
     /// Flips one bit of a stored value: what a failing disk does, past every check of ours.
-    pub(super) fn damage(&self, family: u8, commit: u64, part: usize, at: usize) {
+    pub(super) fn damage(&self, family: u8, commit: u64, part: u32, at: usize) {
         let key = key(family, commit, part);
         let mut value = self.db.get(key).unwrap().unwrap().to_vec();
         value[at] ^= 1;

@@ -173,7 +173,7 @@ mod tests {
     }
 
     fn place(commit: u64, length: u32) -> Place {
-        Place { commit, part: 0, offset: 0, length }
+        Place { commit, ordinal: 0, length }
     }
 
     /// Two closed generations and one that is written; each holds 8 MiB.

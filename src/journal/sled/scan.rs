@@ -1,0 +1,87 @@
+//! Walking through a store's file without its engine: every frame that is whole, wherever it stands.
+//!
+//! Each record says by itself which one it is, so it can be found whatever the engine has put around it. Nothing is
+//! changed, and little of the file is in memory at a time.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use crate::journal::record::frame::{self, Frame};
+
+/// Bytes that are read at once; more than any frame has.
+pub(super) const WINDOW: usize = 1024 * 1024;
+/// The longest frame: an event's record with thousands of targets. Contents are far shorter.
+const MAX_FRAME: usize = 512 * 1024;
+
+/// The file as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Whole {
+    pub(super) length: u64,
+    pub(super) checksum: u32,
+}
+
+/// Shows every whole frame of a file with the place where it begins, in the order of places. What the engine has
+/// rewritten is found more than once.
+pub(super) fn frames(path: &Path, mut visit: impl FnMut(u64, Frame<'_>)) -> io::Result<Whole> {
+    let mut file = File::open(path)?;
+    let mut buffer = Vec::new();
+    // Where the buffer begins in the file.
+    let mut base = 0u64;
+    let mut whole = Whole { length: 0, checksum: 0 };
+    loop {
+        let kept = buffer.len();
+        buffer.resize(kept.saturating_add(WINDOW), 0);
+        let count = file.read(buffer.get_mut(kept..).unwrap_or_default())?;
+        buffer.truncate(kept.saturating_add(count));
+        let new = buffer.get(kept..).unwrap_or_default();
+        whole.checksum = crc32c::crc32c_append(whole.checksum, new);
+        whole.length = whole.length.saturating_add(u64::try_from(count).unwrap_or(0));
+        let end = count == 0;
+        // A frame that begins further back may go on in the next window.
+        let sure = if end { buffer.len() } else { buffer.len().saturating_sub(MAX_FRAME) };
+        let mut at = 0;
+        while let Some((begin, frame)) = frame::find(&buffer, at) {
+            if begin >= sure {
+                break;
+            }
+            visit(base.saturating_add(u64::try_from(begin).unwrap_or(0)), frame);
+            // What is inside a frame's payload was put there by a sender and is not looked at.
+            at = begin.saturating_add(frame::HEAD).saturating_add(frame.payload.len());
+        }
+        if end {
+            return Ok(whole);
+        }
+        let consumed = at.max(sure).min(buffer.len());
+        buffer.drain(..consumed);
+        base = base.saturating_add(u64::try_from(consumed).unwrap_or(0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::{BufMut as _, BytesMut};
+
+    use super::*;
+    use crate::journal::record::frame::{KIND_CONTENT, Mark};
+
+    #[test]
+    fn frames_are_found_across_windows_and_once_each() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        let mut bytes = BytesMut::new();
+        let mut places = Vec::new();
+        for ordinal in 0..600u32 {
+            bytes.put_bytes(7, usize::try_from(ordinal % 97).unwrap());
+            places.push((u64::try_from(bytes.len()).unwrap(), ordinal));
+            let mark = Mark { commit: 1, ordinal };
+            frame::put(&mut bytes, KIND_CONTENT, mark, |out| out.put_bytes(1, 8_000));
+        }
+        std::fs::write(&path, &bytes).unwrap();
+        let mut found = Vec::new();
+        let whole = frames(&path, |at, frame| found.push((at, frame.mark.ordinal))).unwrap();
+        assert_eq!(found, places);
+        assert_eq!(whole.length, u64::try_from(bytes.len()).unwrap());
+        assert_eq!(whole.checksum, crc32c::crc32c(&bytes));
+    }
+}

@@ -1,0 +1,152 @@
+//! A generation that is no longer written: one file that nobody changes any more.
+//!
+//! It is read without sled. sled would write to its file whenever it opens it, and would take some 8 MiB of memory for
+//! each generation; here a content costs four bytes and one `pread`. That every record can be read this way is found
+//! out when the generation is sealed; if it could not, sled would go on reading it.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use bytes::Bytes;
+
+use super::scan::{self, Whole};
+use super::store::StoreError;
+use crate::journal::record::content::{self, Content, PART, Place};
+use crate::journal::record::frame::{self, Frame, KIND_CHUNK, KIND_CONTENT, Mark};
+use crate::journal::record::{self, Record};
+
+/// A sealed generation, open for reading.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    file: File,
+    /// Each commit with contents, and where its frames begin in `offsets`; ascending.
+    commits: Vec<(u64, usize)>,
+    /// Where each content frame begins in the file, by commit and ordinal.
+    offsets: Vec<u32>,
+}
+
+/// What a walk through the file found.
+pub(super) struct Found {
+    pub(super) sealed: Sealed,
+    /// Where every small record is, by mark.
+    pub(super) records: Vec<(Mark, u32)>,
+    /// Content frames.
+    pub(super) contents: u64,
+    pub(super) whole: Whole,
+}
+
+impl Sealed {
+    /// Walks through a generation's file and finds every record in it.
+    pub(super) fn open(db: &Path) -> io::Result<Found> {
+        let (mut records, mut contents) = (Vec::new(), Vec::new());
+        let whole = scan::frames(db, |at, frame| {
+            // A generation is far smaller than 4 GiB; a frame beyond would count as missing.
+            let Ok(at) = u32::try_from(at) else { return };
+            match frame.kind {
+                KIND_CONTENT | KIND_CHUNK => contents.push((frame.mark, at)),
+                _ => records.push((frame.mark, at)),
+            }
+        })?;
+        for found in [&mut records, &mut contents] {
+            // Of several copies the first stays: in the order of marks those are nearly in the order of places.
+            found.sort_unstable();
+            found.dedup_by_key(|(mark, _)| *mark);
+            found.shrink_to_fit();
+        }
+        let (mut commits, mut offsets) = (Vec::new(), Vec::with_capacity(contents.len()));
+        for (mark, at) in &contents {
+            if commits.last().is_none_or(|(commit, _)| *commit != mark.commit) {
+                commits.push((mark.commit, offsets.len()));
+            }
+            offsets.push(*at);
+        }
+        let contents = u64::try_from(contents.len()).unwrap_or(u64::MAX);
+        let sealed = Self { file: File::open(db)?, commits, offsets };
+        Ok(Found { sealed, records, contents, whole })
+    }
+
+    /// The small records at these places, read in blocks.
+    pub(super) fn records<'a>(
+        &'a self,
+        places: &'a [(Mark, u32)],
+    ) -> impl Iterator<Item = Result<(Mark, Record), StoreError>> + 'a {
+        let mut block = Block { file: &self.file, bytes: Vec::new(), base: 0 };
+        places.iter().map(move |(mark, at)| {
+            let frame = block.frame(u64::from(*at))?;
+            Ok((*mark, record::record(&frame)?))
+        })
+    }
+
+    /// Reads an event's content back.
+    pub(super) fn content(&self, place: Place) -> Result<Content, StoreError> {
+        let mut frames = Vec::new();
+        for ordinal in place.ordinal..place.ordinal.saturating_add(place.frames()) {
+            let at = self.offset(place.commit, ordinal).ok_or(StoreError::Missing)?;
+            let most = PART.min(usize::try_from(place.length).unwrap_or(PART));
+            frames.push(self.read(at, most)?);
+        }
+        Ok(content::read(&frames)?)
+    }
+
+    /// Where a content frame is. Every ordinal of a commit is there, or the generation would not have been sealed.
+    fn offset(&self, commit: u64, ordinal: u32) -> Option<u32> {
+        let at = self.commits.binary_search_by_key(&commit, |(commit, _)| *commit).ok()?;
+        let (_, begin) = self.commits.get(at)?;
+        let end = self.commits.get(at.saturating_add(1)).map_or(self.offsets.len(), |(_, at)| *at);
+        let index = begin.saturating_add(usize::try_from(ordinal).ok()?);
+        self.offsets.get(index).copied().filter(|_| index < end)
+    }
+
+    /// The frame at a place, of at most so many bytes.
+    fn read(&self, at: u32, most: usize) -> Result<Bytes, StoreError> {
+        let bytes = Bytes::from(read_at(&self.file, u64::from(at), most)?);
+        let mut rest: &[u8] = &bytes;
+        frame::take(&mut rest)?;
+        Ok(bytes.slice(..bytes.len().saturating_sub(rest.len())))
+    }
+}
+
+/// A stretch of a file in memory.
+struct Block<'a> {
+    file: &'a File,
+    bytes: Vec<u8>,
+    base: u64,
+}
+
+impl Block<'_> {
+    /// The frame at a place.
+    fn frame(&mut self, at: u64) -> Result<Frame<'_>, StoreError> {
+        if !self.holds(at) {
+            self.base = at;
+            self.bytes = read_at(self.file, at, scan::WINDOW)?;
+        }
+        let begin = usize::try_from(at.saturating_sub(self.base)).unwrap_or(usize::MAX);
+        Ok(frame::take(&mut self.bytes.get(begin..).unwrap_or_default())?)
+    }
+
+    /// Whether all of the frame at a place is here.
+    fn holds(&self, at: u64) -> bool {
+        let Some(begin) = at.checked_sub(self.base).and_then(|at| usize::try_from(at).ok()) else {
+            return false;
+        };
+        let rest = self.bytes.get(begin..).unwrap_or_default();
+        frame::length(rest).is_some_and(|length| length <= rest.len())
+    }
+}
+
+/// So many bytes of a file, or fewer at its end.
+fn read_at(file: &File, at: u64, most: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; most];
+    let mut filled = 0;
+    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        let from = at.saturating_add(u64::try_from(filled).unwrap_or(0));
+        match file.read_at(rest, from)? {
+            0 => break,
+            count => filled = filled.saturating_add(count),
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}

@@ -25,8 +25,14 @@ pub(super) struct Entry<P> {
 }
 
 impl<P> Entry<P> {
-    fn is_delivered(&self) -> bool {
+    /// Whether every target has it.
+    pub(super) fn is_delivered(&self) -> bool {
         self.deliveries.iter().all(|slot| slot.state == State::Delivered)
+    }
+
+    /// Whether nothing more happens by itself.
+    pub(super) fn is_settled(&self) -> bool {
+        self.deliveries.iter().all(|slot| slot.state.is_final())
     }
 }
 
@@ -90,16 +96,6 @@ impl<P: Clone> Index<P> {
         self.queues.get(usize::from(number)).map(|queue| &queue.name)
     }
 
-    /// Events with something pending or dead.
-    pub(super) fn len(&self) -> usize {
-        self.events.len()
-    }
-
-    /// Every event with something pending or dead, by sequence.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Entry<P>)> {
-        self.events.iter()
-    }
-
     /// Every event with something pending or dead from this sequence on.
     pub(super) fn iter_from(&self, sequence: u64) -> impl Iterator<Item = (u64, &Entry<P>)> {
         self.events.iter_from(sequence)
@@ -115,6 +111,18 @@ impl<P: Clone> Index<P> {
         if !entry.is_delivered() {
             self.events.insert(sequence, entry);
         }
+    }
+
+    /// Takes up all of these at once; none of them is delivered to every target.
+    pub(super) fn adopt(&mut self, events: Table<Entry<P>>) {
+        for (sequence, entry) in events.iter() {
+            for slot in entry.deliveries.iter() {
+                if let Some(queue) = self.queues.get_mut(usize::from(slot.target)) {
+                    queue.enter(sequence, slot.state);
+                }
+            }
+        }
+        self.events = events;
     }
 
     /// Leases what is due, at most what the demand allows, the longest due first.
@@ -196,7 +204,7 @@ impl<P: Clone> Index<P> {
 
     /// Forgets an event none of whose deliveries is pending, dead letters with it. Answers where it was.
     pub(super) fn forget_settled(&mut self, sequence: u64) -> Option<P> {
-        if !self.events.get(sequence)?.deliveries.iter().all(|slot| slot.state.is_final()) {
+        if !self.events.get(sequence)?.is_settled() {
             return None;
         }
         let entry = self.events.remove(sequence)?;

@@ -366,7 +366,7 @@ impl Committer {
                 break;
             }
             looked = looked.saturating_add(1);
-            if entry.deliveries.iter().all(|slot| slot.state.is_final()) {
+            if entry.is_settled() {
                 over.push(sequence);
             }
         }

@@ -15,6 +15,7 @@ use crate::journal::index::{Entry, Index, Slot, State};
 use crate::journal::record::content::Place;
 use crate::journal::record::{self, Record, frame};
 use crate::journal::slot::Slots;
+use crate::journal::table::Table;
 use crate::model::{DedupKey, Name};
 use crate::time::Timestamp;
 
@@ -48,7 +49,7 @@ impl Survey {
 
 /// Folds every record of every generation, one generation after the other.
 pub(super) struct Fold {
-    entries: BTreeMap<u64, Entry<Place>>,
+    entries: Table<Entry<Place>>,
     names: BTreeMap<u16, String>,
     dedup: DedupIndex,
     usage: Usage,
@@ -61,7 +62,7 @@ pub(super) struct Fold {
 impl Fold {
     pub(super) fn new(now: Timestamp, retention: Duration) -> Self {
         Self {
-            entries: BTreeMap::new(),
+            entries: Table::new(),
             names: BTreeMap::new(),
             dedup: DedupIndex::default(),
             usage: Usage::default(),
@@ -150,14 +151,12 @@ impl Fold {
             }
             index.number(&Name::parse(text).unwrap_or_else(|| placeholder(usize::from(*number))));
         }
-        for (sequence, entry) in self.entries {
-            let settled = entry.deliveries.iter().all(|slot| slot.state.is_final());
-            if settled && entry.received_at.plus(self.retention) <= self.now {
-                continue;
-            }
+        let over = |entry: &Entry<Place>| entry.received_at.plus(self.retention) <= self.now;
+        self.entries.retain(|entry| !(over(entry) && entry.is_settled()));
+        for (_, entry) in self.entries.iter() {
             self.usage.needed(entry.place);
-            index.insert(sequence, entry);
         }
+        index.adopt(self.entries);
         Recovered {
             index,
             dedup: self.dedup,
@@ -178,8 +177,8 @@ impl Fold {
                 note_keys(&mut written, received_at, &dedup);
                 written.bytes = written.bytes.saturating_add(u64::from(place.length));
                 let deliveries = Slots::new(&deliveries);
-                if done(&deliveries) {
-                    self.entries.remove(&sequence);
+                if deliveries.iter().all(|slot| slot.state == State::Delivered) {
+                    self.entries.remove(sequence);
                 } else {
                     let entry = Entry { id, received_at, order, place, deliveries };
                     self.entries.insert(sequence, entry);
@@ -188,11 +187,11 @@ impl Fold {
             Record::Settled { sequence, target, attempts, state, at, attempt: _ } => {
                 self.next_sequence = self.next_sequence.max(sequence.saturating_add(1));
                 let state = self.no_later(state, at);
-                let Some(entry) = self.entries.get_mut(&sequence) else { return };
+                let Some(entry) = self.entries.get_mut(sequence) else { return };
                 entry.deliveries.put(Slot { target, attempts, state });
                 let place = entry.place;
-                if done(&entry.deliveries) {
-                    self.entries.remove(&sequence);
+                if entry.is_delivered() {
+                    self.entries.remove(sequence);
                 }
                 if self.is_foreign(commit, place) {
                     written.foreign = 64;
@@ -249,10 +248,6 @@ fn closing_time(record: &Record) -> Option<Timestamp> {
 fn placeholder(number: usize) -> Name {
     let parsed = Name::parse(&format!("lost-{number}"));
     parsed.unwrap_or_else(|| placeholder(0))
-}
-
-fn done(deliveries: &Slots) -> bool {
-    deliveries.iter().all(|slot| slot.state == State::Delivered)
 }
 
 /// Counts what is found against what each commit and the ledger say.

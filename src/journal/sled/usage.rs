@@ -113,12 +113,6 @@ impl Usage {
         self.shares.first_key_value().map(|(first, _)| *first)
     }
 
-    /// Bytes that are needed in all generations, and bytes that were written to them.
-    pub(super) fn totals(&self, now: Timestamp) -> (u64, u64) {
-        let needed = self.shares.values().map(|share| share.needed(now)).sum();
-        (needed, self.shares.values().map(|share| share.payload).sum())
-    }
-
     /// Whether the generation that is written should be closed.
     pub(super) fn is_full(&self, now: Timestamp, limit: u64, retention: Duration) -> bool {
         let Some((_, share)) = self.shares.last_key_value() else { return false };

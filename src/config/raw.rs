@@ -99,6 +99,8 @@ table! {
         secret: Secret;
         /// Several secrets during a rotation; any of them verifies.
         secrets: Vec<Secret>, size 1 to 16;
+        /// What a handshake must show, for the provider that asks for it: the Verify Token of Meta.
+        handshake_token: Secret;
         /// How a request is verified, instead of the way of the preset.
         verify: Verify;
         /// What makes two webhooks the same, instead of the way of the preset; "none" turns it off.
@@ -135,7 +137,7 @@ table! {
         key_encoding: KeyEncoding = r#""utf8""#;
         /// Removed from the secret if it is there, such as "whsec_".
         key_prefix: String = r#""""#, size 0 to 64;
-        /// What is signed: `{body}` `{timestamp}` `{header:NAME}` `{url}` `{method}` `{form_sorted}` and text.
+        /// What is signed: `{body}` `{timestamp}` `{header:NAME}` `{url}` `{method}` `{form_sorted}` `{form:NAME}` and text.
         signed: String = r#""{body}""#;
         /// Where the timestamp stands: `"header:NAME"`, `"sig:KEY"` or `"json:/POINTER"`.
         timestamp: String, size 1 to 256;
@@ -148,7 +150,10 @@ table! {
     /// What makes two webhooks the same.
     pub DedupKey {
         /// Two webhooks with equal values here are one: JSON pointers, "header:NAME" or "body".
-        key: Vec<String>, size 1 to 16, required r#"write key = ["/id"], or dedup = "none""#;
+        /// The preset's own key when it is not set.
+        key: Vec<String>, size 1 to 16;
+        /// How long a repeat is recognised; the preset's own time, or that of `[journal]`, when it is not set.
+        window: Duration, from "1s" to "90d";
     }
 
     /// A target receives the events of the sources.

@@ -2,16 +2,18 @@
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{
+    ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::{Response, StatusCode};
 
 use crate::journal::Appended;
-use crate::rules::intake::Refusal;
+use crate::rules::intake::{Refusal, Reply};
 
 /// An answer as the HTTP library sends it.
 pub(super) type Answer = Response<Full<Bytes>>;
 
-/// What POST and OPTIONS paths allow.
+/// What the path of a source allows.
 const ALLOWED: &str = "POST, OPTIONS";
 
 /// Why a request was refused: the `cause` of the answer and of the metric. A closed set.
@@ -179,6 +181,20 @@ pub(super) fn handshake(origin: &HeaderValue, rate: Option<&HeaderValue>) -> Ans
     headers.insert("webhook-allowed-origin", origin.clone());
     let rate = rate.cloned().unwrap_or(HeaderValue::from_static("*"));
     headers.insert("webhook-allowed-rate", rate);
+    answer
+}
+
+/// The answer to a provider's own handshake. It repeats what the caller sent, so no browser may take it for a page.
+pub(super) fn handshaken(reply: Reply) -> Answer {
+    let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::OK);
+    let mut answer = with_body(status, reply.content_type, reply.body);
+    let headers = answer.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Some((name, value)) = reply.header
+        && let Ok(value) = HeaderValue::from_str(&value)
+    {
+        headers.insert(name, value);
+    }
     answer
 }
 

@@ -12,6 +12,7 @@ use crate::config::tree::KeyPath;
 use crate::model::{Name, Secret};
 use crate::rules::intake::{DedupSpec, Intake, IntakeSpec};
 use crate::rules::payload::Field;
+use crate::rules::provider::Verification;
 use crate::rules::verify::{Algorithm, Kind, Scheme};
 
 /// Shorter tokens are refused: eight characters can still be tried one by one.
@@ -110,12 +111,17 @@ fn spec(
             .warning(at, "no target listens to this source: its events are stored and go nowhere");
     }
     let verify = raw.verify.and_then(|verify| scheme(verify, &at.key("verify"), findings));
-    let dedup = raw.dedup.and_then(|dedup| match dedup {
-        raw::Dedup::Off => Some(DedupSpec::Off),
-        raw::Dedup::Key(table) => {
-            fields(table.key?, &at.key("dedup").key("key"), findings).map(DedupSpec::Key)
+    let (dedup, own_window) = match raw.dedup {
+        Some(raw::Dedup::Off) => (Some(DedupSpec::Off), None),
+        Some(raw::Dedup::Key(table)) => {
+            let key = table
+                .key
+                .and_then(|key| fields(key, &at.key("dedup").key("key"), findings))
+                .map(DedupSpec::Key);
+            (key, table.window)
         }
-    });
+        None => (None, None),
+    };
     let event = raw.event.as_ref().and_then(|text| field(text, &at.key("event"), findings));
     let order_key = raw.order_key.and_then(|texts| fields(texts, &at.key("order_key"), findings));
     let admit = conditions(raw.r#where, &at.key("where"), findings);
@@ -125,10 +131,12 @@ fn spec(
         provider: raw.provider?,
         verify,
         secrets,
+        handshake_token: raw.handshake_token,
         public_url: raw.public_url,
         admit: admit?,
         event,
         dedup,
+        own_window,
         order_key,
         dedup_window: around.dedup_window?,
         targets,
@@ -208,7 +216,9 @@ fn warn_if_open(raw: &raw::Source, at: &KeyPath, exposed: bool, findings: &mut F
     let kind = raw.verify.as_ref().map(|verify| verify.kind);
     let unsigned = match kind {
         Some(kind) => kind == Some(Kind::None),
-        None => raw.provider.is_some_and(|preset| preset.name == "streampixel"),
+        None => {
+            raw.provider.is_some_and(|preset| matches!(preset.verification, Verification::Unsigned))
+        }
     };
     if exposed && unsigned && raw.path_token.is_none() {
         let sentence = "anyone who can reach the listener can post events here: \

@@ -15,6 +15,7 @@ mod harness;
 mod ingress_bounds;
 mod journal_contract;
 mod journal_on_disk;
+mod providers;
 mod relay_stories;
 mod simulation;
 mod survives_a_crash;

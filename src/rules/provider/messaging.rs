@@ -33,7 +33,8 @@ pub(super) static SLACK: Preset = Preset {
         PerEvent { events: &[], fields: &["/team_id", "/event/channel"] },
         PerEvent { events: &[], fields: &["/team_id"] },
     ],
-    repeats: Repeats::Fields { keys: &[&["/event_id"]], exempt: &[] },
+    // Commands and interactions have no event_id.
+    repeats: Repeats::Fields { keys: &[&["/event_id"], &["/trigger_id"]], exempt: &[] },
     filter_fields: &["/team_id", "/event/channel", "/event/user", "/command"],
     samples: &[
         Sample::json(

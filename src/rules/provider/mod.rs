@@ -15,6 +15,7 @@ mod buildpixel;
 mod builds;
 mod commerce;
 mod custom;
+mod describe;
 mod forges;
 mod messaging;
 mod platforms;

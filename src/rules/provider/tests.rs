@@ -1,5 +1,6 @@
 //! Real-life sequences of each provider yield exactly the right events; every sample passes its own source.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::*;
@@ -87,6 +88,47 @@ fn a_preset_that_signs_needs_its_secret_and_one_that_does_not_refuses_it() {
             if preset.needs_secret() { Vec::new() } else { vec![Secret::new("canary")] };
         let sentence = Intake::new(other).unwrap_err();
         assert!(sentence.contains("secret") && !sentence.contains("canary"), "{sentence}");
+    }
+}
+
+/// The sections of `docs/providers.md`.
+fn documentation() -> String {
+    let mut text = String::new();
+    for preset in presets() {
+        let (name, title) = (preset.name, preset.title);
+        writeln!(text, "## {name}: {title}\n\n| | |\n|---|---|").unwrap();
+        for (label, value) in preset.facts() {
+            // A bar would end the cell, and an angle bracket begin a tag.
+            let value = value.replace('|', "\\|").replace('<', "&lt;");
+            writeln!(text, "| {label} | {value} |").unwrap();
+        }
+        let example = preset.example();
+        writeln!(text, "\n```toml\n{example}```\n\nTest it with `everhook send {name}`.\n")
+            .unwrap();
+    }
+    text
+}
+
+#[test]
+fn the_documentation_has_a_page_for_every_provider() {
+    let expected = documentation();
+    let written = include_str!("../../../docs/providers.md");
+    assert!(written.contains(&expected), "docs/providers.md must end with:\n{expected}");
+}
+
+#[test]
+fn every_preset_says_what_a_reader_needs() {
+    for preset in presets() {
+        let labels: Vec<_> = preset.facts().into_iter().map(|(label, _)| label).collect();
+        for label in ["set up", "verified by", "event name", "a repeat is", "order key", "samples"]
+        {
+            assert!(labels.contains(&label), "{}: {label}", preset.name);
+        }
+        assert_eq!(preset.docs.starts_with("https://"), preset.name != "custom", "{}", preset.name);
+        assert_eq!(preset.secret.is_empty(), matches!(preset.verification, Verification::Unsigned));
+        for sentence in [preset.setup, preset.note] {
+            assert!(sentence.is_empty() || sentence.ends_with('.'), "{sentence}");
+        }
     }
 }
 

@@ -17,6 +17,7 @@ mod journal_contract;
 mod journal_on_disk;
 mod providers;
 mod relay_stories;
+mod repeats;
 mod simulation;
 mod survives_a_crash;
 mod tidy;

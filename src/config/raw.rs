@@ -5,6 +5,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::LogFormat;
 use super::mistake::Findings;
 use super::setting::{Bytes, Conditions, Named, NamedTable, Setting, Tolerance, choices, word};
@@ -12,6 +14,7 @@ use super::table::{Field, Shape, Table, table};
 use super::tree::{Datum, KeyPath, Node};
 use crate::model::Secret;
 use crate::rules::provider::Preset;
+use crate::rules::rate::Rate;
 use crate::rules::verify::{Algorithm, Encoding, Kind, Unit};
 
 table! {
@@ -45,16 +48,21 @@ table! {
         header_timeout: Duration = r#""5s""#, from "100ms" to "5m";
         /// Longest wait for a complete body.
         body_timeout: Duration = r#""10s""#, from "100ms" to "10m";
+        /// Networks of the proxies whose X-Forwarded-For is believed; nobody's when it is not set.
+        trusted_proxies: Vec<IpNet>, size 0 to 1000;
         /// Certificate and key, when the listener itself speaks TLS.
         tls: Tls;
     }
 
     /// Certificate and key, when the listener itself speaks TLS.
+    #[expect(clippy::struct_field_names, reason = "these are the keys of the file")]
     pub Tls {
         /// PEM file with the certificate chain.
         cert_file: String, size 1 to 4096, required r#"write cert_file = "/path/to/chain.pem""#;
         /// PEM file with the private key.
         key_file: String, size 1 to 4096, required r#"write key_file = "/path/to/key.pem""#;
+        /// PEM file with authorities; when it is set, a client must have a certificate of one of them.
+        client_ca_file: String, size 1 to 4096;
     }
 
     /// Metrics and health, on a listener of their own.
@@ -111,6 +119,12 @@ table! {
         event: String;
         /// Fields and the patterns their values must match; other webhooks are refused.
         r#where: Conditions, size 1 to 64;
+        /// Networks that requests may come from; the others are refused.
+        allow_ips: Vec<IpNet>, size 1 to 1000;
+        /// Most requests in all, such as "200/s"; more are answered 429.
+        rate: Rate;
+        /// Most requests of one client address, or of one IPv6 network of 64 bits.
+        client_rate: Rate;
         /// The URL the provider posts to, for schemes that sign it.
         public_url: String, size 8 to 2048;
     }

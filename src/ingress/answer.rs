@@ -28,6 +28,8 @@ pub(super) enum Cause {
     TooLarge,
     MediaType,
     TooManyHeaders,
+    /// Too many requests; the seconds after which the next may come.
+    RateLimited(u32),
     JournalFull,
     JournalFailed,
     AckTimeout,
@@ -88,6 +90,11 @@ impl Cause {
                 "headers-too-large",
                 "the request has too many header fields",
             ),
+            Self::RateLimited(_) => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "rate-limited",
+                "more requests than this source takes; send it again later",
+            ),
             Self::JournalFull => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "journal-full",
@@ -112,10 +119,11 @@ impl Cause {
     }
 
     /// Seconds after which sending it again makes sense.
-    fn retry_after(self) -> Option<&'static str> {
+    fn retry_after(self) -> Option<u32> {
         match self {
-            Self::JournalFull | Self::JournalFailed => Some("10"),
-            Self::AckTimeout | Self::Draining => Some("2"),
+            Self::JournalFull | Self::JournalFailed => Some(10),
+            Self::AckTimeout | Self::Draining => Some(2),
+            Self::RateLimited(seconds) => Some(seconds),
             Self::Malformed
             | Self::Unverified
             | Self::NotAllowed
@@ -152,7 +160,7 @@ pub(super) fn refused(cause: Cause) -> Answer {
     let mut answer = with_body(status, "application/problem+json", body);
     let headers = answer.headers_mut();
     if let Some(seconds) = cause.retry_after() {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static(seconds));
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     if cause == Cause::Method {
         headers.insert(ALLOW, HeaderValue::from_static(ALLOWED));
@@ -174,13 +182,25 @@ pub(super) fn acknowledged(appended: Appended) -> Answer {
 }
 
 /// The CloudEvents handshake (HTTP WebHooks for Event Delivery 1.0, section 4): this origin may send.
-pub(super) fn handshake(origin: &HeaderValue, rate: Option<&HeaderValue>) -> Answer {
+///
+/// `most` is what the source takes in a minute; the sender gets what it asked for, if that is less.
+pub(super) fn handshake(
+    origin: &HeaderValue,
+    rate: Option<&HeaderValue>,
+    most: Option<u64>,
+) -> Answer {
     let mut answer = Response::new(Full::new(Bytes::new()));
     let headers = answer.headers_mut();
     headers.insert(ALLOW, HeaderValue::from_static(ALLOWED));
     headers.insert("webhook-allowed-origin", origin.clone());
-    let rate = rate.cloned().unwrap_or(HeaderValue::from_static("*"));
-    headers.insert("webhook-allowed-rate", rate);
+    let asked = rate.and_then(|rate| rate.to_str().ok()?.parse::<u64>().ok());
+    let allowed = match (asked, most) {
+        (Some(asked), Some(most)) => HeaderValue::from(asked.min(most)),
+        (None, Some(most)) => HeaderValue::from(most),
+        (Some(asked), None) => HeaderValue::from(asked),
+        (None, None) => HeaderValue::from_static("*"),
+    };
+    headers.insert("webhook-allowed-rate", allowed);
     answer
 }
 

@@ -1,5 +1,6 @@
 //! One request, from its head to its answer: limits, source, body, decision, commit, acknowledgement.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, Request, Version};
 
 use super::answer::{Answer, Cause, acknowledged, handshake, handshaken, refused};
+use super::gate::client;
 use super::routes::Route;
 use super::{Shared, SourceState};
 use crate::journal::{Append, AppendError, Appended};
@@ -27,10 +29,10 @@ struct Refused<'a> {
 }
 
 /// Answers one request.
-pub(super) async fn handle(shared: &Shared, request: Request<Incoming>) -> Answer {
+pub(super) async fn handle(shared: &Shared, peer: IpAddr, request: Request<Incoming>) -> Answer {
     let path = request.uri().path().to_owned();
     let http_1 = request.version() < Version::HTTP_2;
-    let (label, mut answer) = match answered(shared, &path, request).await {
+    let (label, mut answer) = match answered(shared, peer, &path, request).await {
         Ok((source, answer)) => (source.name.as_str(), answer),
         Err(Refused { source, cause }) => {
             let label = source.map_or(NO_SOURCE, |source| source.name.as_str());
@@ -50,22 +52,28 @@ pub(super) async fn handle(shared: &Shared, request: Request<Incoming>) -> Answe
 
 async fn answered<'a>(
     shared: &'a Shared,
+    peer: IpAddr,
     path: &str,
     request: Request<Incoming>,
 ) -> Result<(&'a SourceState, Answer), Refused<'a>> {
-    let source = match shared.routes.find(path) {
-        Route::Source(source) => source,
-        Route::Locked(source) => {
-            return Err(Refused { source: Some(source), cause: Cause::Unverified });
-        }
+    let (source, open) = match shared.routes.find(path) {
+        Route::Source(source) => (source, true),
+        Route::Locked(source) => (source, false),
         Route::Unknown => return Err(Refused { source: None, cause: Cause::UnknownSource }),
     };
     let refuse = |cause| Refused { source: Some(source), cause };
     let (head, body) = request.into_parts();
+    let client = client(peer, &head.headers, &shared.trusted_proxies);
+    // Whoever guesses at a path token is bounded like everybody else.
+    source.gate.pass(client, shared.clock.now()).map_err(refuse)?;
+    if !open {
+        return Err(refuse(Cause::Unverified));
+    }
     if head.method == Method::OPTIONS
         && let Some(origin) = head.headers.get("webhook-request-origin")
     {
-        return Ok((source, handshake(origin, head.headers.get("webhook-request-rate"))));
+        let rate = head.headers.get("webhook-request-rate");
+        return Ok((source, handshake(origin, rate, source.gate.per_minute())));
     }
     let method = match head.method {
         Method::POST => intake::Method::Post,

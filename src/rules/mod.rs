@@ -4,6 +4,8 @@
 //! in dependency order: a rule uses only those above it.
 
 pub mod payload;
+pub mod origin;
+pub mod rate;
 pub mod verify;
 pub mod filter;
 pub mod provider;

@@ -73,6 +73,8 @@ fn source(
     check_token(raw.path_token.as_ref(), at, findings);
     warn_if_open(&raw, at, around.exposed, findings);
     let path_token = raw.path_token.clone();
+    let allow_ips = raw.allow_ips.clone().unwrap_or_default();
+    let (rate, client_rate) = (raw.rate, raw.client_rate);
     let spec = spec(&name, raw, at, around, findings);
     if findings.is_wrong_below(at) {
         // The intake would only repeat what has been said already.
@@ -82,7 +84,7 @@ fn source(
     let (provider, secrets) = (spec.provider.name, spec.secrets.clone());
     let remedy = "see the keys of a source in docs/configuration.md";
     let intake = noted(Intake::new(spec), at, remedy, findings)?;
-    Some(Source { name, path, path_token, intake, provider, secrets })
+    Some(Source { name, path, path_token, intake, allow_ips, rate, client_rate, provider, secrets })
 }
 
 /// Everything a source's intake is compiled from. What is wrong is noted and left out.
@@ -220,9 +222,9 @@ fn warn_if_open(raw: &raw::Source, at: &KeyPath, exposed: bool, findings: &mut F
             raw.provider.is_some_and(|preset| matches!(preset.verification, Verification::Unsigned))
         }
     };
-    if exposed && unsigned && raw.path_token.is_none() {
+    if exposed && unsigned && raw.path_token.is_none() && raw.allow_ips.is_none() {
         let sentence = "anyone who can reach the listener can post events here: \
-                        nothing is verified and there is no path_token";
+                        nothing is verified and there is neither path_token nor allow_ips";
         findings.warning(at, sentence);
     }
 }

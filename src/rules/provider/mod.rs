@@ -23,6 +23,8 @@ mod standards;
 mod streampixel;
 mod tracking;
 #[cfg(test)]
+mod proof_tests;
+#[cfg(test)]
 mod tests;
 
 /// What the relay knows of one provider.

@@ -38,6 +38,7 @@ use crate::rules::intake::Intake;
 use crate::rules::rate::Rate;
 use crate::rules::retry::RetryPolicy;
 use crate::rules::sign::Signer;
+use crate::rules::stages::Patience;
 
 /// The file that is read when none is named.
 pub const DEFAULT_FILE: &str = "/etc/everhook/everhook.toml";
@@ -180,6 +181,8 @@ pub struct Source {
     pub rate: Option<Rate>,
     /// Most requests of one client.
     pub client_rate: Option<Rate>,
+    /// Present when its builds are watched for steps that never come.
+    pub stages: Option<Patience>,
     /// The provider preset's name.
     pub provider: &'static str,
     /// What `send` signs with: the first secret.

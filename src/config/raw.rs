@@ -125,6 +125,8 @@ table! {
         rate: Rate;
         /// Most requests of one client address, or of one IPv6 network of 64 bits.
         client_rate: Rate;
+        /// Watch for steps of builds that never come, where the provider's order of them is known.
+        stages: Stages;
         /// The URL the provider posts to, for schemes that sign it.
         public_url: String, size 8 to 2048;
     }
@@ -159,6 +161,16 @@ table! {
         unit: Unit = r#""s""#;
         /// How old or how far ahead a timestamp may be; when it is not set, freshness is not checked.
         tolerance: Tolerance, from "1s" to "1d";
+    }
+
+    /// Watch for steps of builds that never come, where the provider's order of them is known.
+    pub Stages {
+        /// How long a step may come after one that should have followed it.
+        gap_after: Duration = r#""30s""#, from "1s" to "1d";
+        /// How long nothing may be heard of a build that has not ended.
+        stall_after: Duration = r#""30m""#, from "1s" to "30d";
+        /// Events that the provider was not asked to send.
+        skip: Vec<String>, size 1 to 32;
     }
 
     /// What makes two webhooks the same.

@@ -119,6 +119,8 @@ async fn decided(
         Decision::Store(admission) => admission,
     };
     let Admission { event: name, order_key, dedup, targets } = admission;
+    let watched =
+        source.watch.as_ref().and_then(|watch| Some((watch, order_key.clone()?, name.clone())));
     let event = Event {
         id: EventId::new(begun, shared.entropy()),
         source: source.name.clone(),
@@ -130,7 +132,12 @@ async fn decided(
     };
     let appended = stored(shared, Append { event, targets, dedup }).await?;
     match appended {
-        Appended::New(_) => source.accepted.inc(),
+        Appended::New(_) => {
+            source.accepted.inc();
+            if let Some((watch, build, name)) = watched {
+                watch.stored(&build, &name, begun);
+            }
+        }
         Appended::Duplicate(_) => source.duplicate.inc(),
     }
     source.ack_duration.observe(shared.clock.now().since(begun).as_secs_f64());

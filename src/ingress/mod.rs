@@ -11,6 +11,7 @@ mod gate;
 mod handler;
 mod routes;
 mod tls;
+mod watch;
 mod wire;
 
 use std::io;
@@ -29,12 +30,14 @@ use tokio_util::sync::CancellationToken;
 use self::gate::Gate;
 use self::routes::Routes;
 pub use self::tls::TlsError;
+use self::watch::Watch;
 use crate::config;
 use crate::journal::Journal;
 use crate::lifecycle::Tasks;
 use crate::metrics::{Counter, Metrics, Timing};
 use crate::model::{Name, Secret};
 use crate::rules::intake::Intake;
+use crate::rules::stages::Stages;
 use crate::time::Clock;
 
 /// First and longest pause after an accept that failed for want of descriptors or memory.
@@ -71,6 +74,8 @@ struct SourceState {
     path_token: Option<Secret>,
     gate: Gate,
     intake: Intake,
+    /// Present when the builds of this source are watched.
+    watch: Option<Watch>,
     accepted: Counter,
     duplicate: Counter,
     ack_duration: Timing,
@@ -94,6 +99,11 @@ impl Ingress {
                     .ingress_ack_duration
                     .with_label_values(&[source.name.as_str()]),
                 gate: Gate::new(&source),
+                watch: source.stages.map(|patience| {
+                    let steps = source.intake.provider().steps;
+                    let stages = Stages::new(steps, patience, clock.now());
+                    Watch::new(&source.name, stages, metrics)
+                }),
                 name: source.name,
                 path: source.path,
                 path_token: source.path_token,

@@ -9,6 +9,7 @@ pub mod rate;
 pub mod verify;
 pub mod filter;
 pub mod provider;
+pub mod stages;
 pub mod dedup;
 pub mod intake;
 pub mod sign;

@@ -110,6 +110,13 @@ handshake_token = "plain:canary"
 provider = "meta"
 secret = "plain:canary"
 dedup = { window = "1h" }
+[source.d]
+provider = "github"
+secret = "plain:canary"
+stages = {}
+[source.e]
+provider = "streampixel"
+stages = { gap_after = "1ms", skip = ["build.extracting", "build.extracted"] }
 [target.t]
 url = "http://127.0.0.1:9000/"
 "#,

@@ -184,6 +184,32 @@ async fn what_is_sent_for_a_trial_is_signed_as_the_provider_signs() {
 }
 
 #[tokio::test]
+async fn a_step_that_never_comes_and_a_build_that_stands_still_are_counted_and_logged() {
+    let receiver = Receiver::good().await;
+    let home = Home::new(&format!(
+        "[source.s]\nprovider = \"streampixel\"\n\
+         stages = {{ gap_after = \"1s\", stall_after = \"1s\" }}\n[target.t]\nurl = {:?}\n",
+        receiver.url()
+    ));
+    let daemon = home.start().await;
+    let series = |name: &str| format!("everhook_stage_{name}_total{{source=\"s\"}}");
+    for event in ["build.uploaded", "build.extracting"] {
+        let body = format!(r#"{{"event":"{event}","projectId":"p1","uploadId":"u1"}}"#);
+        assert_eq!(daemon.post("/in/s", &[], body.as_bytes()).await.status, 200);
+    }
+    daemon.metric_becomes(&series("gaps"), 1.0).await;
+    daemon.metric_becomes(&series("stalls"), 1.0).await;
+    let log = daemon.log().join("\n");
+    for part in [
+        "\"missing\":\"build.downloading\"",
+        "\"last\":\"build.extracting\"",
+        "\"build\":\"p1/u1\"",
+    ] {
+        assert!(log.contains(part), "{part}: {log}");
+    }
+}
+
+#[tokio::test]
 async fn the_command_line_lists_the_providers_and_describes_each() {
     let home = Home::new("");
     let run = async |arguments: &[&str]| {

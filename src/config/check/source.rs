@@ -12,7 +12,8 @@ use crate::config::tree::KeyPath;
 use crate::model::{Name, Secret};
 use crate::rules::intake::{DedupSpec, Intake, IntakeSpec};
 use crate::rules::payload::Field;
-use crate::rules::provider::Verification;
+use crate::rules::provider::{Preset, Verification};
+use crate::rules::stages::Patience;
 use crate::rules::verify::{Algorithm, Kind, Scheme};
 
 /// Shorter tokens are refused: eight characters can still be tried one by one.
@@ -75,6 +76,9 @@ fn source(
     let path_token = raw.path_token.clone();
     let allow_ips = raw.allow_ips.clone().unwrap_or_default();
     let (rate, client_rate) = (raw.rate, raw.client_rate);
+    let watched = raw.provider.zip(raw.stages.as_ref());
+    let stages =
+        watched.and_then(|(preset, table)| patience(preset, table, &at.key("stages"), findings));
     let spec = spec(&name, raw, at, around, findings);
     if findings.is_wrong_below(at) {
         // The intake would only repeat what has been said already.
@@ -84,7 +88,40 @@ fn source(
     let (provider, secrets) = (spec.provider.name, spec.secrets.clone());
     let remedy = "see the keys of a source in docs/configuration.md";
     let intake = noted(Intake::new(spec), at, remedy, findings)?;
-    Some(Source { name, path, path_token, intake, allow_ips, rate, client_rate, provider, secrets })
+    Some(Source {
+        name,
+        path,
+        path_token,
+        intake,
+        allow_ips,
+        rate,
+        client_rate,
+        stages,
+        provider,
+        secrets,
+    })
+}
+
+/// How patiently the builds of a source are watched.
+fn patience(
+    preset: &Preset,
+    raw: &raw::Stages,
+    at: &KeyPath,
+    findings: &mut Findings,
+) -> Option<Patience> {
+    if preset.steps.is_empty() {
+        let problem = "the order of this provider's events is not known, so none can be missed";
+        findings.mistake(at, problem, "remove `stages`");
+    }
+    let skip = raw.skip.clone().unwrap_or_default();
+    let known: Vec<_> = preset.steps.iter().map(|step| step.event).collect();
+    for (index, event) in skip.iter().enumerate() {
+        if !known.is_empty() && !known.contains(&event.as_str()) {
+            let remedy = format!("the steps are {}", known.join(", "));
+            findings.mistake(&at.key("skip").index(index), "this is no step of a build", remedy);
+        }
+    }
+    Some(Patience { gap_after: raw.gap_after?, stall_after: raw.stall_after?, skip })
 }
 
 /// Everything a source's intake is compiled from. What is wrong is noted and left out.

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{BASE, EventName, PerEvent, Preset, Repeats, Sample, Unnamed, Verification};
+use super::{BASE, EventName, PerEvent, Preset, Repeats, Sample, Step, Unnamed, Verification};
 use crate::rules::verify::Scheme;
 
 /// The receiver's choice; Buildkite's documentation suggests five minutes.
@@ -50,6 +50,14 @@ pub(super) static PRESET: Preset = Preset {
             PerEvent { events: &["agent.* !agent.blocked"], fields: &["/agent/id"] },
         ],
     },
+    // A build that is canceled finishes without having run, and one that is skipped does nothing else.
+    steps: &[
+        Step::new("build.scheduled", &[]),
+        Step::new("build.running", &["build.scheduled"]),
+        Step::new("build.failing", &["build.running"]),
+        Step::last("build.finished", &["build.scheduled"]),
+        Step::last("build.skipped", &[]),
+    ],
     filter_fields: &[
         "/pipeline/slug",
         "/build/branch",

@@ -3,7 +3,7 @@
 //! The signature holds no timestamp, so only dedup stands against a replay. `createdAt` is no part of the
 //! key: it is not documented whether a retry keeps it.
 
-use super::{BASE, EventName, PerEvent, Preset, Repeats, Sample, Unnamed, Verification};
+use super::{BASE, EventName, PerEvent, Preset, Repeats, Sample, Step, Unnamed, Verification};
 use crate::rules::verify::Scheme;
 
 pub(super) static PRESET: Preset = Preset {
@@ -20,6 +20,14 @@ pub(super) static PRESET: Preset = Preset {
     event: EventName { fields: &["/type"], unnamed: Unnamed::Called("unknown") },
     order: &[PerEvent { events: &[], fields: &["/data/build/id"] }],
     repeats: Repeats::Fields { keys: &[&["/type", "/data/build/id"]], exempt: &[] },
+    // A build may fail, or be replaced by a newer one, before it runs.
+    steps: &[
+        Step::new("build.created", &[]),
+        Step::new("build.running", &["build.created"]),
+        Step::last("build.complete", &["build.running"]),
+        Step::last("build.failed", &["build.created"]),
+        Step::last("build.superseded", &["build.created"]),
+    ],
     filter_fields: &[
         "/type",
         "/data/project/id",

@@ -54,6 +54,8 @@ pub struct Preset {
     pub repeats: Repeats,
     /// How long a repeat is recognised; `None` for as long as the configuration says.
     pub window: Option<Duration>,
+    /// The order of one build's events, earlier steps first; empty when it is not known.
+    pub steps: &'static [Step],
     /// Pointers and the constant values by which the provider's own test event is known. All must be
     /// equal; a source's `where` then lets it pass. Empty when there is none.
     pub test_event: &'static [(&'static str, &'static str)],
@@ -77,6 +79,7 @@ const BASE: Preset = Preset {
     order: &[],
     repeats: Repeats::Off,
     window: None,
+    steps: &[],
     test_event: &[],
     filter_fields: &[],
     samples: &[],
@@ -166,6 +169,27 @@ pub enum Repeats {
         /// The subject of an event; an event without one can only repeat by its signature.
         subjects: &'static [PerEvent],
     },
+}
+
+/// A step of a build, as far as the provider's pages promise one.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    /// The event that says it was reached.
+    pub event: &'static str,
+    /// Steps that have always been reached before; each stands earlier in the list.
+    pub after: &'static [&'static str],
+    /// Whether nothing needs to follow.
+    pub last: bool,
+}
+
+impl Step {
+    const fn new(event: &'static str, after: &'static [&'static str]) -> Self {
+        Self { event, after, last: false }
+    }
+
+    const fn last(event: &'static str, after: &'static [&'static str]) -> Self {
+        Self { event, after, last: true }
+    }
 }
 
 /// A request as the provider sends it, without its signature.

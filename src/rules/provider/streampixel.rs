@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{BASE, EventName, PerEvent, Preset, Repeats, Sample, Unnamed, Verification};
+use super::{BASE, EventName, PerEvent, Preset, Repeats, Sample, Step, Unnamed, Verification};
 
 pub(super) static PRESET: Preset = Preset {
     name: "streampixel",
@@ -23,6 +23,16 @@ pub(super) static PRESET: Preset = Preset {
     },
     // A build can be distributed again by hand, with the same uploadId and event.
     window: Some(Duration::from_secs(24 * 60 * 60)),
+    // Its pages let a build be rejected at any stage, and do not say that every one is distributed.
+    steps: &[
+        Step::new("build.uploaded", &[]),
+        Step::new("build.downloading", &["build.uploaded"]),
+        Step::new("build.extracting", &["build.downloading"]),
+        Step::new("build.saving", &["build.extracting"]),
+        Step::new("build.distributing", &["build.saving"]),
+        Step::last("build.approved", &["build.saving"]),
+        Step::last("build.rejected", &["build.uploaded"]),
+    ],
     test_event: &[
         ("/event", "webhook.test"),
         ("/projectId", "test_project_id"),

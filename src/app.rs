@@ -138,6 +138,7 @@ impl Daemon {
         for socket in sockets.ingress {
             ingress.spawn(receive.clone().run(socket, ingress.clone()));
         }
+        ingress.spawn(receive.watch(ingress.clone()));
         readiness.ready(Arc::clone(&journal));
         Ok(Self { journal, engine, readiness, ingress, relay, admin, interrupt })
     }

@@ -52,6 +52,10 @@ pub struct Metrics {
     pub events_accepted: IntCounterVec,
     /// `everhook_events_duplicate_total{source}`
     pub events_duplicate: IntCounterVec,
+    /// `everhook_stage_gaps_total{source}`
+    pub stage_gaps: IntCounterVec,
+    /// `everhook_stage_stalls_total{source}`
+    pub stage_stalls: IntCounterVec,
     delivery: DeliveryMetrics,
     queue: QueueMetrics,
     /// What the journal counts.
@@ -238,6 +242,18 @@ impl Metrics {
                 r,
                 "events_duplicate_total",
                 "Requests recognised as repeats of a stored event.",
+                &["source"],
+            )?,
+            stage_gaps: counters(
+                r,
+                "stage_gaps_total",
+                "Steps of builds that never came.",
+                &["source"],
+            )?,
+            stage_stalls: counters(
+                r,
+                "stage_stalls_total",
+                "Builds of which nothing was heard for too long.",
                 &["source"],
             )?,
             delivery: DeliveryMetrics::new(r)?,

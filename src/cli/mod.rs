@@ -5,6 +5,7 @@
 mod config;
 mod demo;
 mod logs;
+mod providers;
 mod send;
 mod serve;
 
@@ -70,6 +71,8 @@ enum Command {
     Demo,
     /// Post a correctly signed sample, or a file, to one of the configured sources.
     Send(send::Arguments),
+    /// The providers that are known, and how each is set up. Needs no configuration.
+    Providers(providers::Arguments),
     /// Look at the configuration without running anything.
     #[command(subcommand)]
     Config(config::Command),
@@ -102,6 +105,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Serve => serve::run(&common),
         Command::Demo => demo::run(&common),
         Command::Send(arguments) => send::run(&arguments, &common),
+        Command::Providers(arguments) => providers::run(&arguments, &common),
         Command::Config(command) => config::run(&command, &common),
     };
     match done {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use clap::Args;
 use everhook::config::{Config, Ingress, Source};
 use everhook::model::Headers;
+use everhook::rules::verify::PrivateKey;
 use everhook::target::{Posted, post};
 use everhook::time::Clock;
 
@@ -28,6 +29,9 @@ pub(super) struct Arguments {
     /// Send these bytes instead of a sample's body.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
+    /// The ed25519 private key that signs, for a source that knows only the public one (whsk_..., base64 or hex).
+    #[arg(long, value_name = "FILE")]
+    signing_key: Option<PathBuf>,
     /// Send it here instead of to the configured address and path.
     #[arg(long, value_name = "URL")]
     url: Option<String>,
@@ -43,11 +47,13 @@ pub(super) struct Webhook {
 pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<(), Failure> {
     let config = Config::load(&common.load_options())?;
     let source = find(&config.sources, &arguments.source)?;
-    let file = arguments
-        .file
-        .as_ref()
-        .map(|path| std::fs::read(path).with_context(|| format!("reading {}", path.display())));
-    let mut webhook = webhook(source, arguments.event.as_deref(), file.transpose()?)?;
+    let read =
+        |path: &PathBuf| std::fs::read(path).with_context(|| format!("reading {}", path.display()));
+    let file = arguments.file.as_ref().map(read).transpose()?;
+    let key = arguments.signing_key.as_ref().map(read).transpose()?;
+    let key = key.map(|bytes| PrivateKey::parse(&String::from_utf8_lossy(&bytes)));
+    let key = key.transpose().map_err(|why| anyhow!("--signing-key: {why}"))?;
+    let mut webhook = webhook(source, arguments.event.as_deref(), file, key.as_ref())?;
     webhook.url = arguments.url.clone().unwrap_or_else(|| url(&config.ingress, source));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -70,12 +76,14 @@ pub(super) fn webhook(
     source: &Source,
     event: Option<&str>,
     file: Option<Vec<u8>>,
+    key: Option<&PrivateKey>,
 ) -> anyhow::Result<Webhook> {
+    let now = Clock::system().wall();
     let preset = source.intake.provider();
     let sample = preset.sample(event);
     let body = match (file, sample) {
         (Some(bytes), _) => Bytes::from(bytes),
-        (None, Some(sample)) => Bytes::from_static(sample.body.as_bytes()),
+        (None, Some(sample)) => Bytes::from(sample.body_at(now).into_owned()),
         (None, None) if preset.samples.is_empty() => {
             anyhow::bail!("{} has no samples; say what to send with --file", preset.name)
         }
@@ -88,11 +96,12 @@ pub(super) fn webhook(
             )
         }
     };
-    let mut headers = vec![("content-type".to_owned(), "application/json".to_owned())];
-    let own = sample.map_or(&[][..], |sample| sample.headers);
-    headers.extend(own.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    let json = ("content-type", "application/json");
+    let own = sample.map_or_else(|| vec![json], |sample| sample.all_headers().collect());
+    let own = own.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let mut headers: Vec<_> = own.collect();
     let packed = Headers::from_pairs(headers.iter().map(|(n, v)| (n.as_str(), v.as_bytes())));
-    let signed = source.intake.sign_sample(&packed, &body, Clock::system().wall());
+    let signed = source.intake.sign_sample_with(key, &packed, &body, now);
     headers.extend(signed.map_err(|why| anyhow!("this source's sample cannot be signed: {why}"))?);
     Ok(Webhook { url: String::new(), headers, body })
 }

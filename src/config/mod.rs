@@ -12,6 +12,7 @@ mod units;
 mod secret;
 mod table;
 mod setting;
+mod origin;
 mod raw;
 mod check;
 mod describe;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use figment::providers::{Env, Format as _, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider, Source as Written};
+use ipnet::IpNet;
 
 pub use self::describe::schema;
 use self::locate::Document;
@@ -33,8 +35,10 @@ pub use self::show::toml_text;
 use self::tree::{Datum, KeyPath, Node, Origin};
 use crate::model::{Name, Secret};
 use crate::rules::intake::Intake;
+use crate::rules::rate::Rate;
 use crate::rules::retry::RetryPolicy;
 use crate::rules::sign::Signer;
+use crate::rules::stages::Patience;
 
 /// The file that is read when none is named.
 pub const DEFAULT_FILE: &str = "/etc/everhook/everhook.toml";
@@ -99,6 +103,8 @@ pub struct Ingress {
     pub header_timeout: Duration,
     /// For a complete body.
     pub body_timeout: Duration,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
     /// Present when the listener speaks TLS.
     pub tls: Option<IngressTls>,
 }
@@ -110,6 +116,8 @@ pub struct IngressTls {
     pub cert_file: PathBuf,
     /// PEM private key.
     pub key_file: PathBuf,
+    /// PEM certificates of the authorities that clients must have a certificate of.
+    pub client_ca_file: Option<PathBuf>,
 }
 
 /// `[admin]`: metrics and health.
@@ -167,6 +175,14 @@ pub struct Source {
     pub path_token: Option<Secret>,
     /// Verification, dedup and routing, compiled.
     pub intake: Intake,
+    /// The networks it takes requests from; every one when empty.
+    pub allow_ips: Vec<IpNet>,
+    /// Most requests in all.
+    pub rate: Option<Rate>,
+    /// Most requests of one client.
+    pub client_rate: Option<Rate>,
+    /// Present when its builds are watched for steps that never come.
+    pub stages: Option<Patience>,
     /// The provider preset's name.
     pub provider: &'static str,
     /// What `send` signs with: the first secret.

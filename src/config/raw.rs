@@ -5,6 +5,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::LogFormat;
 use super::mistake::Findings;
 use super::setting::{Bytes, Conditions, Named, NamedTable, Setting, Tolerance, choices, word};
@@ -12,6 +14,7 @@ use super::table::{Field, Shape, Table, table};
 use super::tree::{Datum, KeyPath, Node};
 use crate::model::Secret;
 use crate::rules::provider::Preset;
+use crate::rules::rate::Rate;
 use crate::rules::verify::{Algorithm, Encoding, Kind, Unit};
 
 table! {
@@ -45,16 +48,21 @@ table! {
         header_timeout: Duration = r#""5s""#, from "100ms" to "5m";
         /// Longest wait for a complete body.
         body_timeout: Duration = r#""10s""#, from "100ms" to "10m";
+        /// Networks of the proxies whose X-Forwarded-For is believed; nobody's when it is not set.
+        trusted_proxies: Vec<IpNet>, size 0 to 1000;
         /// Certificate and key, when the listener itself speaks TLS.
         tls: Tls;
     }
 
     /// Certificate and key, when the listener itself speaks TLS.
+    #[expect(clippy::struct_field_names, reason = "these are the keys of the file")]
     pub Tls {
         /// PEM file with the certificate chain.
         cert_file: String, size 1 to 4096, required r#"write cert_file = "/path/to/chain.pem""#;
         /// PEM file with the private key.
         key_file: String, size 1 to 4096, required r#"write key_file = "/path/to/key.pem""#;
+        /// PEM file with authorities; when it is set, a client must have a certificate of one of them.
+        client_ca_file: String, size 1 to 4096;
     }
 
     /// Metrics and health, on a listener of their own.
@@ -99,6 +107,8 @@ table! {
         secret: Secret;
         /// Several secrets during a rotation; any of them verifies.
         secrets: Vec<Secret>, size 1 to 16;
+        /// What a handshake must show, for the provider that asks for it: the Verify Token of Meta.
+        handshake_token: Secret;
         /// How a request is verified, instead of the way of the preset.
         verify: Verify;
         /// What makes two webhooks the same, instead of the way of the preset; "none" turns it off.
@@ -109,6 +119,14 @@ table! {
         event: String;
         /// Fields and the patterns their values must match; other webhooks are refused.
         r#where: Conditions, size 1 to 64;
+        /// Networks that requests may come from; the others are refused.
+        allow_ips: Vec<IpNet>, size 1 to 1000;
+        /// Most requests in all, such as "200/s"; more are answered 429.
+        rate: Rate;
+        /// Most requests of one client address, or of one IPv6 network of 64 bits.
+        client_rate: Rate;
+        /// Watch for steps of builds that never come, where the provider's order of them is known.
+        stages: Stages;
         /// The URL the provider posts to, for schemes that sign it.
         public_url: String, size 8 to 2048;
     }
@@ -135,7 +153,7 @@ table! {
         key_encoding: KeyEncoding = r#""utf8""#;
         /// Removed from the secret if it is there, such as "whsec_".
         key_prefix: String = r#""""#, size 0 to 64;
-        /// What is signed: `{body}` `{timestamp}` `{header:NAME}` `{url}` `{method}` `{form_sorted}` and text.
+        /// What is signed: `{body}` `{timestamp}` `{header:NAME}` `{url}` `{method}` `{form_sorted}` `{form:NAME}` and text.
         signed: String = r#""{body}""#;
         /// Where the timestamp stands: `"header:NAME"`, `"sig:KEY"` or `"json:/POINTER"`.
         timestamp: String, size 1 to 256;
@@ -145,10 +163,23 @@ table! {
         tolerance: Tolerance, from "1s" to "1d";
     }
 
+    /// Watch for steps of builds that never come, where the provider's order of them is known.
+    pub Stages {
+        /// How long a step may come after one that should have followed it.
+        gap_after: Duration = r#""30s""#, from "1s" to "1d";
+        /// How long nothing may be heard of a build that has not ended.
+        stall_after: Duration = r#""30m""#, from "1s" to "30d";
+        /// Events that the provider was not asked to send.
+        skip: Vec<String>, size 1 to 32;
+    }
+
     /// What makes two webhooks the same.
     pub DedupKey {
         /// Two webhooks with equal values here are one: JSON pointers, "header:NAME" or "body".
-        key: Vec<String>, size 1 to 16, required r#"write key = ["/id"], or dedup = "none""#;
+        /// The preset's own key when it is not set.
+        key: Vec<String>, size 1 to 16;
+        /// How long a repeat is recognised; the preset's own time, or that of `[journal]`, when it is not set.
+        window: Duration, from "1s" to "90d";
     }
 
     /// A target receives the events of the sources.

@@ -54,6 +54,10 @@ pub(super) enum Shape {
     DurationOrSeconds,
     Size,
     Address,
+    /// An address or a network.
+    Network,
+    /// Requests in a period.
+    Rate,
     Secret,
     /// The name of a provider preset.
     Provider,
@@ -134,6 +138,7 @@ pub(super) fn did_you_mean(written: &str, known: &[&str]) -> Option<String> {
 macro_rules! table {
     ($(
         $(#[doc = $doc:literal])+
+        $(#[expect($($lint:tt)*)])?
         pub $name:ident {
             $(
                 $(#[doc = $about:literal])+
@@ -147,6 +152,7 @@ macro_rules! table {
         }
     )+) => {$(
         $(#[doc = $doc])+
+        $(#[expect($($lint)*)])?
         pub(super) struct $name {
             $(
                 $(#[doc = $about])+

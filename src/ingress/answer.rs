@@ -2,16 +2,18 @@
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{
+    ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::{Response, StatusCode};
 
 use crate::journal::Appended;
-use crate::rules::intake::Refusal;
+use crate::rules::intake::{Refusal, Reply};
 
 /// An answer as the HTTP library sends it.
 pub(super) type Answer = Response<Full<Bytes>>;
 
-/// What POST and OPTIONS paths allow.
+/// What the path of a source allows.
 const ALLOWED: &str = "POST, OPTIONS";
 
 /// Why a request was refused: the `cause` of the answer and of the metric. A closed set.
@@ -26,6 +28,8 @@ pub(super) enum Cause {
     TooLarge,
     MediaType,
     TooManyHeaders,
+    /// Too many requests; the seconds after which the next may come.
+    RateLimited(u32),
     JournalFull,
     JournalFailed,
     AckTimeout,
@@ -86,6 +90,11 @@ impl Cause {
                 "headers-too-large",
                 "the request has too many header fields",
             ),
+            Self::RateLimited(_) => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "rate-limited",
+                "more requests than this source takes; send it again later",
+            ),
             Self::JournalFull => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "journal-full",
@@ -110,10 +119,11 @@ impl Cause {
     }
 
     /// Seconds after which sending it again makes sense.
-    fn retry_after(self) -> Option<&'static str> {
+    fn retry_after(self) -> Option<u32> {
         match self {
-            Self::JournalFull | Self::JournalFailed => Some("10"),
-            Self::AckTimeout | Self::Draining => Some("2"),
+            Self::JournalFull | Self::JournalFailed => Some(10),
+            Self::AckTimeout | Self::Draining => Some(2),
+            Self::RateLimited(seconds) => Some(seconds),
             Self::Malformed
             | Self::Unverified
             | Self::NotAllowed
@@ -150,7 +160,7 @@ pub(super) fn refused(cause: Cause) -> Answer {
     let mut answer = with_body(status, "application/problem+json", body);
     let headers = answer.headers_mut();
     if let Some(seconds) = cause.retry_after() {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static(seconds));
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     if cause == Cause::Method {
         headers.insert(ALLOW, HeaderValue::from_static(ALLOWED));
@@ -172,13 +182,39 @@ pub(super) fn acknowledged(appended: Appended) -> Answer {
 }
 
 /// The CloudEvents handshake (HTTP WebHooks for Event Delivery 1.0, section 4): this origin may send.
-pub(super) fn handshake(origin: &HeaderValue, rate: Option<&HeaderValue>) -> Answer {
+///
+/// `most` is what the source takes in a minute; the sender gets what it asked for, if that is less.
+pub(super) fn handshake(
+    origin: &HeaderValue,
+    rate: Option<&HeaderValue>,
+    most: Option<u64>,
+) -> Answer {
     let mut answer = Response::new(Full::new(Bytes::new()));
     let headers = answer.headers_mut();
     headers.insert(ALLOW, HeaderValue::from_static(ALLOWED));
     headers.insert("webhook-allowed-origin", origin.clone());
-    let rate = rate.cloned().unwrap_or(HeaderValue::from_static("*"));
-    headers.insert("webhook-allowed-rate", rate);
+    let asked = rate.and_then(|rate| rate.to_str().ok()?.parse::<u64>().ok());
+    let allowed = match (asked, most) {
+        (Some(asked), Some(most)) => HeaderValue::from(asked.min(most)),
+        (None, Some(most)) => HeaderValue::from(most),
+        (Some(asked), None) => HeaderValue::from(asked),
+        (None, None) => HeaderValue::from_static("*"),
+    };
+    headers.insert("webhook-allowed-rate", allowed);
+    answer
+}
+
+/// The answer to a provider's own handshake. It repeats what the caller sent, so no browser may take it for a page.
+pub(super) fn handshaken(reply: Reply) -> Answer {
+    let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::OK);
+    let mut answer = with_body(status, reply.content_type, reply.body);
+    let headers = answer.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Some((name, value)) = reply.header
+        && let Ok(value) = HeaderValue::from_str(&value)
+    {
+        headers.insert(name, value);
+    }
     answer
 }
 

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +47,7 @@ pub(super) async fn serve(
     shared: Arc<Shared>,
     tls: Option<TlsAcceptor>,
     socket: TcpStream,
+    peer: IpAddr,
     tasks: Tasks,
 ) {
     let patience = shared.header_timeout;
@@ -56,7 +58,7 @@ pub(super) async fn serve(
             () = grace => return,
         };
         if let Ok(Ok(version)) = first {
-            serve_version(version, shared, socket, tasks).await;
+            serve_version(version, shared, socket, peer, tasks).await;
         }
         return;
     };
@@ -66,7 +68,7 @@ pub(super) async fn serve(
                 Some(b"h2") => Version::Http2,
                 Some(_) | None => Version::Http1,
             };
-            serve_version(version, shared, stream, tasks).await;
+            serve_version(version, shared, stream, peer, tasks).await;
         }
         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
         Err(_elapsed) => tracing::debug!("a TLS handshake took too long"),
@@ -93,24 +95,24 @@ async fn spoken(socket: &TcpStream) -> std::io::Result<Version> {
     }
 }
 
-async fn serve_version<S>(version: Version, shared: Arc<Shared>, io: S, tasks: Tasks)
+async fn serve_version<S>(version: Version, shared: Arc<Shared>, io: S, peer: IpAddr, tasks: Tasks)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     match version {
-        Version::Http1 => serve_http1(shared, io, &tasks).await,
-        Version::Http2 => serve_http2(shared, io, tasks).await,
+        Version::Http1 => serve_http1(shared, io, peer, &tasks).await,
+        Version::Http2 => serve_http2(shared, io, peer, tasks).await,
     }
 }
 
-async fn serve_http1<S>(shared: Arc<Shared>, io: S, tasks: &Tasks)
+async fn serve_http1<S>(shared: Arc<Shared>, io: S, peer: IpAddr, tasks: &Tasks)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let wire = Wire::http_1(io, shared.header_timeout);
     let service = service_fn(move |request: Request<Incoming>| {
         let shared = Arc::clone(&shared);
-        Box::pin(async move { Ok::<_, Infallible>(handle(&shared, request).await) })
+        Box::pin(async move { Ok::<_, Infallible>(handle(&shared, peer, request).await) })
     });
     // The header timeout is the wire's: the library's own would also close idle connections after it.
     let mut connection = http1::Builder::new()
@@ -138,14 +140,14 @@ where
     connection.into_parts().io.into_inner().close().await;
 }
 
-async fn serve_http2<S>(shared: Arc<Shared>, io: S, tasks: Tasks)
+async fn serve_http2<S>(shared: Arc<Shared>, io: S, peer: IpAddr, tasks: Tasks)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let stop = tasks.stop_token().clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let shared = Arc::clone(&shared);
-        async move { Ok::<_, Infallible>(handle(&shared, request).await) }
+        async move { Ok::<_, Infallible>(handle(&shared, peer, request).await) }
     });
     let connection = http2::Builder::new(Streams(tasks))
         .timer(TokioTimer::new())

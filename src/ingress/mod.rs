@@ -7,30 +7,37 @@
 mod answer;
 mod connection;
 mod framing;
+mod gate;
 mod handler;
 mod routes;
 mod tls;
+mod watch;
 mod wire;
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use self::gate::Gate;
 use self::routes::Routes;
 pub use self::tls::TlsError;
+use self::watch::Watch;
 use crate::config;
 use crate::journal::Journal;
 use crate::lifecycle::Tasks;
 use crate::metrics::{Counter, Metrics, Timing};
 use crate::model::{Name, Secret};
 use crate::rules::intake::Intake;
+use crate::rules::stages::Stages;
 use crate::time::Clock;
 
 /// First and longest pause after an accept that failed for want of descriptors or memory.
@@ -56,6 +63,7 @@ struct Shared {
     max_body: usize,
     header_timeout: Duration,
     body_timeout: Duration,
+    trusted_proxies: Vec<IpNet>,
     draining: CancellationToken,
 }
 
@@ -64,7 +72,10 @@ struct SourceState {
     name: Name,
     path: String,
     path_token: Option<Secret>,
+    gate: Gate,
     intake: Intake,
+    /// Present when the builds of this source are watched.
+    watch: Option<Watch>,
     accepted: Counter,
     duplicate: Counter,
     ack_duration: Timing,
@@ -87,6 +98,12 @@ impl Ingress {
                 ack_duration: metrics
                     .ingress_ack_duration
                     .with_label_values(&[source.name.as_str()]),
+                gate: Gate::new(&source),
+                watch: source.stages.map(|patience| {
+                    let steps = source.intake.provider().steps;
+                    let stages = Stages::new(steps, patience, clock.now());
+                    Watch::new(&source.name, stages, metrics)
+                }),
                 name: source.name,
                 path: source.path,
                 path_token: source.path_token,
@@ -103,6 +120,7 @@ impl Ingress {
             max_body: config.max_body,
             header_timeout: config.header_timeout,
             body_timeout: config.body_timeout,
+            trusted_proxies: config.trusted_proxies.clone(),
             draining: CancellationToken::new(),
         };
         Ok(Self {
@@ -122,7 +140,7 @@ impl Ingress {
                 () = stop.cancelled() => break,
             };
             match accepted {
-                Ok((socket, permit)) => {
+                Ok((socket, peer, permit)) => {
                     if pause.take().is_some() {
                         tracing::info!("connections are accepted again");
                     }
@@ -130,6 +148,7 @@ impl Ingress {
                         Arc::clone(&self.shared),
                         self.tls.clone(),
                         socket,
+                        peer.ip(),
                         tasks.clone(),
                     );
                     tasks.spawn(async move {
@@ -156,11 +175,11 @@ impl Ingress {
     async fn accept(
         &self,
         listener: &TcpListener,
-    ) -> io::Result<(tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    ) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(io::Error::other)?;
-        let (socket, _) = listener.accept().await?;
+        let (socket, peer) = listener.accept().await?;
         socket.set_nodelay(true)?;
-        Ok((socket, permit))
+        Ok((socket, peer, permit))
     }
 }
 

@@ -28,6 +28,11 @@ impl Routes {
         Self { by_path: by_path.collect() }
     }
 
+    /// Every source.
+    pub(super) fn sources(&self) -> impl Iterator<Item = &SourceState> {
+        self.by_path.values().map(|source| &**source)
+    }
+
     pub(super) fn find(&self, path: &str) -> Route<'_> {
         if let Some(source) = self.by_path.get(path) {
             return match source.path_token {

@@ -3,9 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::IngressTls;
@@ -28,11 +31,17 @@ pub enum TlsError {
     /// Certificate and key do not work together.
     #[error("the certificate and the key of ingress.tls do not work together: {0}")]
     Pair(#[from] rustls::Error),
+    /// A certificate is none of an authority.
+    #[error("a certificate of ingress.tls.client_ca_file cannot be used: {0}")]
+    Authority(rustls::Error),
+    /// The authorities cannot be used.
+    #[error("the authorities of ingress.tls.client_ca_file cannot be used: {0}")]
+    Clients(VerifierBuilderError),
 }
 
 /// Loads the files and offers HTTP/2 and HTTP/1.1.
 pub(super) fn acceptor(config: &IngressTls) -> Result<TlsAcceptor, TlsError> {
-    let chain = chain(&config.cert_file)?;
+    let chain = chain(&config.cert_file, "ingress.tls.cert_file")?;
     let key = PrivateKeyDer::from_pem_file(&config.key_file).map_err(|source| TlsError::Pem {
         path: config.key_file.clone(),
         what: "private key",
@@ -40,21 +49,33 @@ pub(super) fn acceptor(config: &IngressTls) -> Result<TlsAcceptor, TlsError> {
         source,
     })?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut server = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)?;
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()?;
+    let builder = match &config.client_ca_file {
+        Some(path) => builder.with_client_cert_verifier(clients(path, provider)?),
+        None => builder.with_no_client_auth(),
+    };
+    let mut server = builder.with_single_cert(chain, key)?;
     server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(server)))
 }
 
-fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let failed = |source| TlsError::Pem {
-        path: path.to_owned(),
-        what: "certificate",
-        key: "ingress.tls.cert_file",
-        source,
-    };
+/// Takes clients that have a certificate of one of the authorities in the file.
+fn clients(
+    path: &Path,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let mut authorities = RootCertStore::empty();
+    for certificate in chain(path, "ingress.tls.client_ca_file")? {
+        authorities.add(certificate).map_err(TlsError::Authority)?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), provider)
+        .build()
+        .map_err(TlsError::Clients)
+}
+
+fn chain(path: &Path, key: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let failed = |source| TlsError::Pem { path: path.to_owned(), what: "certificate", key, source };
     let chain = CertificateDer::pem_file_iter(path).map_err(failed)?;
     let chain: Vec<_> = chain.collect::<Result<_, _>>().map_err(failed)?;
     if chain.is_empty() {

@@ -29,16 +29,19 @@ enum RuleKind {
     Off,
     /// Equal values of all fields.
     Fields {
-        base: Hash,
-        fields: Vec<FieldId>,
+        /// The first whose fields are all there counts.
+        keys: Vec<(Hash, Vec<FieldId>)>,
         exempt: Option<Patterns>,
     },
     /// A signature used again, or a subject's latest body again.
-    Latest {
-        replay: Hash,
-        subjects: Vec<Subject>,
-        body: Hash,
-    },
+    Latest(Box<Latest>),
+}
+
+#[derive(Clone, Debug)]
+struct Latest {
+    replay: Hash,
+    subjects: Vec<Subject>,
+    body: Hash,
 }
 
 #[derive(Clone, Debug)]
@@ -55,7 +58,7 @@ pub(super) struct Asked<'a> {
     pub(super) fields: &'a Fields<'a>,
     pub(super) body: &'a [u8],
     pub(super) proof: &'a Proof,
-    /// How long one signature can be used; `None` when it never gets stale.
+    /// How long a signature used again is a repeat; `None` when two events may rightly have one signature.
     pub(super) replay_window: Option<Duration>,
 }
 
@@ -74,52 +77,73 @@ impl Rule {
     ) -> Result<Self, String> {
         match *repeats {
             Repeats::Off => Ok(Self::off()),
-            Repeats::Fields { fields, exempt } => {
-                let fields: Vec<_> =
-                    fields.iter().map(|field| Field::parse(field)).collect::<Result<_, _>>()?;
+            Repeats::Fields { keys, exempt } => {
+                let key = |key: &&[&str]| {
+                    key.iter().map(|field| Field::parse(field)).collect::<Result<Vec<_>, _>>()
+                };
+                let keys: Vec<_> = keys.iter().map(key).collect::<Result<_, _>>()?;
                 let exempt = (!exempt.is_empty()).then(|| Patterns::parse(exempt)).transpose()?;
-                Ok(Self::equal(&fields, exempt, source, set, window))
+                Ok(Self::equal(&keys, exempt, source, set, window))
             }
             Repeats::Latest { subjects } => {
                 let subject = |per: &PerEvent| Subject::new(per, source, set);
                 let subjects = subjects.iter().map(subject).collect::<Result<_, _>>()?;
                 let (replay, body) = (Hash::new(source, "replay"), Hash::new(source, "body"));
-                Ok(Self { kind: RuleKind::Latest { replay, subjects, body }, window })
+                let latest = Latest { replay, subjects, body };
+                Ok(Self { kind: RuleKind::Latest(Box::new(latest)), window })
             }
         }
     }
 
-    /// Requests with equal values of all `fields` are repeats; `exempt` events are always new.
+    /// Requests with equal values of all fields of the first key that applies are repeats; `exempt` events are
+    /// always new.
     pub(super) fn equal(
-        fields: &[Field],
+        keys: &[Vec<Field>],
         exempt: Option<Patterns>,
         source: &Name,
         set: &mut FieldSet,
         window: Duration,
     ) -> Self {
-        let base = Hash::of_rule(source, "fields", fields);
-        let fields = fields.iter().map(|field| set.add(field)).collect();
-        Self { kind: RuleKind::Fields { base, fields, exempt }, window }
+        let mut key = |fields: &Vec<Field>| {
+            let base = Hash::of_rule(source, "fields", fields);
+            (base, fields.iter().map(|field| set.add(field)).collect())
+        };
+        Self {
+            kind: RuleKind::Fields { keys: keys.iter().map(&mut key).collect(), exempt },
+            window,
+        }
+    }
+
+    /// How long a repeat is recognised.
+    pub(super) fn window(&self) -> Duration {
+        self.window
     }
 
     /// What the journal is to remember of a request; empty for one that is new in any case.
     pub(super) fn keys(&self, asked: &Asked<'_>) -> Vec<DedupKey> {
         match &self.kind {
             RuleKind::Off => Vec::new(),
-            RuleKind::Fields { base, fields, exempt } => {
+            RuleKind::Fields { keys, exempt } => {
                 if exempt.as_ref().is_some_and(|events| events.matches(asked.event)) {
                     return Vec::new();
                 }
-                let key = base.clone().values(fields, asked.fields).map(Hash::finish);
-                key.map(|key| DedupKey::Exact { key, window: self.window }).into_iter().collect()
+                let key = |(base, ids): &(Hash, Vec<FieldId>)| {
+                    base.clone().values(ids, asked.fields).map(Hash::finish)
+                };
+                keys.iter()
+                    .find_map(key)
+                    .map(|key| DedupKey::Exact { key, window: self.window })
+                    .into_iter()
+                    .collect()
             }
-            RuleKind::Latest { replay, subjects, body } => {
-                let replayed = match asked.proof {
-                    Proof::Content(mac) => Some(DedupKey::Exact {
+            RuleKind::Latest(latest) => {
+                let Latest { replay, subjects, body } = &**latest;
+                let replayed = match (asked.proof, asked.replay_window) {
+                    (Proof::Content(mac), Some(window)) => Some(DedupKey::Exact {
                         key: replay.clone().part(mac.as_bytes()).finish(),
-                        window: asked.replay_window.unwrap_or(self.window),
+                        window,
                     }),
-                    Proof::Sender => None,
+                    (Proof::Content(_), None) | (Proof::Sender, _) => None,
                 };
                 let subject = subjects.iter().find(|subject| subject.events.matches(asked.event));
                 let latest = subject.and_then(|subject| {

@@ -2,15 +2,20 @@
 
 use std::time::Duration;
 
+use self::handshake::Handshaker;
+pub use self::handshake::Reply;
 use super::dedup;
 use super::filter::{Condition, Patterns};
 use super::payload::{Field, FieldId, FieldSet, Fields, Value};
 use super::provider::{Preset, Unnamed};
-use super::verify::{Proof, Scheme, Verifier};
+use super::verify::{PrivateKey, Proof, Scheme, Verifier};
 use crate::model::{DedupKey, Headers, Name, Secret};
 use crate::time::Timestamp;
 
 mod compile;
+mod handshake;
+#[cfg(test)]
+mod handshake_tests;
 #[cfg(test)]
 mod tests;
 
@@ -32,17 +37,21 @@ pub struct IntakeSpec {
     pub verify: Option<Scheme>,
     /// Any of them verifies.
     pub secrets: Vec<Secret>,
+    /// What a handshake must show, for providers whose handshake is not signed.
+    pub handshake_token: Option<Secret>,
     /// For schemes that sign the URL.
     pub public_url: Option<String>,
     /// The source's `where`: what is admitted at all.
     pub admit: Vec<Condition>,
     /// Overrides the preset's event name.
     pub event: Option<Field>,
-    /// Overrides the preset's dedup.
+    /// Overrides the preset's dedup key.
     pub dedup: Option<DedupSpec>,
+    /// Overrides the preset's own window.
+    pub own_window: Option<Duration>,
     /// Overrides the preset's order key; empty means none.
     pub order_key: Option<Vec<Field>>,
-    /// How long a repeat is recognised.
+    /// How long a repeat is recognised when neither source nor preset says it.
     pub dedup_window: Duration,
     /// The targets that listen to this source.
     pub targets: Vec<Interest>,
@@ -73,8 +82,11 @@ pub struct Interest {
 pub struct Intake {
     source: Name,
     provider: &'static Preset,
-    /// At least one; see [`super::provider::Verification::Schemes`] for several.
+    /// None only before the handshake in which a provider says its secret.
     verifiers: Vec<Verifier>,
+    /// What counts when a request has the headers of several verifiers.
+    choice: Choice,
+    handshaker: Handshaker,
     /// Every field anything below looks at.
     fields: FieldSet,
     admit: Vec<Check>,
@@ -83,6 +95,47 @@ pub struct Intake {
     order: Vec<Grouping>,
     dedup: dedup::Rule,
     routes: Vec<Route>,
+}
+
+/// What counts when a request has the headers of several verifiers. Those that read the same header are
+/// alternatives in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Choice {
+    /// Nothing: with two proofs in one request it would be the sender's choice which of them counts.
+    One,
+    /// The first verifier whose header is there.
+    First,
+}
+
+/// A request as it came.
+#[derive(Clone, Copy, Debug)]
+pub struct Inbound<'a> {
+    /// Its method.
+    pub method: Method,
+    /// What follows `?` in its target.
+    pub query: Option<&'a str>,
+    /// Its header fields.
+    pub headers: &'a Headers,
+    /// Its body.
+    pub body: &'a [u8],
+}
+
+/// The methods that can mean something here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Only ever a handshake.
+    Get,
+    /// An event, or a handshake.
+    Post,
+}
+
+/// What becomes of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It is an event: store it.
+    Store(Admission),
+    /// It is a handshake: answer it.
+    Answer(Reply),
 }
 
 /// A condition whose field is compiled.
@@ -148,6 +201,11 @@ impl Intake {
         self.verifiers.iter().all(Verifier::proves)
     }
 
+    /// Whether the provider may ask with GET.
+    pub fn answers_get(&self) -> bool {
+        self.handshaker.uses_get()
+    }
+
     /// The header fields that make a sample pass this source's verification at `now`, signed with its first
     /// secret. `headers` are the sample's other fields. The error is a sentence.
     pub fn sign_sample(
@@ -156,34 +214,74 @@ impl Intake {
         body: &[u8],
         now: Timestamp,
     ) -> Result<Vec<(String, String)>, String> {
-        self.verifiers.first().map_or_else(|| Ok(Vec::new()), |v| v.imitate(headers, body, now))
+        self.sign_sample_with(None, headers, body, now)
+    }
+
+    /// The same for a source that knows only a public key: `private` signs.
+    pub fn sign_sample_with(
+        &self,
+        private: Option<&PrivateKey>,
+        headers: &Headers,
+        body: &[u8],
+        now: Timestamp,
+    ) -> Result<Vec<(String, String)>, String> {
+        match self.verifiers.first() {
+            Some(verifier) => verifier.imitate_with(private, headers, body, now),
+            None => Err("this source has no secret yet".into()),
+        }
     }
 
     /// Decides one request. `now` is wall time: freshness compares with the sender's clock.
+    pub fn receive(&self, request: &Inbound<'_>, now: Timestamp) -> Result<Decision, Refusal> {
+        let Inbound { headers, body, .. } = *request;
+        if let Some(answer) = self.handshaker.before_proof(request) {
+            return answer.map(Decision::Answer);
+        }
+        if self.fields.reads_json() && is_coded(headers) {
+            return Err(Refusal::MediaType);
+        }
+        let (verifier, proof) = self.prove(headers, body, now).ok_or(Refusal::Unverified)?;
+        let unreadable = |_unreadable| Refusal::Malformed;
+        let document = self.fields.document(headers, body).map_err(unreadable)?;
+        let fields = self.fields.extract_from(headers, body, &document).map_err(unreadable)?;
+        if let Some(answer) = self.handshaker.after_proof(&fields, request, verifier, now) {
+            return answer.map(Decision::Answer);
+        }
+        self.admit(&fields, body, verifier, &proof).map(Decision::Store)
+    }
+
+    /// The same for a request that can only be an event, in which a handshake is malformed.
     pub fn decide(
         &self,
         headers: &Headers,
         body: &[u8],
         now: Timestamp,
     ) -> Result<Admission, Refusal> {
-        if self.fields.reads_json() && is_coded(headers) {
-            return Err(Refusal::MediaType);
+        let request = Inbound { method: Method::Post, query: None, headers, body };
+        match self.receive(&request, now)? {
+            Decision::Store(admission) => Ok(admission),
+            Decision::Answer(_) => Err(Refusal::Malformed),
         }
-        let (verifier, proof) = self.prove(headers, body, now).ok_or(Refusal::Unverified)?;
-        let fields =
-            self.fields.extract(headers, body).map_err(|_unreadable| Refusal::Malformed)?;
-        if !hold(&self.admit, &fields) && !self.is_test_event(&fields) {
+    }
+
+    fn admit(
+        &self,
+        fields: &Fields<'_>,
+        body: &[u8],
+        verifier: &Verifier,
+        proof: &Proof,
+    ) -> Result<Admission, Refusal> {
+        if !hold(&self.admit, fields) && !self.is_test_event(fields) {
             return Err(Refusal::NotAllowed);
         }
-        let event = self.event.of(&fields).ok_or(Refusal::Malformed)?;
-        let order_key = self.order_key(&event, &fields);
-        let replay_window = verifier.replay_window();
-        let asked =
-            dedup::Asked { event: &event, fields: &fields, body, proof: &proof, replay_window };
+        let event = self.event.of(fields).ok_or(Refusal::Malformed)?;
+        let order_key = self.order_key(&event, fields);
+        let replay_window = verifier.replay_window(self.dedup.window());
+        let asked = dedup::Asked { event: &event, fields, body, proof, replay_window };
         let dedup = self.dedup.keys(&asked);
         let wants = |route: &&Route| {
             route.events.as_ref().is_none_or(|events| events.matches(&event))
-                && hold(&route.conditions, &fields)
+                && hold(&route.conditions, fields)
         };
         let targets = self.routes.iter().filter(wants).map(|route| route.target.clone()).collect();
         Ok(Admission { event, order_key, dedup, targets })
@@ -191,13 +289,14 @@ impl Intake {
 
     /// The verifier that applies, and what it found proved.
     fn prove(&self, headers: &Headers, body: &[u8], now: Timestamp) -> Option<(&Verifier, Proof)> {
-        // With two proofs in one request it would be the sender's choice which of them counts.
-        let mut addressed = self.verifiers.iter().filter(|verifier| verifier.is_addressed(headers));
-        let verifier = addressed.next()?;
-        if addressed.next().is_some() {
+        let addressed = || self.verifiers.iter().filter(|verifier| verifier.is_addressed(headers));
+        let header = addressed().next()?.header();
+        if self.choice == Choice::One && addressed().any(|other| other.header() != header) {
             return None;
         }
-        verifier.prove(headers, body, now).map(|proof| (verifier, proof))
+        addressed()
+            .filter(|verifier| verifier.header() == header)
+            .find_map(|verifier| verifier.prove(headers, body, now).map(|proof| (verifier, proof)))
     }
 
     fn is_test_event(&self, fields: &Fields<'_>) -> bool {
@@ -213,20 +312,28 @@ impl Intake {
     }
 
     fn order_key(&self, event: &str, fields: &Fields<'_>) -> Option<String> {
-        let grouping = self.order.iter().find(|grouping| grouping.events.matches(event))?;
-        let mut key = String::new();
-        for (position, id) in grouping.fields.iter().enumerate() {
-            if position > 0 {
-                key.push('/');
-            }
-            key.push_str(fields.get(*id).as_text()?);
-        }
+        let mut applies = self.order.iter().filter(|grouping| grouping.events.matches(event));
+        let key = applies.find_map(|grouping| grouping.key(fields))?;
         if is_plain(&key, MAX_ORDER_KEY) {
             return Some(key);
         }
         // Too long or not printable, but still to be told from others.
         let hash = dedup::Hash::new(&self.source, "order").part(key.as_bytes()).finish();
         (!key.is_empty()).then(|| format!("#{hash:032x}"))
+    }
+}
+
+impl Grouping {
+    /// The values, joined; `None` when one of them is missing.
+    fn key(&self, fields: &Fields<'_>) -> Option<String> {
+        let mut key = String::new();
+        for (position, id) in self.fields.iter().enumerate() {
+            if position > 0 {
+                key.push('/');
+            }
+            key.push_str(fields.get(*id).as_text()?);
+        }
+        Some(key)
     }
 }
 

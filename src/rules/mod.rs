@@ -4,9 +4,12 @@
 //! in dependency order: a rule uses only those above it.
 
 pub mod payload;
+pub mod origin;
+pub mod rate;
 pub mod verify;
 pub mod filter;
 pub mod provider;
+pub mod stages;
 pub mod dedup;
 pub mod intake;
 pub mod sign;

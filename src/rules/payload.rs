@@ -1,6 +1,6 @@
 //! Reading single values out of a request without building the whole document.
 //!
-//! All the fields a source ever looks at are compiled into one [`FieldSet`], so that one pass over
+//! A form is read as the JSON it stands for. All the fields a source ever looks at are compiled into one [`FieldSet`], so that one pass over
 //! the body finds them all and everything else is skipped. Nothing is allocated for what is
 //! skipped, and the nesting followed is never deeper than the deepest pointer.
 
@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::model::Headers;
 
+pub(super) mod form;
 mod scan;
 #[cfg(test)]
 mod tests;
@@ -134,9 +135,46 @@ impl FieldSet {
         headers: &'a Headers,
         body: &'a [u8],
     ) -> Result<Fields<'a>, Unreadable> {
-        let values = if self.reads_json() { self.trie.scan(body)? } else { Vec::new() };
+        self.extract_from(headers, body, body)
+    }
+
+    /// The same with pointers into a document that is not the body itself; see [`FieldSet::document`].
+    pub fn extract_from<'a>(
+        &'a self,
+        headers: &'a Headers,
+        body: &'a [u8],
+        document: &'a [u8],
+    ) -> Result<Fields<'a>, Unreadable> {
+        let values = if self.reads_json() { self.trie.scan(document)? } else { Vec::new() };
         Ok(Fields { headers, body, set: self, values })
     }
+
+    /// What pointers point into: the body, or the JSON that a form stands for. A body that says it is something
+    /// else than JSON, and is, has no fields; one that says nothing, or says JSON, is read as JSON.
+    pub fn document<'a>(
+        &self,
+        headers: &Headers,
+        body: &'a [u8],
+    ) -> Result<Cow<'a, [u8]>, Unreadable> {
+        if !self.reads_json() {
+            return Ok(Cow::Borrowed(body));
+        }
+        if form::is_form(headers) {
+            return form::document(body).ok_or(Unreadable);
+        }
+        let other = form::media_type(headers).is_some_and(|media| !ends_in_json(media));
+        let is_json = || serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
+        Ok(Cow::Borrowed(if other && !is_json() { NO_FIELDS } else { body }))
+    }
+}
+
+/// The document of a body that has no fields.
+const NO_FIELDS: &[u8] = b"null";
+
+/// `application/json`, `text/json`, `application/vnd.x+json`.
+fn ends_in_json(media: &[u8]) -> bool {
+    let tail = media.len().saturating_sub(4);
+    media.get(tail..).is_some_and(|tail| tail.eq_ignore_ascii_case(b"json"))
 }
 
 /// The body is not JSON in UTF-8, or a member that is looked at occurs twice in its object.

@@ -92,6 +92,39 @@ retry = { jitter = "0.2", factor = true }
 }
 
 #[test]
+fn networks_rates_and_tokens_say_how_they_are_written() {
+    let desk = Desk::with(
+        r#"[ingress]
+trusted_proxies = ["10.0.0.0/33", "10.0.0.1"]
+[source.a]
+provider = "slack"
+secret = "plain:canary"
+allow_ips = ["203.0.113.0/24", "example.com", 7]
+rate = "many"
+client_rate = 5
+[source.b]
+provider = "slack"
+secret = "plain:canary"
+handshake_token = "plain:canary"
+[source.c]
+provider = "meta"
+secret = "plain:canary"
+dedup = { window = "1h" }
+[source.d]
+provider = "github"
+secret = "plain:canary"
+stages = {}
+[source.e]
+provider = "streampixel"
+stages = { gap_after = "1ms", skip = ["build.extracting", "build.extracted"] }
+[target.t]
+url = "http://127.0.0.1:9000/"
+"#,
+    );
+    assert_snapshot!(desk.mistakes());
+}
+
+#[test]
 fn a_mistake_in_the_environment_names_its_variable() {
     let variables = [
         ("EVERHOOK_INGRESS__ACK_TIMEOUT", "soon"),

@@ -13,10 +13,13 @@
 mod config_mistakes;
 mod harness;
 mod ingress_bounds;
+mod ingress_gate;
 mod journal_contract;
 mod journal_on_disk;
 mod journal_space;
+mod providers;
 mod relay_stories;
+mod repeats;
 mod simulation;
 mod survives_a_crash;
 mod tidy;

@@ -230,7 +230,7 @@ impl<'a> Demo<'a> {
         let found = config.sources.iter().find(|s| s.name.as_str() == source);
         let source = found.context("a configured source")?;
         let sample = source.intake.provider().samples.get(position).context("a sample")?;
-        let mut webhook = webhook(source, Some(sample.event), None)?;
+        let mut webhook = webhook(source, Some(sample.event), None, None)?;
         webhook.url = format!("http://{address}{}", source.path);
         if source.path_token.is_some() {
             write!(webhook.url, "/{TOKEN}").context("writing to a string")?;

@@ -69,6 +69,8 @@ fn ingress(raw: raw::Ingress, findings: &mut Findings) -> Option<Ingress> {
         max_connections: raw.max_connections?,
         header_timeout: raw.header_timeout?,
         body_timeout: raw.body_timeout?,
+        // A key that is there and wrong has been noted, and `None` is read as not set.
+        trusted_proxies: raw.trusted_proxies.unwrap_or_default(),
         tls: match tls {
             Some(files) => Some(files?),
             None => None,
@@ -77,8 +79,14 @@ fn ingress(raw: raw::Ingress, findings: &mut Findings) -> Option<Ingress> {
 }
 
 fn tls_files(raw: raw::Tls, at: &KeyPath, findings: &mut Findings) -> Option<IngressTls> {
-    let files = IngressTls { cert_file: raw.cert_file?.into(), key_file: raw.key_file?.into() };
-    for (key, path) in [("cert_file", &files.cert_file), ("key_file", &files.key_file)] {
+    let files = IngressTls {
+        cert_file: raw.cert_file?.into(),
+        key_file: raw.key_file?.into(),
+        client_ca_file: raw.client_ca_file.map(PathBuf::from),
+    };
+    let always = [("cert_file", &files.cert_file), ("key_file", &files.key_file)];
+    let authorities = files.client_ca_file.as_ref().map(|path| ("client_ca_file", path));
+    for (key, path) in always.into_iter().chain(authorities) {
         if let Err(error) = std::fs::File::open(path) {
             let problem = format!("cannot read {}: {error}", path.display());
             let remedy = "make the file readable for the user that runs everhook";

@@ -12,6 +12,8 @@ use crate::config::tree::KeyPath;
 use crate::model::{Name, Secret};
 use crate::rules::intake::{DedupSpec, Intake, IntakeSpec};
 use crate::rules::payload::Field;
+use crate::rules::provider::{Preset, Verification};
+use crate::rules::stages::Patience;
 use crate::rules::verify::{Algorithm, Kind, Scheme};
 
 /// Shorter tokens are refused: eight characters can still be tried one by one.
@@ -72,6 +74,11 @@ fn source(
     check_token(raw.path_token.as_ref(), at, findings);
     warn_if_open(&raw, at, around.exposed, findings);
     let path_token = raw.path_token.clone();
+    let allow_ips = raw.allow_ips.clone().unwrap_or_default();
+    let (rate, client_rate) = (raw.rate, raw.client_rate);
+    let watched = raw.provider.zip(raw.stages.as_ref());
+    let stages =
+        watched.and_then(|(preset, table)| patience(preset, table, &at.key("stages"), findings));
     let spec = spec(&name, raw, at, around, findings);
     if findings.is_wrong_below(at) {
         // The intake would only repeat what has been said already.
@@ -81,7 +88,40 @@ fn source(
     let (provider, secrets) = (spec.provider.name, spec.secrets.clone());
     let remedy = "see the keys of a source in docs/configuration.md";
     let intake = noted(Intake::new(spec), at, remedy, findings)?;
-    Some(Source { name, path, path_token, intake, provider, secrets })
+    Some(Source {
+        name,
+        path,
+        path_token,
+        intake,
+        allow_ips,
+        rate,
+        client_rate,
+        stages,
+        provider,
+        secrets,
+    })
+}
+
+/// How patiently the builds of a source are watched.
+fn patience(
+    preset: &Preset,
+    raw: &raw::Stages,
+    at: &KeyPath,
+    findings: &mut Findings,
+) -> Option<Patience> {
+    if preset.steps.is_empty() {
+        let problem = "the order of this provider's events is not known, so none can be missed";
+        findings.mistake(at, problem, "remove `stages`");
+    }
+    let skip = raw.skip.clone().unwrap_or_default();
+    let known: Vec<_> = preset.steps.iter().map(|step| step.event).collect();
+    for (index, event) in skip.iter().enumerate() {
+        if !known.is_empty() && !known.contains(&event.as_str()) {
+            let remedy = format!("the steps are {}", known.join(", "));
+            findings.mistake(&at.key("skip").index(index), "this is no step of a build", remedy);
+        }
+    }
+    Some(Patience { gap_after: raw.gap_after?, stall_after: raw.stall_after?, skip })
 }
 
 /// Everything a source's intake is compiled from. What is wrong is noted and left out.
@@ -110,12 +150,17 @@ fn spec(
             .warning(at, "no target listens to this source: its events are stored and go nowhere");
     }
     let verify = raw.verify.and_then(|verify| scheme(verify, &at.key("verify"), findings));
-    let dedup = raw.dedup.and_then(|dedup| match dedup {
-        raw::Dedup::Off => Some(DedupSpec::Off),
-        raw::Dedup::Key(table) => {
-            fields(table.key?, &at.key("dedup").key("key"), findings).map(DedupSpec::Key)
+    let (dedup, own_window) = match raw.dedup {
+        Some(raw::Dedup::Off) => (Some(DedupSpec::Off), None),
+        Some(raw::Dedup::Key(table)) => {
+            let key = table
+                .key
+                .and_then(|key| fields(key, &at.key("dedup").key("key"), findings))
+                .map(DedupSpec::Key);
+            (key, table.window)
         }
-    });
+        None => (None, None),
+    };
     let event = raw.event.as_ref().and_then(|text| field(text, &at.key("event"), findings));
     let order_key = raw.order_key.and_then(|texts| fields(texts, &at.key("order_key"), findings));
     let admit = conditions(raw.r#where, &at.key("where"), findings);
@@ -125,10 +170,12 @@ fn spec(
         provider: raw.provider?,
         verify,
         secrets,
+        handshake_token: raw.handshake_token,
         public_url: raw.public_url,
         admit: admit?,
         event,
         dedup,
+        own_window,
         order_key,
         dedup_window: around.dedup_window?,
         targets,
@@ -208,11 +255,13 @@ fn warn_if_open(raw: &raw::Source, at: &KeyPath, exposed: bool, findings: &mut F
     let kind = raw.verify.as_ref().map(|verify| verify.kind);
     let unsigned = match kind {
         Some(kind) => kind == Some(Kind::None),
-        None => raw.provider.is_some_and(|preset| preset.name == "streampixel"),
+        None => {
+            raw.provider.is_some_and(|preset| matches!(preset.verification, Verification::Unsigned))
+        }
     };
-    if exposed && unsigned && raw.path_token.is_none() {
+    if exposed && unsigned && raw.path_token.is_none() && raw.allow_ips.is_none() {
         let sentence = "anyone who can reach the listener can post events here: \
-                        nothing is verified and there is no path_token";
+                        nothing is verified and there is neither path_token nor allow_ips";
         findings.warning(at, sentence);
     }
 }

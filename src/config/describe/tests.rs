@@ -122,6 +122,7 @@ fn every_length_holds_at_both_ends_and_not_beyond() {
                 let element =
                     if matches!(of, Shape::Secret) { "\"plain:x\"" } else { "\"1.1.1.1:1\"" };
                 let element = if matches!(of, Shape::Duration) { "\"1s\"" } else { element };
+                let element = if matches!(of, Shape::Network) { "\"::/0\"" } else { element };
                 format!("[{}]", vec![element; length].join(","))
             }
             Shape::Conditions => {
@@ -253,6 +254,8 @@ fn bounds(field: &Field) -> String {
 
 fn named(shape: &Shape) -> String {
     match shape {
+        Shape::Network => "address or network".into(),
+        Shape::Rate => "rate".into(),
         Shape::Text => "text".into(),
         Shape::Integer => "whole number".into(),
         Shape::Number => "number".into(),

@@ -31,10 +31,12 @@ impl History {
             provider,
             verify: None,
             secrets,
+            handshake_token: None,
             public_url: None,
             admit: Vec::new(),
             event: None,
             dedup: None,
+            own_window: None,
             order_key: None,
             dedup_window: WINDOW,
             targets: Vec::new(),
@@ -210,8 +212,8 @@ fn a_changed_rule_or_another_source_starts_afresh() {
     let headers = Headers::default();
     let key = |source: &str, field: &str, body: &str| {
         let mut set = FieldSet::default();
-        let fields = [Field::parse(field).unwrap()];
-        let rule = Rule::equal(&fields, None, &Name::parse(source).unwrap(), &mut set, WINDOW);
+        let keys = [vec![Field::parse(field).unwrap()]];
+        let rule = Rule::equal(&keys, None, &Name::parse(source).unwrap(), &mut set, WINDOW);
         let fields = set.extract(&headers, body.as_bytes()).unwrap();
         let (body, proof) = (body.as_bytes(), &Proof::Sender);
         rule.keys(&Asked { event: "e", fields: &fields, body, proof, replay_window: None })

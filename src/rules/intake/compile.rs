@@ -1,22 +1,26 @@
 //! From a source's configuration and its preset to an [`Intake`].
 
-use super::{Check, DedupSpec, Grouping, Intake, IntakeSpec, Naming, Route, UNKNOWN};
+use super::handshake::Handshaker;
+use super::{Check, Choice, DedupSpec, Grouping, Intake, IntakeSpec, Naming, Route, UNKNOWN};
+use crate::model::Secret;
 use crate::rules::dedup;
 use crate::rules::filter::{Condition, Patterns};
 use crate::rules::payload::{Field, FieldId, FieldSet};
-use crate::rules::provider::{PerEvent, Unnamed, Verification};
+use crate::rules::provider::{Handshake, PerEvent, Repeats, Unnamed, Verification};
 use crate::rules::verify::{Scheme, Verifier};
 
 impl Intake {
     /// Compiles a source. The error is a sentence for the configuration's author.
     pub fn new(spec: IntakeSpec) -> Result<Self, String> {
-        let verifiers = verifiers(&spec)?;
+        let (verifiers, choice) = verifiers(&spec)?;
         let signed = verifiers.iter().all(Verifier::proves);
         let mut set = FieldSet::default();
         let event = naming(&spec, signed, &mut set)?;
         let order = order(&spec, &mut set)?;
         let dedup = dedup_rule(&spec, &mut set)?;
         let test_event = test_event(&spec, &mut set)?;
+        let (handshake, token) = (spec.provider.handshake, spec.handshake_token);
+        let handshaker = Handshaker::new(handshake, token, &spec.secrets, &mut set)?;
         let admit = checks(spec.admit, &mut set);
         let routes = spec.targets.into_iter().map(|interest| Route {
             target: interest.target,
@@ -29,6 +33,8 @@ impl Intake {
             source,
             provider,
             verifiers,
+            choice,
+            handshaker,
             fields: set,
             admit,
             test_event,
@@ -40,23 +46,27 @@ impl Intake {
     }
 }
 
-fn verifiers(spec: &IntakeSpec) -> Result<Vec<Verifier>, String> {
+fn verifiers(spec: &IntakeSpec) -> Result<(Vec<Verifier>, Choice), String> {
     let name = spec.provider.name;
-    let schemes = match (&spec.verify, spec.provider.verification) {
-        (Some(scheme), _) => vec![scheme.clone()],
+    let (schemes, choice) = match (&spec.verify, spec.provider.verification) {
+        (Some(scheme), _) => (vec![scheme.clone()], Choice::One),
         (None, Verification::Unsigned) if !spec.secrets.is_empty() => {
             return Err(format!(
                 "{name} does not sign its webhooks, so a secret has nothing to verify; \
                  remove it, and protect the source with `path_token`"
             ));
         }
-        (None, Verification::Unsigned) => vec![Scheme::none()],
-        (None, Verification::Schemes(_)) if spec.secrets.is_empty() => {
+        (None, Verification::Unsigned) => (vec![Scheme::none()], Choice::One),
+        (None, Verification::Schemes(_) | Verification::FirstOf(_)) if spec.secrets.is_empty() => {
+            if spec.provider.handshake == Handshake::HookSecret {
+                return Ok((Vec::new(), Choice::One));
+            }
             return Err(format!(
                 "{name} signs its webhooks; set `secret` to the one it signs with"
             ));
         }
-        (None, Verification::Schemes(schemes)) => schemes(),
+        (None, Verification::Schemes(schemes)) => (schemes(), Choice::One),
+        (None, Verification::FirstOf(schemes)) => (schemes(), Choice::First),
         (None, Verification::Configured) => {
             return Err(format!(
                 "provider \"{name}\" needs `verify`; write verify = {{ kind = \"none\" }} to accept anything"
@@ -64,7 +74,38 @@ fn verifiers(spec: &IntakeSpec) -> Result<Vec<Verifier>, String> {
         }
     };
     let url = spec.public_url.as_deref();
-    schemes.iter().map(|scheme| Verifier::new(scheme, &spec.secrets, url)).collect()
+    if let [scheme] = schemes.as_slice() {
+        return Ok((vec![Verifier::new(scheme, &spec.secrets, url)?], choice));
+    }
+    let shares = shares(&schemes, &spec.secrets);
+    let used = schemes.iter().zip(&shares).filter(|(_, secrets)| !secrets.is_empty());
+    let verifiers = used.map(|(scheme, secrets)| Verifier::new(scheme, secrets, url));
+    Ok((verifiers.collect::<Result<_, _>>()?, choice))
+}
+
+/// Which secrets belong to each scheme. One that begins with the key prefix of a scheme is for the schemes with that
+/// prefix. Any other is for those without a prefix, or for the first scheme when there are none: a public key must
+/// never serve as a symmetric one, which everybody would know.
+fn shares(schemes: &[Scheme], secrets: &[Secret]) -> Vec<Vec<Secret>> {
+    let begins = |secret: &Secret, scheme: &Scheme| {
+        !scheme.key_prefix.is_empty() && secret.expose().starts_with(scheme.key_prefix.as_bytes())
+    };
+    let mut shares = vec![Vec::new(); schemes.len()];
+    for secret in secrets {
+        let prefixed = schemes.iter().any(|scheme| begins(secret, scheme));
+        let plain = schemes.iter().any(|scheme| scheme.key_prefix.is_empty());
+        for (index, (scheme, share)) in schemes.iter().zip(&mut shares).enumerate() {
+            let fits = match (prefixed, plain) {
+                (true, _) => begins(secret, scheme),
+                (false, true) => scheme.key_prefix.is_empty(),
+                (false, false) => index == 0,
+            };
+            if fits {
+                share.push(secret.clone());
+            }
+        }
+    }
+    shares
 }
 
 fn naming(spec: &IntakeSpec, signed: bool, set: &mut FieldSet) -> Result<Naming, String> {
@@ -97,13 +138,19 @@ fn order(spec: &IntakeSpec, set: &mut FieldSet) -> Result<Vec<Grouping>, String>
 }
 
 fn dedup_rule(spec: &IntakeSpec, set: &mut FieldSet) -> Result<dedup::Rule, String> {
-    let (source, window) = (&spec.source, spec.dedup_window);
+    let window = spec.own_window.or(spec.provider.window).unwrap_or(spec.dedup_window);
+    let source = &spec.source;
     match &spec.dedup {
         Some(DedupSpec::Off) => Ok(dedup::Rule::off()),
         Some(DedupSpec::Key(fields)) if fields.is_empty() => {
             Err("`dedup.key` is empty: every request would repeat the first one".into())
         }
-        Some(DedupSpec::Key(fields)) => Ok(dedup::Rule::equal(fields, None, source, set, window)),
+        Some(DedupSpec::Key(fields)) => {
+            Ok(dedup::Rule::equal(std::slice::from_ref(fields), None, source, set, window))
+        }
+        None if spec.own_window.is_some() && matches!(spec.provider.repeats, Repeats::Off) => {
+            Err(format!("{} has no dedup key of its own; set `dedup.key`", spec.provider.name))
+        }
         None => dedup::Rule::preset(&spec.provider.repeats, source, set, window),
     }
 }

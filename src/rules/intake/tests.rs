@@ -14,10 +14,12 @@ fn spec(provider: &str) -> IntakeSpec {
         provider: preset(provider).unwrap(),
         verify: None,
         secrets: Vec::new(),
+        handshake_token: None,
         public_url: None,
         admit: Vec::new(),
         event: None,
         dedup: None,
+        own_window: None,
         order_key: None,
         dedup_window: Duration::from_secs(3600),
         targets: Vec::new(),
@@ -139,6 +141,108 @@ fn two_proofs_in_one_request_are_refused() {
 }
 
 #[test]
+fn where_two_proofs_are_usual_the_signature_decides() {
+    let mut spec = spec("gitlab");
+    let signing = "whsec_c2FtcGxlIHNhbXBsZSBzYW1wbGUgc2FtcGxl";
+    spec.secrets = vec![Secret::new(signing), Secret::new("token")];
+    let intake = intake(spec);
+    let made = intake.sign_sample(&Headers::default(), b"{}", NOW).unwrap();
+    let mut pairs: Vec<_> = made.iter().map(|(name, value)| (&**name, &**value)).collect();
+    assert!(decide(&intake, &pairs, "{}").is_ok());
+    pairs.push(("x-gitlab-token", "not the token"));
+    assert!(decide(&intake, &pairs, "{}").is_ok());
+    assert!(decide(&intake, &pairs, "[]").is_err(), "another body");
+    assert!(decide(&intake, &[("x-gitlab-token", "token")], "{}").is_ok());
+    let as_token = decide(&intake, &[("x-gitlab-token", signing)], "{}");
+    assert_eq!(as_token, Err(Refusal::Unverified), "a signing key is no token");
+}
+
+#[test]
+fn a_public_key_never_serves_as_a_symmetric_one() {
+    let public = "whpk_iojj3XQJ8ZX9UtstPLpdcspnCb8dlBIb83SIAbQPb1w=";
+    let mut both = spec("standard-webhooks");
+    both.secrets =
+        vec![Secret::new(public), Secret::new("whsec_c2FtcGxlIHNhbXBsZSBzYW1wbGUgc2FtcGxl")];
+    let both = intake(both);
+    let private = PrivateKey::parse(&"01".repeat(32)).unwrap();
+    let id = Headers::from_pairs([("webhook-id", &b"msg_1"[..])]);
+    let passes = |made: Vec<(String, String)>| {
+        let mut pairs: Vec<_> = made.iter().map(|(name, value)| (&**name, &**value)).collect();
+        pairs.push(("webhook-id", "msg_1"));
+        decide(&both, &pairs, "{}").is_ok()
+    };
+    assert!(passes(both.sign_sample(&id, b"{}", NOW).unwrap()));
+    let only = |secret: &str| {
+        intake(IntakeSpec { secrets: vec![Secret::new(secret)], ..spec("standard-webhooks") })
+    };
+    assert!(passes(only(public).sign_sample_with(Some(&private), &id, b"{}", NOW).unwrap()));
+    // Without its prefix it is taken for a symmetric key, and for nothing else.
+    let bare = only(public.trim_start_matches("whpk_"));
+    assert!(!passes(bare.sign_sample(&id, b"{}", NOW).unwrap()));
+    assert!(bare.sign_sample_with(Some(&private), &id, b"{}", NOW).is_err());
+    assert!(only("c2FtcGxlIHNhbXBsZSBzYW1wbGUgc2FtcGxl").sign_sample(&id, b"{}", NOW).is_ok());
+}
+
+#[test]
+fn a_form_is_read_as_the_json_it_stands_for() {
+    let mut reading = custom();
+    reading.event = Some(Field::parse("/action").unwrap());
+    let reading = intake(reading);
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    for body in ["action=opened&number=1", "payload=%7B%22action%22%3A%22opened%22%7D"] {
+        assert_eq!(decide(&reading, &form, body).unwrap().event, "opened", "{body}");
+        assert_eq!(decide(&reading, &[], body), Err(Refusal::Malformed), "{body}");
+    }
+    for body in ["action=a&action=b", "action=%ff", "payload=text", "payload={"] {
+        assert_eq!(decide(&reading, &form, body), Err(Refusal::Malformed), "{body}");
+    }
+}
+
+#[test]
+fn a_body_that_is_no_json_and_says_so_has_no_fields() {
+    let mut spec = spec("cloudevents");
+    spec.secrets = vec![Secret::new("token")];
+    spec.targets = vec![
+        interest("all", None, Vec::new()),
+        interest("some", None, vec![condition("/a", &["1"])]),
+    ];
+    let intake = intake(spec);
+    let decide = |media: &str, body: &str| {
+        let pairs = [("authorization", "Bearer token"), ("ce-type", "t"), ("content-type", media)];
+        let admission = decide(&intake, &pairs, body)?;
+        assert_eq!(admission.event, "t");
+        Ok::<_, Refusal>(admission.targets.len())
+    };
+    assert_eq!(decide("text/plain", "not json"), Ok(1));
+    assert_eq!(decide("text/plain", r#"{"a":"1"}"#), Ok(2), "JSON whatever it is called");
+    assert_eq!(decide("application/cloudevents+json", "not json"), Err(Refusal::Malformed));
+    let twice = r#"{"a":"1","a":"2"}"#;
+    assert_eq!(decide("text/plain", twice), Err(Refusal::Malformed), "ambiguous all the same");
+}
+
+#[test]
+fn the_window_is_the_sources_or_the_presets_or_the_common_one() {
+    let window = |own: Option<u64>, provider: &str| {
+        let mut spec = if provider == "custom" { custom() } else { spec(provider) };
+        spec.own_window = own.map(Duration::from_secs);
+        if provider == "custom" {
+            spec.dedup = Some(DedupSpec::Key(vec![Field::parse("/uploadId").unwrap()]));
+            spec.event = None;
+        }
+        match decide(&intake(spec), &[], UPLOADED).unwrap().dedup.as_slice() {
+            [DedupKey::Exact { window, .. }] => window.as_secs(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(window(None, "streampixel"), 24 * 3600);
+    assert_eq!(window(Some(5), "streampixel"), 5);
+    assert_eq!(window(None, "custom"), 3600);
+    assert_eq!(window(Some(5), "custom"), 5);
+    let keyless = IntakeSpec { own_window: Some(Duration::from_secs(5)), ..custom() };
+    assert!(Intake::new(keyless).unwrap_err().contains("dedup.key"));
+}
+
+#[test]
 fn buildkite_is_named_by_header_or_body_and_grouped_by_what_it_is_about() {
     let mut spec = spec("buildkite");
     spec.secrets = vec![Secret::new("secret")];
@@ -228,7 +332,13 @@ fn what_cannot_work_is_said_in_a_sentence() {
 fn busy(provider: &str) -> Intake {
     let mut spec = if provider == "custom" { custom() } else { spec(provider) };
     if spec.provider.needs_secret() {
-        spec.secrets = vec![Secret::new("secret")];
+        let hex = "8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c";
+        spec.secrets = vec![Secret::new(match provider {
+            "discord" => hex,
+            "standard-webhooks" | "svix" => "whsec_c2FtcGxlIHNhbXBsZSBzYW1wbGUgc2FtcGxl",
+            _ => "secret",
+        })];
+        spec.public_url = Some("https://hooks.example/in".into());
     }
     spec.admit = vec![condition("/a/0", &["!x"])];
     spec.targets = vec![interest("t", Some(&["build.*"]), vec![condition("/a", &["*b*", "!c"])])];

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{EventName, PerEvent, Preset, Repeats, Sample, Unnamed, Verification};
+use super::{BASE, EventName, PerEvent, Preset, Repeats, Sample, Step, Unnamed, Verification};
 use crate::rules::verify::Scheme;
 
 /// The receiver's choice; Buildkite's documentation suggests five minutes.
@@ -14,7 +14,11 @@ const TOLERANCE: Duration = Duration::from_secs(300);
 
 pub(super) static PRESET: Preset = Preset {
     name: "buildkite",
+    title: "Buildkite",
     docs: "https://buildkite.com/docs/apis/webhooks/pipelines",
+    setup: "Notification Services, Add Webhook: enter the URL, choose the events, and prefer `Send an HMAC signature`.",
+    secret: "the Token of the notification service, in either of its modes",
+    note: "Its source addresses are published at https://api.buildkite.com/v2/meta (webhook_ips), for `allow_ips`.",
     verification: Verification::Schemes(|| {
         let signature = Scheme {
             list: Some(','),
@@ -46,7 +50,14 @@ pub(super) static PRESET: Preset = Preset {
             PerEvent { events: &["agent.* !agent.blocked"], fields: &["/agent/id"] },
         ],
     },
-    test_event: &[],
+    // A build that is canceled finishes without having run, and one that is skipped does nothing else.
+    steps: &[
+        Step::new("build.scheduled", &[]),
+        Step::new("build.running", &["build.scheduled"]),
+        Step::new("build.failing", &["build.running"]),
+        Step::last("build.finished", &["build.scheduled"]),
+        Step::last("build.skipped", &[]),
+    ],
     filter_fields: &[
         "/pipeline/slug",
         "/build/branch",
@@ -95,4 +106,5 @@ pub(super) static PRESET: Preset = Preset {
             body: r#"{"event":"ping","service":{"id":"00000000-0000-4000-8000-0000000000f1","provider":"webhook","settings":{"url":"https://hooks.example/in/buildkite"}},"sender":{"id":"00000000-0000-4000-8000-0000000000c1","name":"Sam Sample"}}"#,
         },
     ],
+    ..BASE
 };

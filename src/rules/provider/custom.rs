@@ -1,19 +1,17 @@
 //! Any other provider: the configuration says how it signs and where its values stand.
 
-use super::{EventName, Preset, Repeats, Sample, Unnamed, Verification};
+use super::{BASE, Preset, Sample, Verification};
 
 pub(super) static PRESET: Preset = Preset {
     name: "custom",
-    docs: "",
+    title: "Any other provider",
+    setup: "Say in `verify` how the provider signs; every key of it is in the configuration reference.",
+    secret: "whatever `verify` needs",
+    note: "Name `event`, `dedup` and `order_key` yourself: without them every request is a new event called webhook.",
     verification: Verification::Configured,
-    event: EventName { fields: &[], unnamed: Unnamed::Called("webhook") },
-    order: &[],
-    repeats: Repeats::Off,
-    test_event: &[],
-    filter_fields: &[],
-    samples: &[Sample {
-        event: "webhook",
-        headers: &[],
-        body: r#"{"id":"sample-1","event":"webhook","message":"A sample of everhook."}"#,
-    }],
+    samples: &[Sample::json(
+        "webhook",
+        r#"{"id":"sample-1","event":"webhook","message":"A sample of everhook."}"#,
+    )],
+    ..BASE
 };

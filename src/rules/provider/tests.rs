@@ -1,10 +1,12 @@
 //! Real-life sequences of each provider yield exactly the right events; every sample passes its own source.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::*;
 use crate::model::{Headers, Name, Secret};
 use crate::rules::intake::{Intake, IntakeSpec};
+use crate::rules::verify::PrivateKey;
 use crate::time::Timestamp;
 
 fn spec(preset: &'static Preset) -> IntakeSpec {
@@ -13,15 +15,30 @@ fn spec(preset: &'static Preset) -> IntakeSpec {
         source: Name::parse("source").unwrap(),
         provider: preset,
         verify: configured.then(Scheme::none),
-        secrets: if preset.needs_secret() { vec![Secret::new("secret")] } else { Vec::new() },
+        secrets: secret(preset).into_iter().collect(),
+        handshake_token: None,
         public_url: Some("https://hooks.example/in".into()),
         admit: Vec::new(),
         event: None,
         dedup: None,
+        own_window: None,
         order_key: None,
         dedup_window: Duration::from_secs(3600),
         targets: Vec::new(),
     }
+}
+
+/// A key pair of our own; the private half signs Discord's samples.
+const PRIVATE_KEY: &str = "0101010101010101010101010101010101010101010101010101010101010101";
+const PUBLIC_KEY: &str = "8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c";
+
+fn secret(preset: &Preset) -> Option<Secret> {
+    let text = match preset.name {
+        "standard-webhooks" | "svix" => "whsec_c2FtcGxlIHNhbXBsZSBzYW1wbGUgc2FtcGxl",
+        "discord" => PUBLIC_KEY,
+        _ => "secret",
+    };
+    (!preset.schemes().is_empty()).then(|| Secret::new(text))
 }
 
 #[test]
@@ -40,13 +57,21 @@ fn every_sample_is_admitted_under_its_name() {
         let intake = Intake::new(spec(preset)).unwrap();
         assert!(!preset.samples.is_empty(), "{}", preset.name);
         for sample in preset.samples {
-            let pairs = sample.headers.iter().map(|(name, value)| (*name, value.as_bytes()));
-            let plain = Headers::from_pairs(pairs.clone());
-            let made = intake.sign_sample(&plain, sample.body.as_bytes(), now).unwrap();
+            let all: Vec<_> = sample.all_headers().collect();
+            let pairs = all.iter().map(|(name, value)| (*name, value.as_bytes()));
+            let (plain, body) = (Headers::from_pairs(pairs.clone()), sample.body_at(now));
+            let private = PrivateKey::parse(PRIVATE_KEY).unwrap();
+            let private = (preset.name == "discord").then_some(&private);
+            let made = intake.sign_sample_with(private, &plain, body.as_bytes(), now).unwrap();
             let made = made.iter().map(|(name, value)| (&**name, value.as_bytes()));
             let signed = Headers::from_pairs(pairs.chain(made));
-            let admission = intake.decide(&signed, sample.body.as_bytes(), now).unwrap();
+            let admission = intake.decide(&signed, body.as_bytes(), now).unwrap();
             assert_eq!(admission.event, sample.event, "{}", preset.name);
+            let ordered =
+                matches!(preset.name, "custom" | "asana") || sample.event == "package.created";
+            assert_eq!(admission.order_key.is_none(), ordered, "{} {}", preset.name, sample.event);
+            let repeats = !matches!(preset.repeats, Repeats::Off);
+            assert!(repeats || admission.dedup.is_empty());
             assert_eq!(preset.sample(Some(sample.event)).unwrap().body, sample.body);
         }
     }
@@ -55,11 +80,55 @@ fn every_sample_is_admitted_under_its_name() {
 #[test]
 fn a_preset_that_signs_needs_its_secret_and_one_that_does_not_refuses_it() {
     for preset in presets() {
+        if preset.handshake == Handshake::HookSecret {
+            continue;
+        }
         let mut other = spec(preset);
         other.secrets =
             if preset.needs_secret() { Vec::new() } else { vec![Secret::new("canary")] };
         let sentence = Intake::new(other).unwrap_err();
         assert!(sentence.contains("secret") && !sentence.contains("canary"), "{sentence}");
+    }
+}
+
+/// The sections of `docs/providers.md`.
+fn documentation() -> String {
+    let mut text = String::new();
+    for preset in presets() {
+        let (name, title) = (preset.name, preset.title);
+        writeln!(text, "## {name}: {title}\n\n| | |\n|---|---|").unwrap();
+        for (label, value) in preset.facts() {
+            // A bar would end the cell, and an angle bracket begin a tag.
+            let value = value.replace('|', "\\|").replace('<', "&lt;");
+            writeln!(text, "| {label} | {value} |").unwrap();
+        }
+        let example = preset.example();
+        writeln!(text, "\n```toml\n{example}```\n\nTest it with `everhook send {name}`.\n")
+            .unwrap();
+    }
+    text
+}
+
+#[test]
+fn the_documentation_has_a_page_for_every_provider() {
+    let expected = documentation();
+    let written = include_str!("../../../docs/providers.md");
+    assert!(written.contains(&expected), "docs/providers.md must end with:\n{expected}");
+}
+
+#[test]
+fn every_preset_says_what_a_reader_needs() {
+    for preset in presets() {
+        let labels: Vec<_> = preset.facts().into_iter().map(|(label, _)| label).collect();
+        for label in ["set up", "verified by", "event name", "a repeat is", "order key", "samples"]
+        {
+            assert!(labels.contains(&label), "{}: {label}", preset.name);
+        }
+        assert_eq!(preset.docs.starts_with("https://"), preset.name != "custom", "{}", preset.name);
+        assert_eq!(preset.secret.is_empty(), matches!(preset.verification, Verification::Unsigned));
+        for sentence in [preset.setup, preset.note] {
+            assert!(sentence.is_empty() || sentence.ends_with('.'), "{sentence}");
+        }
     }
 }
 

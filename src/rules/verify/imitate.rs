@@ -1,5 +1,6 @@
 //! Signing a sample as its provider would, so that a set-up can be tried without the provider.
 
+use super::key::PrivateKey;
 use super::template::Request;
 use super::{Checks, Verifier};
 use crate::model::Headers;
@@ -16,13 +17,26 @@ impl Verifier {
         body: &[u8],
         now: Timestamp,
     ) -> Result<Vec<(String, String)>, String> {
-        self.0.as_ref().map_or_else(|| Ok(Vec::new()), |checks| checks.imitate(headers, body, now))
+        self.imitate_with(None, headers, body, now)
+    }
+
+    /// The same for a scheme with public keys: `private` signs, if its public key is one of them.
+    pub fn imitate_with(
+        &self,
+        private: Option<&PrivateKey>,
+        headers: &Headers,
+        body: &[u8],
+        now: Timestamp,
+    ) -> Result<Vec<(String, String)>, String> {
+        let Some(checks) = &self.0 else { return Ok(Vec::new()) };
+        checks.imitate(private, headers, body, now)
     }
 }
 
 impl Checks {
     fn imitate(
         &self,
+        private: Option<&PrivateKey>,
         headers: &Headers,
         body: &[u8],
         now: Timestamp,
@@ -46,9 +60,16 @@ impl Checks {
         let fields = || made.iter().map(|(name, value)| (&**name, value.as_bytes()));
         let all = Headers::from_pairs(headers.iter().chain(fields()));
         let request = Request { headers: &all, body, timestamp: &timestamp, url: &self.url };
-        let signature = self.keys.first().and_then(|key| key.sign(&self.template, &request)).ok_or(
-            "this source checks signatures with a public key, so only the provider can sign for it",
-        )?;
+        let signature = match private {
+            Some(private) => self
+                .keys
+                .iter()
+                .find_map(|key| key.sign_with(private, &self.template, &request))
+                .ok_or("this private key does not belong to a public key of the source")?,
+            None => self.keys.first().and_then(|key| key.sign(&self.template, &request)).ok_or(
+                "this source checks signatures with a public key, so only who has the private key can sign for it",
+            )?,
+        };
         let stamp = self.stamp.as_ref().and_then(|stamp| stamp.signature_key());
         let value = self.layout.compose(stamp.map(|key| (key, &*timestamp)), &signature);
         made.push((self.header.clone(), value));

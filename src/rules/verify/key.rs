@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use ring::signature::KeyPair as _;
 use ring::{digest, hmac, signature};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
@@ -39,6 +40,28 @@ impl Mac {
 pub(super) struct Key {
     kind: KeyKind,
     encoding: Encoding,
+}
+
+/// An ed25519 key that signs samples; the daemon itself never has one.
+#[derive(Debug)]
+pub struct PrivateKey(signature::Ed25519KeyPair);
+
+impl PrivateKey {
+    /// Reads `whsk_` and base64, plain base64 or hexadecimal, of a seed of 32 bytes or of seed and public key.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let text = text.strip_prefix("whsk_").unwrap_or(text);
+        let bytes = hex::decode(text).ok().or_else(|| BASE64.decode(text).ok()).map(Zeroizing::new);
+        let seed = bytes.as_ref().filter(|bytes| [32, 64].contains(&bytes.len()));
+        seed.and_then(|bytes| bytes.get(..32))
+            .and_then(|seed| signature::Ed25519KeyPair::from_seed_unchecked(seed).ok())
+            .map(Self)
+            .ok_or_else(|| {
+                "this is no ed25519 private key: it has 32 bytes (or 64, with the public key behind \
+                 it), written as whsk_ and base64, as base64 or as hexadecimal"
+                    .into()
+            })
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -124,16 +147,41 @@ impl Key {
     /// The text this key would write; `None` for a public key, which cannot sign.
     pub(super) fn sign(&self, template: &Template, request: &Request<'_>) -> Option<String> {
         match &self.kind {
-            KeyKind::Hmac(key) => {
-                let tag = tag(key, template, request)?;
-                Some(match self.encoding {
-                    Encoding::Utf8 | Encoding::Hex => hex::encode(tag),
-                    Encoding::Base64 => BASE64.encode(tag),
-                    Encoding::Base64Url => BASE64_URL.encode(tag),
-                })
-            }
+            KeyKind::Hmac(key) => tag(key, template, request).map(|tag| self.encode(tag.as_ref())),
             KeyKind::Token { text, .. } => String::from_utf8(text.expose().to_vec()).ok(),
             KeyKind::Ed25519(_) => None,
+        }
+    }
+
+    /// The hexadecimal HMAC of a text; `None` for other kinds of keys.
+    pub(super) fn mac(&self, text: &str) -> Option<String> {
+        match &self.kind {
+            KeyKind::Hmac(key) => Some(hex::encode(hmac::sign(key, text.as_bytes()))),
+            KeyKind::Ed25519(_) | KeyKind::Token { .. } => None,
+        }
+    }
+
+    /// The text that a private key writes, for trying out a source that knows only the public one.
+    pub(super) fn sign_with(
+        &self,
+        private: &PrivateKey,
+        template: &Template,
+        request: &Request<'_>,
+    ) -> Option<String> {
+        let KeyKind::Ed25519(public) = &self.kind else { return None };
+        if private.0.public_key().as_ref() != public {
+            return None;
+        }
+        let mut message = Vec::with_capacity(request.body.len() + 128);
+        template.render(request, &mut |piece| message.extend_from_slice(piece))?;
+        Some(self.encode(private.0.sign(&message).as_ref()))
+    }
+
+    fn encode(&self, signature: &[u8]) -> String {
+        match self.encoding {
+            Encoding::Utf8 | Encoding::Hex => hex::encode(signature),
+            Encoding::Base64 => BASE64.encode(signature),
+            Encoding::Base64Url => BASE64_URL.encode(signature),
         }
     }
 

@@ -15,7 +15,6 @@ use crate::model::{Headers, Secret};
 use crate::rules::payload::{Field, header_name, only};
 use crate::time::Timestamp;
 
-mod form;
 mod key;
 mod signature;
 mod stamp;
@@ -24,6 +23,7 @@ mod imitate;
 #[cfg(test)]
 mod tests;
 
+pub use key::PrivateKey;
 use key::{Key, Mac};
 use signature::Layout;
 use stamp::Stamp;
@@ -228,12 +228,37 @@ impl Verifier {
         self.0.is_some()
     }
 
-    /// How long one signature can be used: from as far ahead as `tolerance` allows to as long ago.
-    /// `None` when a signature never gets stale.
-    pub(super) fn replay_window(&self) -> Option<Duration> {
-        let tolerance = self.0.as_ref()?.tolerance?;
+    /// How long one signature can be used: from as far ahead as `tolerance` allows to as long ago, or `otherwise`
+    /// when it never gets stale. `None` when no timestamp is signed: then two events may rightly have one signature.
+    pub(super) fn replay_window(&self, otherwise: Duration) -> Option<Duration> {
+        let checks = self.0.as_ref().filter(|checks| checks.template.signs_timestamp())?;
         // Both ends are inclusive, and timestamps are whole seconds.
-        Some(tolerance.saturating_mul(2).saturating_add(Duration::from_secs(1)))
+        let window = |tolerance: Duration| {
+            tolerance.saturating_mul(2).saturating_add(Duration::from_secs(1))
+        };
+        Some(checks.tolerance.map_or(otherwise, window))
+    }
+
+    /// The header this scheme reads; `None` when nothing is verified.
+    pub(super) fn header(&self) -> Option<&str> {
+        self.0.as_ref().map(|checks| &*checks.header)
+    }
+
+    /// The hexadecimal HMAC of `text` under the key that verifies the request: proof, for a provider that asks for
+    /// one, that this side holds the secret.
+    pub(super) fn respond(
+        &self,
+        headers: &Headers,
+        body: &[u8],
+        now: Timestamp,
+        text: &str,
+    ) -> Option<String> {
+        let checks = self.0.as_ref()?;
+        let with = |key: &&Key| {
+            let alone = Checks { keys: vec![(*key).clone()], ..checks.clone() };
+            alone.prove(headers, body, now).is_some()
+        };
+        checks.keys.iter().find(with)?.mac(text)
     }
 }
 

@@ -1,9 +1,11 @@
 //! What is signed: a template, fed to the digest piece by piece.
 
-use super::{form, header_name, only};
+use super::{header_name, only};
 use crate::model::Headers;
+use crate::rules::payload::form;
 
-const PLACEHOLDERS: &str = "{body}, {timestamp}, {header:NAME}, {url}, {method}, {form_sorted}";
+const PLACEHOLDERS: &str =
+    "{body}, {timestamp}, {header:NAME}, {url}, {method}, {form_sorted}, {form:NAME}";
 
 /// A parsed `signed`.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +20,8 @@ pub(super) enum Piece {
     Url,
     Method,
     FormSorted,
+    /// A form's only field, decoded; of anything else the whole body.
+    FormField(String),
 }
 
 /// What the pieces are filled with.
@@ -27,6 +31,18 @@ pub(super) struct Request<'a> {
     pub(super) body: &'a [u8],
     pub(super) timestamp: &'a str,
     pub(super) url: &'a str,
+}
+
+impl Piece {
+    /// Whether a signature over it binds what the request says.
+    fn is_content(&self) -> bool {
+        match self {
+            Self::Body | Self::FormSorted | Self::FormField(_) => true,
+            Self::Literal(_) | Self::Timestamp | Self::Header(_) | Self::Url | Self::Method => {
+                false
+            }
+        }
+    }
 }
 
 impl Template {
@@ -46,8 +62,8 @@ impl Template {
         if !rest.is_empty() {
             pieces.push(Piece::Literal(rest.to_owned()));
         }
-        if !pieces.iter().any(|piece| matches!(piece, Piece::Body | Piece::FormSorted)) {
-            return Err("`signed` must hold {body} or {form_sorted}: \
+        if !pieces.iter().any(Piece::is_content) {
+            return Err("`signed` must hold {body}, {form_sorted} or {form:NAME}: \
                         otherwise a signature would fit any body"
                 .into());
         }
@@ -80,7 +96,8 @@ impl Template {
             | Piece::Timestamp
             | Piece::Url
             | Piece::Method
-            | Piece::FormSorted => None,
+            | Piece::FormSorted
+            | Piece::FormField(_) => None,
         })
     }
 
@@ -89,7 +106,6 @@ impl Template {
         for piece in &self.0 {
             match piece {
                 Piece::Literal(text) => feed(text.as_bytes()),
-                Piece::Body => feed(request.body),
                 Piece::Timestamp => feed(request.timestamp.as_bytes()),
                 Piece::Header(name) => {
                     feed(only(request.headers, name).filter(|value| !value.is_empty())?);
@@ -98,6 +114,10 @@ impl Template {
                 // Webhooks are received by POST only.
                 Piece::Method => feed(b"POST"),
                 Piece::FormSorted => form::sorted(request.body, feed),
+                Piece::FormField(name) if form::is_form(request.headers) => {
+                    feed(&form::sole(request.body, name)?);
+                }
+                Piece::Body | Piece::FormField(_) => feed(request.body),
             }
         }
         Some(())
@@ -111,9 +131,12 @@ fn placeholder(name: &str) -> Result<Piece, String> {
         "url" => Ok(Piece::Url),
         "method" => Ok(Piece::Method),
         "form_sorted" => Ok(Piece::FormSorted),
-        _ => match name.strip_prefix("header:") {
-            Some(header) => header_name(header).map(Piece::Header),
-            None => Err(format!("`signed` does not know `{{{name}}}`; it knows {PLACEHOLDERS}")),
+        _ => match (name.strip_prefix("header:"), name.strip_prefix("form:")) {
+            (Some(header), _) => header_name(header).map(Piece::Header),
+            (None, Some(field)) if !field.is_empty() => Ok(Piece::FormField(field.to_owned())),
+            (None, _) => {
+                Err(format!("`signed` does not know `{{{name}}}`; it knows {PLACEHOLDERS}"))
+            }
         },
     }
 }

@@ -69,6 +69,7 @@ fn every_scheme() -> Vec<(Scheme, &'static str)> {
         text(|s| (s.algorithm, s.encoding) = (Algorithm::Sha512, Encoding::Base64)),
         text(|s| s.encoding = Encoding::Base64Url),
         text(|s| s.signed = "{method} {url}{form_sorted}".into()),
+        text(|s| s.signed = "{form:payload}".into()),
         text(|s| (s.kv, s.pick) = (Some('='), Some("v1".into()))),
         text(|s| {
             s.timestamp = Some("json:/sent".into());
@@ -150,6 +151,66 @@ fn every_scheme_verifies_what_it_signs_and_nothing_else() {
 }
 
 #[test]
+fn the_document_in_a_form_is_signed_or_else_the_body() {
+    let scheme = Scheme { signed: "{form:payload}".into(), ..Scheme::hmac("x-signature") };
+    let verifier = verifier(&scheme, "secret");
+    let document = r#"{"a":"ä b"}"#;
+    let signature = signed(&verifier, document.as_bytes(), NOW).remove(0).1;
+    let form = "payload=%7B%22a%22%3A%22%C3%A4+b%22%7D";
+    let passes = |media: &str, body: &str| {
+        let request = headers(&[("x-signature", &signature), ("content-type", media)]);
+        verifier.verifies(&request, body.as_bytes(), NOW)
+    };
+    assert!(passes("application/json", document));
+    assert!(passes("application/x-www-form-urlencoded", form));
+    assert!(passes("Application/X-WWW-Form-URLEncoded; charset=utf-8", form));
+    assert!(!passes("application/json", form), "the form itself is not what was signed");
+    assert!(!passes("application/x-www-form-urlencoded", document));
+    let more = format!("{form}&ref=main");
+    assert!(!passes("application/x-www-form-urlencoded", &more), "an unsigned field beside it");
+}
+
+#[test]
+fn a_private_key_signs_for_its_public_one_and_no_other() {
+    let pair = "01".repeat(32);
+    let scheme = Scheme {
+        kind: Kind::Ed25519,
+        key_encoding: Encoding::Hex,
+        signed: "{timestamp}{body}".into(),
+        timestamp: Some("header:x-time".into()),
+        tolerance: Some(Duration::from_secs(300)),
+        ..Scheme::hmac("x-signature")
+    };
+    let verifier =
+        verifier(&scheme, "8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c");
+    let sign = |key: &str| {
+        let private = PrivateKey::parse(key).unwrap();
+        verifier.imitate_with(Some(&private), &Headers::default(), BODY, NOW)
+    };
+    let whsk = "whsk_AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+    for key in [&*pair, whsk, &format!("{pair}\n")] {
+        let made = sign(key).unwrap();
+        assert!(verifier.verifies(&owned(&made), BODY, NOW));
+        assert!(!verifier.verifies(&owned(&made), b"{}", NOW));
+    }
+    assert!(sign(&"02".repeat(32)).unwrap_err().contains("does not belong"));
+    assert!(verifier.imitate(&Headers::default(), BODY, NOW).unwrap_err().contains("private key"));
+    for bad in ["", "canary", "01", &"01".repeat(33)] {
+        let sentence = PrivateKey::parse(bad).unwrap_err();
+        assert!(sentence.contains("32 bytes") && !sentence.contains("canary"), "{sentence}");
+    }
+}
+
+#[test]
+fn a_signature_without_a_timestamp_may_rightly_come_again() {
+    let otherwise = Duration::from_secs(7);
+    let window = |scheme: &Scheme| verifier(scheme, "secret").replay_window(otherwise);
+    assert_eq!(window(&Scheme::hmac("x-signature")), None);
+    assert_eq!(window(&Scheme { tolerance: None, ..in_list() }), Some(otherwise));
+    assert_eq!(window(&in_list()), Some(Duration::from_secs(601)));
+}
+
+#[test]
 fn freshness_is_checked_in_both_directions_to_the_second() {
     let verifier = verifier(&in_list(), "secret");
     let request = owned(&signed(&verifier, BODY, NOW));
@@ -157,7 +218,7 @@ fn freshness_is_checked_in_both_directions_to_the_second() {
         let now = Timestamp::from_secs(NOW.as_secs() + offset);
         assert_eq!(verifier.verifies(&request, BODY, now), fresh, "{offset}");
     }
-    let window = verifier.replay_window().unwrap();
+    let window = verifier.replay_window(Duration::ZERO).unwrap();
     assert!(window > Duration::from_secs(600), "accepted 300 s early, still valid 300 s late");
 }
 
@@ -233,10 +294,11 @@ fn a_timestamp_that_is_no_number_is_refused_after_its_signature_was_right() {
 #[test]
 fn mistakes_in_a_scheme_are_said_in_a_sentence_without_the_secret() {
     type Change = fn(&mut Scheme);
-    let mistakes: [(&str, Change, &str); 15] = [
+    let mistakes: [(&str, Change, &str); 16] = [
         ("canary", |s| s.signed = "{bdy}".into(), "{bdy}"),
         ("canary", |s| s.signed = "{body".into(), "without `}`"),
         ("canary", |s| s.signed = "v0".into(), "{body}"),
+        ("canary", |s| s.signed = "{form:}".into(), "{form:NAME}"),
         ("canary", |s| s.signed = "{timestamp}{body}".into(), "`timestamp`"),
         ("canary", |s| s.signed = "{url}{body}".into(), "`public_url`"),
         ("canary", |s| s.signed = "{header:}{body}".into(), "header field"),

@@ -1,0 +1,62 @@
+//! Who may come to a source, and how often: asked before anything of a request is read.
+
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+
+use hyper::header::HeaderMap;
+use ipnet::IpNet;
+
+use super::answer::Cause;
+use crate::config;
+use crate::model::Headers;
+use crate::rules::origin::{self, contains};
+use crate::rules::rate::{Limiter, Rate};
+use crate::time::Timestamp;
+
+/// The gate of one source.
+pub(super) struct Gate {
+    allowed: Vec<IpNet>,
+    rate: Option<Rate>,
+    /// Absent when nothing is limited.
+    limiter: Option<Mutex<Limiter>>,
+}
+
+impl Gate {
+    pub(super) fn new(source: &config::Source) -> Self {
+        let limited = source.rate.is_some() || source.client_rate.is_some();
+        let buckets = || Mutex::new(Limiter::new(source.rate, source.client_rate));
+        Self {
+            allowed: source.allow_ips.clone(),
+            rate: source.rate,
+            limiter: limited.then(buckets),
+        }
+    }
+
+    /// Lets one request of a client in.
+    pub(super) fn pass(&self, client: IpAddr, now: Timestamp) -> Result<(), Cause> {
+        if !self.allowed.is_empty() && !contains(&self.allowed, client) {
+            return Err(Cause::NotAllowed);
+        }
+        let Some(limiter) = &self.limiter else { return Ok(()) };
+        let taken = limiter.lock().unwrap_or_else(PoisonError::into_inner).take(client, now);
+        taken.map_err(|wait| {
+            let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
+            Cause::RateLimited(u32::try_from(seconds).unwrap_or(u32::MAX))
+        })
+    }
+
+    /// What the source takes in a minute, if it is limited.
+    pub(super) fn per_minute(&self) -> Option<u64> {
+        self.rate.map(Rate::per_minute)
+    }
+}
+
+/// The address a request comes from. Without trusted proxies its header fields are not looked at.
+pub(super) fn client(peer: IpAddr, fields: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+    if !contains(trusted, peer.to_canonical()) {
+        return peer.to_canonical();
+    }
+    let lines = fields.get_all("x-forwarded-for").iter();
+    let headers = Headers::from_pairs(lines.map(|line| ("x-forwarded-for", line.as_bytes())));
+    origin::client(peer, &headers, trusted)
+}

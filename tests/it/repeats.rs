@@ -1,0 +1,161 @@
+//! What providers send again, in the sequences in which they really do: every event once, and none lost.
+
+use everhook::time::Clock;
+
+use crate::harness::daemon::{Daemon, Home};
+use crate::harness::receiver::Receiver;
+use crate::harness::sign;
+
+/// A relay for the providers whose repeats are hard to tell from news.
+struct Relay {
+    _home: Home,
+    daemon: Daemon,
+    _receiver: Receiver,
+    /// Seconds; each request of Buildkite is dispatched one later.
+    dispatched: u64,
+}
+
+impl Relay {
+    async fn start() -> Self {
+        let receiver = Receiver::good().await;
+        let home = Home::new(&format!(
+            "[source.streampixel]\nprovider = \"streampixel\"\n\
+             [source.buildkite]\nprovider = \"buildkite\"\nsecret = \"plain:secret\"\n\
+             [source.declared]\nprovider = \"custom\"\nverify = {{ kind = \"none\" }}\n\
+             dedup = {{ key = [\"/id\", \"header:x-part\"], window = \"24h\" }}\n\
+             [target.t]\nurl = {:?}\n",
+            receiver.url()
+        ));
+        let daemon = home.start().await;
+        let now = u64::try_from(Clock::system().wall().as_secs()).expect("after 1970");
+        Self { _home: home, daemon, _receiver: receiver, dispatched: now - 200 }
+    }
+
+    /// Whether a request is answered as a new event.
+    async fn admits(&self, path: &str, headers: &[(&str, &str)], body: &str) -> bool {
+        let (_, status) = self.daemon.post(path, headers, body.as_bytes()).await.ack();
+        status == "accepted"
+    }
+
+    async fn streampixel(&self, body: &str) -> bool {
+        self.admits("/in/streampixel", &[], body).await
+    }
+
+    /// Dispatched a second after the one before, so that its signature is another one.
+    async fn buildkite(&mut self, event: &str, body: &str) -> bool {
+        self.dispatched += 1;
+        self.dispatched_at(self.dispatched, event, body).await
+    }
+
+    async fn dispatched_at(&self, at: u64, event: &str, body: &str) -> bool {
+        let signature = sign::buildkite("secret", at, body.as_bytes());
+        let headers = [("x-buildkite-event", event), ("x-buildkite-signature", &*signature)];
+        self.admits("/in/buildkite", &headers, body).await
+    }
+
+    async fn counted(&self, source: &str) -> f64 {
+        self.daemon.metric(&format!("everhook_events_accepted_total{{source=\"{source}\"}}")).await
+    }
+}
+
+fn build(event: &str, state: &str) -> String {
+    format!(r#"{{"event":"{event}","build":{{"id":"b1","state":"{state}"}}}}"#)
+}
+
+fn job(event: &str, id: &str) -> String {
+    format!(r#"{{"event":"{event}","job":{{"id":"{id}"}},"build":{{"id":"b1"}}}}"#)
+}
+
+fn upload(event: &str, project: &str, upload: &str, rest: &str) -> String {
+    format!(
+        r#"{{"event":"{event}","projectId":"{project}","uploadId":{upload},"timestamp":"{rest}"}}"#
+    )
+}
+
+#[tokio::test]
+async fn a_build_that_is_blocked_unblocked_and_retried_loses_nothing() {
+    let mut relay = Relay::start().await;
+    let (running, blocked) = (build("build.running", "running"), build("build.finished", "passed"));
+    let failed = build("build.finished", "failed");
+    let story = [
+        ("build.scheduled", build("build.scheduled", "scheduled")),
+        ("build.running", running.clone()),
+        ("build.finished", blocked),
+        ("job.activated", job("job.activated", "j0")),
+        // Byte for byte the first run.
+        ("build.running", running.clone()),
+        ("job.finished", job("job.finished", "j1")),
+        ("build.finished", failed.clone()),
+        ("job.scheduled", job("job.scheduled", "j2")),
+        ("build.running", running.clone()),
+        ("job.finished", job("job.finished", "j2")),
+        // The retry failed as the first try did.
+        ("build.finished", failed.clone()),
+    ];
+    for (event, body) in &story {
+        assert!(relay.buildkite(event, body).await, "{event} {body}");
+        assert!(!relay.buildkite(event, body).await, "{event} {body}, redelivered at once");
+    }
+    assert!((relay.counted("buildkite").await - 11.0).abs() < 0.1);
+    // A late redelivery, after other events of the build, is passed on: better twice than never.
+    assert!(relay.buildkite("build.running", &running).await);
+    // But one signature is good for one event, whatever happened since.
+    let used = relay.dispatched;
+    assert!(relay.buildkite("build.finished", &failed).await);
+    assert!(!relay.dispatched_at(used, "build.running", &running).await, "a replay");
+}
+
+#[tokio::test]
+async fn agents_come_back_and_pings_are_pings() {
+    let mut relay = Relay::start().await;
+    let agent = |event: &str| format!(r#"{{"event":"{event}","agent":{{"id":"a1"}}}}"#);
+    for event in ["agent.connected", "agent.lost", "agent.connected", "agent.disconnected"] {
+        assert!(relay.buildkite(event, &agent(event)).await, "{event}");
+    }
+    let ping = r#"{"event":"ping","service":{"id":"s1"}}"#;
+    let blocked = r#"{"event":"agent.blocked","blocked_ip":"192.0.2.1","agent":{"id":"a1"}}"#;
+    let refused = r#"{"event":"cluster_token.registration_blocked","cluster_token":{"id":"c1"}}"#;
+    for (event, body) in [
+        ("ping", ping),
+        ("agent.blocked", blocked),
+        ("cluster_token.registration_blocked", refused),
+    ] {
+        for _ in 0..2 {
+            assert!(relay.buildkite(event, body).await, "{event}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn streampixel_repeats_by_project_upload_and_event_alone() {
+    let relay = Relay::start().await;
+    let uploaded = |at: &str| upload("build.uploaded", "p1", "\"u1\"", at);
+    assert!(relay.streampixel(&uploaded("1")).await);
+    assert!(!relay.streampixel(&uploaded("1")).await);
+    assert!(!relay.streampixel(&uploaded("2")).await, "whatever else differs");
+    assert!(relay.streampixel(&upload("build.approved", "p1", "\"u1\"", "3")).await);
+    assert!(relay.streampixel(&upload("build.uploaded", "p2", "\"u1\"", "1")).await);
+    assert!(relay.streampixel(&upload("build.uploaded", "p1", "\"u2\"", "1")).await);
+    for _ in 0..2 {
+        assert!(relay.streampixel(&upload("build.uploaded", "p1", "null", "1")).await);
+        let test = upload("webhook.test", "test_project_id", "\"test_upload_id\"", "1");
+        assert!(relay.streampixel(&test).await, "each press of the test button");
+    }
+    assert!((relay.counted("streampixel").await - 8.0).abs() < 0.1);
+}
+
+#[tokio::test]
+async fn a_declared_key_holds_whatever_else_differs() {
+    let relay = Relay::start().await;
+    let send = async |part: &'static str, body: &'static str| {
+        relay.admits("/in/declared", &[("x-part", part)], body).await
+    };
+    assert!(send("1", r#"{"id":7,"n":1}"#).await);
+    assert!(!send("1", r#"{"id":7,"n":2}"#).await);
+    assert!(send("2", r#"{"id":7,"n":1}"#).await);
+    assert!(send("1", r#"{"id":"7","n":1}"#).await, "a number is not its text");
+    for _ in 0..2 {
+        assert!(send("1", r#"{"id":null}"#).await, "without a value nothing is a repeat");
+        assert!(relay.admits("/in/declared", &[], r#"{"id":7}"#).await);
+    }
+}

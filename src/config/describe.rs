@@ -71,7 +71,7 @@ fn typed(shape: &Shape, field: &Field) -> Value {
         Shape::Size => json!({ "type": "string", "pattern": "^[0-9]+([KMGT]iB|[kMGT]?B)$" }),
         Shape::Address => json!({ "type": "string", "examples": ["127.0.0.1:8080"] }),
         Shape::Network => json!({ "type": "string", "examples": ["203.0.113.0/24"] }),
-        Shape::Rate => json!({ "type": "string", "pattern": "^[1-9][0-9]{0,6}/[smh]$" }),
+        Shape::RequestRate => json!({ "type": "string", "pattern": "^[1-9][0-9]{0,6}/[smh]$" }),
         Shape::Secret => {
             json!({ "type": "string", "pattern": "^(file:/|env:.|credential:.|plain:.)" })
         }

@@ -35,7 +35,7 @@ pub use self::show::toml_text;
 use self::tree::{Datum, KeyPath, Node, Origin};
 use crate::model::{Name, Secret};
 use crate::rules::intake::Intake;
-use crate::rules::rate::Rate;
+use crate::rules::limiter::RequestRate;
 use crate::rules::retry::RetryPolicy;
 use crate::rules::sign::Signer;
 use crate::rules::stages::Patience;
@@ -178,9 +178,9 @@ pub struct Source {
     /// The networks it takes requests from; every one when empty.
     pub allow_ips: Vec<IpNet>,
     /// Most requests in all.
-    pub rate: Option<Rate>,
+    pub rate: Option<RequestRate>,
     /// Most requests of one client.
-    pub client_rate: Option<Rate>,
+    pub client_rate: Option<RequestRate>,
     /// Present when its builds are watched for steps that never come.
     pub stages: Option<Patience>,
     /// The provider preset's name.

@@ -6,7 +6,7 @@ use super::mistake::Findings;
 use super::setting::{Setting, text, wrong_type};
 use super::table::{Field, Shape};
 use super::tree::{KeyPath, Node};
-use crate::rules::rate::Rate;
+use crate::rules::limiter::RequestRate;
 
 impl Setting for IpNet {
     const SHAPE: Shape = Shape::Network;
@@ -26,8 +26,8 @@ impl Setting for IpNet {
     }
 }
 
-impl Setting for Rate {
-    const SHAPE: Shape = Shape::Rate;
+impl Setting for RequestRate {
+    const SHAPE: Shape = Shape::RequestRate;
 
     fn read(node: &Node, at: &KeyPath, _field: &Field, findings: &mut Findings) -> Option<Self> {
         let remedy = r#"write requests per s, m or h, such as "200/s", from 1 to 1000000"#;

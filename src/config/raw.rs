@@ -14,7 +14,7 @@ use super::table::{Field, Shape, Table, table};
 use super::tree::{Datum, KeyPath, Node};
 use crate::model::Secret;
 use crate::rules::provider::Preset;
-use crate::rules::rate::Rate;
+use crate::rules::limiter::RequestRate;
 use crate::rules::verify::{Algorithm, Encoding, Kind, Unit};
 
 table! {
@@ -122,9 +122,9 @@ table! {
         /// Networks that requests may come from; the others are refused.
         allow_ips: Vec<IpNet>, size 1 to 1000;
         /// Most requests in all, such as "200/s"; more are answered 429.
-        rate: Rate;
+        rate: RequestRate;
         /// Most requests of one client address, or of one IPv6 network of 64 bits.
-        client_rate: Rate;
+        client_rate: RequestRate;
         /// Watch for steps of builds that never come, where the provider's order of them is known.
         stages: Stages;
         /// The URL the provider posts to, for schemes that sign it.

@@ -57,7 +57,7 @@ pub(super) enum Shape {
     /// An address or a network.
     Network,
     /// Requests in a period.
-    Rate,
+    RequestRate,
     Secret,
     /// The name of a provider preset.
     Provider,

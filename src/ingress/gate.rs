@@ -10,13 +10,13 @@ use super::answer::Cause;
 use crate::config;
 use crate::model::Headers;
 use crate::rules::origin::{self, contains};
-use crate::rules::rate::{Limiter, Rate};
+use crate::rules::limiter::{Limiter, RequestRate};
 use crate::time::Timestamp;
 
 /// The gate of one source.
 pub(super) struct Gate {
     allowed: Vec<IpNet>,
-    rate: Option<Rate>,
+    rate: Option<RequestRate>,
     /// Absent when nothing is limited.
     limiter: Option<Mutex<Limiter>>,
 }
@@ -47,7 +47,7 @@ impl Gate {
 
     /// What the source takes in a minute, if it is limited.
     pub(super) fn per_minute(&self) -> Option<u64> {
-        self.rate.map(Rate::per_minute)
+        self.rate.map(RequestRate::per_minute)
     }
 }
 

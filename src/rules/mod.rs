@@ -5,7 +5,7 @@
 
 pub mod payload;
 pub mod origin;
-pub mod rate;
+pub mod limiter;
 pub mod verify;
 pub mod filter;
 pub mod provider;

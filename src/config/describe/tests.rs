@@ -255,7 +255,7 @@ fn bounds(field: &Field) -> String {
 fn named(shape: &Shape) -> String {
     match shape {
         Shape::Network => "address or network".into(),
-        Shape::Rate => "rate".into(),
+        Shape::RequestRate => "rate".into(),
         Shape::Text => "text".into(),
         Shape::Integer => "whole number".into(),
         Shape::Number => "number".into(),

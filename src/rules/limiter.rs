@@ -14,12 +14,12 @@ const MAX_CLIENTS: usize = 4096;
 
 /// So many requests in a period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
+pub struct RequestRate {
     count: u32,
     per: Duration,
 }
 
-impl Rate {
+impl RequestRate {
     /// Most requests in a period.
     pub const MAX: u32 = 1_000_000;
 
@@ -47,13 +47,13 @@ impl Rate {
 /// The buckets of one source.
 #[derive(Debug)]
 pub struct Limiter {
-    all: Option<(Rate, Bucket)>,
+    all: Option<(RequestRate, Bucket)>,
     each: Option<Clients>,
 }
 
 #[derive(Debug)]
 struct Clients {
-    rate: Rate,
+    rate: RequestRate,
     /// What needs no bucket is not there: a client whose bucket is full.
     known: HashMap<IpAddr, Bucket>,
     others: Bucket,
@@ -67,7 +67,7 @@ struct Bucket(Timestamp);
 
 impl Limiter {
     /// Limits for the source and for each of its clients.
-    pub fn new(all: Option<Rate>, each: Option<Rate>) -> Self {
+    pub fn new(all: Option<RequestRate>, each: Option<RequestRate>) -> Self {
         let clients = |rate| Clients {
             rate,
             known: HashMap::new(),
@@ -109,7 +109,7 @@ impl Clients {
 }
 
 impl Bucket {
-    fn take(&mut self, rate: Rate, now: Timestamp) -> Result<(), Duration> {
+    fn take(&mut self, rate: RequestRate, now: Timestamp) -> Result<(), Duration> {
         let full_at = self.0.max(now).plus(rate.per / rate.count);
         let ahead = full_at.since(now);
         if ahead > rate.per {
@@ -140,7 +140,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_secs(1_775_000_000);
 
     fn limiter(all: Option<&str>, each: Option<&str>) -> Limiter {
-        let rate = |text: &str| Rate::parse(text).unwrap();
+        let rate = |text: &str| RequestRate::parse(text).unwrap();
         Limiter::new(all.map(rate), each.map(rate))
     }
 
@@ -151,10 +151,10 @@ mod tests {
     #[test]
     fn rates_are_written_per_second_minute_or_hour() {
         for (text, minute) in [("1/s", 60), ("200/s", 12_000), ("100/m", 100), ("30/h", 1)] {
-            assert_eq!(Rate::parse(text).unwrap().per_minute(), minute, "{text}");
+            assert_eq!(RequestRate::parse(text).unwrap().per_minute(), minute, "{text}");
         }
         for bad in ["", "1", "/s", "0/s", "-1/s", "+1/s", "1.5/s", "1/d", "1/ s", "1000001/s"] {
-            assert_eq!(Rate::parse(bad), None, "{bad}");
+            assert_eq!(RequestRate::parse(bad), None, "{bad}");
         }
     }
 

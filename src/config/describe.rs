@@ -90,7 +90,13 @@ fn typed(shape: &Shape, field: &Field) -> Value {
         Shape::Conditions => {
             let pattern = json!({ "type": ["string", "number", "boolean"] });
             let list = json!({ "type": "array", "minItems": 1, "items": pattern.clone() });
-            json!({ "type": "object", "additionalProperties": { "anyOf": [list, pattern] } })
+            let exists = json!({
+                "type": "object",
+                "additionalProperties": false,
+                "required": ["exists"],
+                "properties": { "exists": { "type": "boolean" } },
+            });
+            json!({ "type": "object", "additionalProperties": { "anyOf": [list, pattern, exists] } })
         }
         Shape::Either(word, table) => json!({ "anyOf": [{ "const": word }, object(table)] }),
         Shape::Table(table) => object(table),

@@ -4,7 +4,7 @@
 //! variable of the machine takes part.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod desk;
+pub mod desk;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;

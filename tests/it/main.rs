@@ -18,4 +18,5 @@ mod journal_on_disk;
 mod relay_stories;
 mod simulation;
 mod survives_a_crash;
+mod target_mistakes;
 mod tidy;

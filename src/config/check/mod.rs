@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use super::mistake::Findings;
 use super::raw;
+use super::setting::{Conditions, Wanted};
 use super::tree::KeyPath;
 use super::{Admin, Config, Ingress, IngressTls, Journal, Log};
 use crate::model::Secret;
@@ -174,14 +175,18 @@ const FIELD_REMEDY: &str =
 
 /// Compiles a `where`.
 fn conditions(
-    raw: Option<super::setting::Conditions>,
+    raw: Option<Conditions>,
     at: &KeyPath,
     findings: &mut Findings,
 ) -> Option<Vec<Condition>> {
     let raw = raw.map(|conditions| conditions.0).unwrap_or_default();
-    let compile = |(field, patterns): (String, Vec<String>)| {
+    let compile = |(field, wanted): (String, Wanted)| {
         let at = at.key(&field);
-        let patterns = noted(Patterns::parse(&patterns), &at, PATTERN_REMEDY, findings);
+        let patterns = match wanted {
+            Wanted::Exists(true) => Some(Patterns::there()),
+            Wanted::Exists(false) => Some(Patterns::absent()),
+            Wanted::Patterns(list) => noted(Patterns::parse(&list), &at, PATTERN_REMEDY, findings),
+        };
         let field = noted(Field::parse(&field), &at, FIELD_REMEDY, findings);
         field.zip(patterns).map(|(field, patterns)| Condition { field, patterns })
     };

@@ -1,0 +1,24 @@
+//! What is wrong in a target's policies is found before anything starts, and the mistake says what to write.
+
+use insta::assert_snapshot;
+
+use crate::config_mistakes::desk::Desk;
+
+/// A source, and a target that waits for its keys.
+const BEGINNING: &str = r#"[source.s]
+provider = "custom"
+verify = { kind = "none" }
+[target.t]
+url = "http://127.0.0.1:9/"
+"#;
+
+fn mistakes(keys: &str) -> String {
+    Desk::with(&format!("{BEGINNING}{keys}")).mistakes()
+}
+
+#[test]
+fn a_condition_is_patterns_or_existence() {
+    assert_snapshot!(mistakes(
+        r#"where = { "/a" = { exists = "yes" }, "/b" = { exist = true }, "/c" = {}, "/d" = "!", "no" = "x" }"#
+    ));
+}

@@ -15,7 +15,7 @@ use everhook::journal::{Append, Journal};
 use everhook::metrics::JournalMetrics;
 use everhook::model::{Answer, Attempt, Event, EventId, Headers, Name};
 use everhook::rules::dispatch::{Dispatcher, Finished, Job, TargetPolicy};
-use everhook::rules::retry::{Moment, RetryPolicy};
+use everhook::rules::retry::{Jitter, Moment, RetryPolicy};
 use everhook::time::{Clock, Timestamp};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -33,7 +33,8 @@ fn dispatcher(targets: usize) -> Dispatcher<u64> {
         concurrency: 16,
         retry: RetryPolicy {
             delays: [Duration::from_secs(5)].into(),
-            jitter: 0.2,
+            jitter: Jitter::Proportional(0.2),
+            give_up: [].into(),
             expire: Duration::from_secs(3_600),
         },
     };

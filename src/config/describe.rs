@@ -64,6 +64,9 @@ fn typed(shape: &Shape, field: &Field) -> Value {
         Shape::Text => sized(json!({ "type": "string" }), "Length", field),
         Shape::Integer => ranged(json!({ "type": "integer" }), field),
         Shape::Number => ranged(json!({ "type": "number" }), field),
+        Shape::NumberOr(word) => {
+            json!({ "anyOf": [ranged(json!({ "type": "number" }), field), { "const": word }] })
+        }
         Shape::Duration => json!({ "type": "string", "pattern": DURATION_PATTERN }),
         Shape::DurationOrSeconds => {
             json!({ "type": ["string", "integer"], "pattern": DURATION_PATTERN })

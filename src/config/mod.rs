@@ -12,6 +12,7 @@ mod units;
 mod secret;
 mod table;
 mod setting;
+mod policy;
 mod raw;
 mod check;
 mod describe;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::LogFormat;
 use super::mistake::Findings;
+use super::policy::SpreadBy;
 use super::setting::{Bytes, Conditions, Named, NamedTable, Setting, Tolerance, choices, word};
 use super::table::{Field, Shape, Table, table};
 use super::tree::{Datum, KeyPath, Node};
@@ -187,8 +188,10 @@ table! {
         max: Duration, from "10ms" to "30d";
         /// Attempts in all with growing delays.
         attempts: u32, from "1" to "1000";
-        /// Each delay is moved at random by up to this fraction in either direction.
-        jitter: f64 = "0.2", from "0.0" to "1.0";
+        /// Each delay is moved at random by up to this fraction in either direction; "full" takes anything from nothing to the whole delay.
+        jitter: SpreadBy = "0.2", from "0.0" to "1.0";
+        /// Status codes that dead-letter a delivery at once, because no further attempt can help.
+        give_up: Vec<u32>, from "300" to "599", size 1 to 64;
     }
 
     /// How each attempt is signed.

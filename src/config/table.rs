@@ -49,6 +49,8 @@ pub(super) enum Shape {
     Text,
     Integer,
     Number,
+    /// A number, or this word.
+    NumberOr(&'static str),
     Duration,
     /// A duration, or whole seconds without a unit.
     DurationOrSeconds,

@@ -21,10 +21,31 @@ pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct RetryPolicy {
     /// The delay after each failed attempt in turn; when it is used up, the delivery is dead.
     pub delays: Arc<[Duration]>,
-    /// Each delay is moved by a random part of up to this fraction in either direction; 0 to 1.
-    pub jitter: f64,
+    /// How each delay is spread.
+    pub jitter: Jitter,
     /// A delivery that fails at this age is given up.
     pub expire: Duration,
+    /// Answers with these status codes mean that no further attempt can help.
+    pub give_up: Arc<[u16]>,
+}
+
+/// How a delay is spread, so that deliveries that failed together do not come back together.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Jitter {
+    /// Moved by a random part of up to this fraction in either direction; 0 to 1.
+    Proportional(f64),
+    /// Anything from nothing to the whole delay: the widest spread.
+    Full,
+}
+
+impl Jitter {
+    fn spread(self, delay: Duration, rng: &mut impl Rng) -> Duration {
+        let factor = match self {
+            Self::Proportional(fraction) => 1.0 + fraction * rng.random_range(-1.0..=1.0),
+            Self::Full => rng.random_range(0.0..=1.0),
+        };
+        Duration::try_from_secs_f64(delay.as_secs_f64() * factor).unwrap_or(delay)
+    }
 }
 
 /// Delays growing by a constant factor.
@@ -92,6 +113,9 @@ pub fn judge(
         Answer::Interrupted => return Verdict::Released,
         Answer::Status { status: 200..=299, .. } => return Verdict::Delivered,
         Answer::Status { status: 410, .. } => return Verdict::Dead(DeadReason::Gone),
+        Answer::Status { status, .. } if policy.give_up.contains(status) => {
+            return Verdict::Dead(DeadReason::Refused);
+        }
         Answer::Status { .. } | Answer::Failed(_) => {}
     }
     let Some(delay) = next_delay(policy, number, rng) else {
@@ -115,9 +139,7 @@ pub fn quiet_until(answer: &Answer, moment: Moment) -> Option<Timestamp> {
 /// The delay after failed attempt `number`, jitter included; `None` when there is no further attempt.
 fn next_delay(policy: &RetryPolicy, number: u32, rng: &mut impl Rng) -> Option<Duration> {
     let index = usize::try_from(number.saturating_sub(1)).ok()?;
-    let delay = policy.delays.get(index)?;
-    let factor = 1.0 + policy.jitter * rng.random_range(-1.0..=1.0);
-    Some(Duration::try_from_secs_f64(delay.as_secs_f64() * factor).unwrap_or(*delay))
+    Some(policy.jitter.spread(*policy.delays.get(index)?, rng))
 }
 
 /// Reads a `Retry-After` value (RFC 9110, section 10.2.3): seconds, a fraction of seconds as some

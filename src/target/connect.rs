@@ -17,10 +17,12 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::model::ErrorClass;
+use crate::time::deadline;
 
 /// Why no connection came about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,30 +53,39 @@ impl tower_service::Service<Uri> for Connector {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let (tls, timeout) = (self.tls.clone(), self.timeout);
-        Box::pin(async move {
-            let opened = tokio::time::timeout(timeout, open(&uri, tls)).await;
-            opened.unwrap_or(Err(ConnectFailed(ErrorClass::Connect)))
-        })
+        Box::pin(async move { open(&uri, tls, deadline(timeout)).await })
     }
 }
 
-async fn open(uri: &Uri, tls: TlsConnector) -> Result<Wire, ConnectFailed> {
-    let failed = |class| move |_: io::Error| ConnectFailed(class);
+/// Three steps with one deadline; whichever step it ends names the failure.
+async fn open(uri: &Uri, tls: TlsConnector, by: Instant) -> Result<Wire, ConnectFailed> {
     let secure = uri.scheme_str() == Some("https");
     // A literal IPv6 address stands in brackets in a URL and without them everywhere else.
     let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-    let found = tokio::net::lookup_host((host, port)).await.map_err(failed(ErrorClass::Dns))?;
-    let socket = first_reachable(found).await.map_err(failed(ErrorClass::Connect))?;
-    socket.set_nodelay(true).map_err(failed(ErrorClass::Connect))?;
+    let found = step(ErrorClass::Dns, by, tokio::net::lookup_host((host, port))).await?;
+    let socket = step(ErrorClass::Connect, by, first_reachable(found)).await?;
+    socket.set_nodelay(true).map_err(|_no_longer_open| ConnectFailed(ErrorClass::Connect))?;
     if !secure {
         return Ok(Wire::Plain(TokioIo::new(socket)));
     }
     let Ok(name) = ServerName::try_from(host.to_owned()) else {
         return Err(ConnectFailed(ErrorClass::Dns));
     };
-    let stream = tls.connect(name, socket).await.map_err(failed(ErrorClass::Tls))?;
+    let stream = step(ErrorClass::Tls, by, tls.connect(name, socket)).await?;
     Ok(Wire::Tls(Box::new(TokioIo::new(stream))))
+}
+
+async fn step<T>(
+    class: ErrorClass,
+    by: Instant,
+    work: impl Future<Output = io::Result<T>>,
+) -> Result<T, ConnectFailed> {
+    match tokio::time::timeout_at(by, work).await {
+        Ok(Ok(done)) => Ok(done),
+        // The class is what an operator acts on; the system's own words differ between machines.
+        Ok(Err(_)) | Err(_) => Err(ConnectFailed(class)),
+    }
 }
 
 /// The first address that accepts; the last failure when none does.

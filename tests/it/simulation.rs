@@ -16,7 +16,7 @@ use everhook::model::{
     Answer, Attempt, DeadReason, ErrorClass, Event, EventId, Headers, Name, Settlement,
 };
 use everhook::rules::dispatch::{Action, Dispatcher, Finished, Job, TargetPolicy};
-use everhook::rules::retry::{Moment, RetryPolicy};
+use everhook::rules::retry::{Jitter, Moment, RetryPolicy};
 use everhook::time::{Clock, Timestamp};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -277,7 +277,12 @@ fn target(index: usize, rng: &mut StdRng) -> Target {
     let delays = (0..rng.random_range(0..6)).map(|_| Duration::from_secs(rng.random_range(0..600)));
     let retry = RetryPolicy {
         delays: delays.collect(),
-        jitter: rng.random_range(0.0..=1.0),
+        jitter: if rng.random() {
+            Jitter::Full
+        } else {
+            Jitter::Proportional(rng.random_range(0.0..=1.0))
+        },
+        give_up: [422].into(),
         expire: Duration::from_secs(rng.random_range(60..7_200)),
     };
     let name = Name::parse(&format!("target-{index}")).unwrap();

@@ -22,3 +22,8 @@ fn a_condition_is_patterns_or_existence() {
         r#"where = { "/a" = { exists = "yes" }, "/b" = { exist = true }, "/c" = {}, "/d" = "!", "no" = "x" }"#
     ));
 }
+
+#[test]
+fn a_jitter_is_a_fraction_or_full_and_giving_up_takes_status_codes() {
+    assert_snapshot!(mistakes("retry = { jitter = \"ful\", give_up = [400, 200, \"422\"] }"));
+}

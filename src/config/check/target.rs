@@ -101,7 +101,9 @@ fn policy(
         // Nothing was written, or what was written is a mistake already.
         None => default_schedule(),
     };
-    Some(RetryPolicy { delays, jitter: raw.jitter?, expire: expire? })
+    let give_up = raw.give_up.unwrap_or_default();
+    let give_up = give_up.into_iter().filter_map(|status| u16::try_from(status).ok()).collect();
+    Some(RetryPolicy { delays, jitter: raw.jitter?.0, expire: expire?, give_up })
 }
 
 fn growing(raw: &raw::Retry, at: &KeyPath, findings: &mut Findings) -> Arc<[Duration]> {

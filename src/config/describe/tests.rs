@@ -90,7 +90,7 @@ fn every_range_holds_at_both_ends_and_not_beyond() {
                     (low.parse::<i64>().unwrap() - 1, high.parse::<i64>().unwrap() + 1);
                 ([low.into(), high.into()], vec![below.to_string(), above.to_string()])
             }
-            Shape::Number => {
+            Shape::Number | Shape::NumberOr(_) => {
                 let (below, above) =
                     (low.parse::<f64>().unwrap() - 0.1, high.parse::<f64>().unwrap() + 0.1);
                 (
@@ -122,6 +122,7 @@ fn every_length_holds_at_both_ends_and_not_beyond() {
                 let element =
                     if matches!(of, Shape::Secret) { "\"plain:x\"" } else { "\"1.1.1.1:1\"" };
                 let element = if matches!(of, Shape::Duration) { "\"1s\"" } else { element };
+                let element = if matches!(of, Shape::Integer) { "400" } else { element };
                 format!("[{}]", vec![element; length].join(","))
             }
             Shape::Conditions => {
@@ -256,6 +257,7 @@ fn named(shape: &Shape) -> String {
         Shape::Text => "text".into(),
         Shape::Integer => "whole number".into(),
         Shape::Number => "number".into(),
+        Shape::NumberOr(word) => format!("number, or `{word:?}`"),
         Shape::Duration => "duration".into(),
         Shape::DurationOrSeconds => "duration, or whole seconds".into(),
         Shape::Size => "size".into(),

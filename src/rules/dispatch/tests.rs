@@ -4,6 +4,7 @@ use rand::SeedableRng as _;
 
 use super::*;
 use crate::model::Answer;
+use crate::rules::retry::Jitter;
 
 fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
@@ -19,7 +20,8 @@ fn dispatcher(targets: &[(&str, usize)]) -> Dispatcher<u32> {
         concurrency: *concurrency,
         retry: RetryPolicy {
             delays: [Duration::from_secs(5)].into(),
-            jitter: 0.0,
+            jitter: Jitter::Proportional(0.0),
+            give_up: [422].into(),
             expire: Duration::from_secs(100_000),
         },
     };

@@ -14,7 +14,9 @@ use everhook::journal::sled::{Options, SledJournal};
 use everhook::journal::{Append, Journal};
 use everhook::metrics::JournalMetrics;
 use everhook::model::{Answer, Attempt, Event, EventId, Headers, Name};
+use everhook::rules::breaker::BreakerPolicy;
 use everhook::rules::dispatch::{Dispatcher, Finished, Job, TargetPolicy};
+use everhook::rules::rate::Rate;
 use everhook::rules::retry::{Jitter, Moment, RetryPolicy};
 use everhook::time::{Clock, Timestamp};
 use rand::SeedableRng as _;
@@ -37,8 +39,15 @@ fn dispatcher(targets: usize) -> Dispatcher<u64> {
             give_up: [].into(),
             expire: Duration::from_secs(3_600),
         },
+        rate: Some(Rate { interval: Duration::from_micros(10), burst: 100_000 }),
+        breaker: Some(BreakerPolicy {
+            failures: 10,
+            failure_rate: 0.8,
+            probe_every: Duration::from_secs(10),
+        }),
     };
-    Dispatcher::new((0..targets).map(policy).collect(), StdRng::seed_from_u64(1))
+    let policies = (0..targets).map(policy).collect();
+    Dispatcher::new(policies, 1_024, StdRng::seed_from_u64(1), Timestamp::from_secs(9))
 }
 
 /// Claimed, started, answered, settled: everything the core does for one delivery.
@@ -51,13 +60,16 @@ fn decisions(c: &mut Criterion) {
         group.bench_function(format!("{targets} targets"), |b| {
             b.iter(|| {
                 lease += 1;
-                core.handle_claimed(vec![Job {
-                    lease,
-                    target: name("target-0"),
-                    event: EventId::new(Timestamp::EPOCH, [0; 10]),
-                    attempts: 0,
-                    received_at: Timestamp::from_secs(9),
-                }]);
+                core.handle_claimed(
+                    vec![Job {
+                        lease,
+                        target: name("target-0"),
+                        event: EventId::new(Timestamp::EPOCH, [0; 10]),
+                        attempts: 0,
+                        received_at: Timestamp::from_secs(9),
+                    }],
+                    moment.now,
+                );
                 while let Some(action) = core.poll_action() {
                     black_box(action);
                 }

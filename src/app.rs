@@ -119,6 +119,7 @@ impl Daemon {
         let stop = RelayStop { drain: relay.stop_token().clone(), interrupt: interrupt.clone() };
         let deliver = Relay::new(
             relay_targets(&config.targets, &relay)?,
+            config.delivery.concurrency,
             Arc::clone(&journal),
             clock.clone(),
             &metrics,
@@ -232,6 +233,8 @@ fn relay_targets(targets: &[config::Target], tasks: &Tasks) -> anyhow::Result<Ve
             name: target.name.clone(),
             concurrency: target.concurrency,
             retry: target.retry.clone(),
+            rate: target.rate,
+            breaker: target.breaker,
         };
         Ok(RelayTarget { policy, client })
     };

@@ -72,6 +72,7 @@ fn typed(shape: &Shape, field: &Field) -> Value {
             json!({ "type": ["string", "integer"], "pattern": DURATION_PATTERN })
         }
         Shape::Size => json!({ "type": "string", "pattern": "^[0-9]+([KMGT]iB|[kMGT]?B)$" }),
+        Shape::Frequency => json!({ "type": "string", "pattern": "^[0-9]+/[smhd]$" }),
         Shape::Address => json!({ "type": "string", "examples": ["127.0.0.1:8080"] }),
         Shape::Secret => {
             json!({ "type": "string", "pattern": "^(file:/|env:.|credential:.|plain:.)" })

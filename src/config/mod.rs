@@ -33,7 +33,9 @@ pub use self::mistake::{ConfigError, Mistake, Place};
 pub use self::show::toml_text;
 use self::tree::{Datum, KeyPath, Node, Origin};
 use crate::model::{Name, Secret};
+use crate::rules::breaker::BreakerPolicy;
 use crate::rules::intake::Intake;
+use crate::rules::rate::Rate;
 use crate::rules::retry::RetryPolicy;
 use crate::rules::sign::Signer;
 
@@ -75,6 +77,8 @@ pub struct Config {
     pub admin: Admin,
     /// `[journal]`
     pub journal: Journal,
+    /// `[delivery]`
+    pub delivery: Delivery,
     /// `[log]`
     pub log: Log,
     /// `[source.NAME]`, sorted by name.
@@ -135,6 +139,13 @@ pub struct Journal {
     pub min_free: u64,
 }
 
+/// `[delivery]`: what all targets share.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivery {
+    /// Most attempts at once over all targets.
+    pub concurrency: usize,
+}
+
 /// `[log]`
 #[derive(Clone, Debug)]
 pub struct Log {
@@ -189,6 +200,10 @@ pub struct Target {
     pub concurrency: usize,
     /// When to try again and when to give up.
     pub retry: RetryPolicy,
+    /// How often attempts begin, if that is bounded.
+    pub rate: Option<Rate>,
+    /// When to leave it alone, unless that is turned off.
+    pub breaker: Option<BreakerPolicy>,
     /// Signs each attempt, if configured.
     pub signer: Option<Signer>,
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::LogFormat;
 use super::mistake::Findings;
-use super::policy::SpreadBy;
+use super::policy::{Frequency, SpreadBy};
 use super::setting::{Bytes, Conditions, Named, NamedTable, Setting, Tolerance, choices, word};
 use super::table::{Field, Shape, Table, table};
 use super::tree::{Datum, KeyPath, Node};
@@ -24,6 +24,8 @@ table! {
         admin: Admin = "{}";
         /// The durable store.
         journal: Journal = "{}";
+        /// What all targets share.
+        delivery: Delivery = "{}";
         /// What is logged, and how.
         log: Log = "{}";
         /// A source receives the webhooks of one provider.
@@ -78,6 +80,12 @@ table! {
         max_bytes: Bytes = r#""10GiB""#, from "16MiB" to "64TiB";
         /// Bytes that must stay free on its file system.
         min_free: Bytes = r#""512MiB""#, from "0B" to "64TiB";
+    }
+
+    /// What all targets share.
+    pub Delivery {
+        /// Most attempts at once over all targets; each target has a part of its own, and at least one attempt.
+        concurrency: usize = "1024", from "1" to "65536";
     }
 
     /// What is logged, and how.
@@ -168,12 +176,28 @@ table! {
         connect_timeout: Duration = r#""5s""#, from "100ms" to "60s";
         /// Most attempts at once.
         concurrency: usize = "16", from "1" to "1024";
+        /// How often attempts may begin, such as "50/s", "10/m", "300/h"; as often as `concurrency` allows when it is not set.
+        rate: Frequency;
+        /// Most attempts in a burst under `rate`; what the rate allows in a second when it is not set.
+        burst: u32, from "1" to "100000";
         /// A delivery of this age is given up and becomes a dead letter.
         expire: Duration = r#""72h""#, from "1s" to "365d";
         /// When to try again: a schedule, or growing delays; not both.
         retry: Retry = "{}";
+        /// When the target is left alone until single probes find it back; "none" turns it off.
+        breaker: Breaker = "{}";
         /// How each attempt is signed.
         sign: Sign;
+    }
+
+    /// When the target is left alone until single probes find it back.
+    pub BreakerKeys {
+        /// It opens after so many failures in a row.
+        failures: u32 = "10", from "1" to "10000";
+        /// It opens when this part of the last 64 attempts failed.
+        failure_rate: f64 = "0.8", from "0.1" to "1.0";
+        /// The wait for the first probe; later waits are up to twice as long.
+        probe_every: Duration = r#""10s""#, from "100ms" to "1h";
     }
 
     /// When to try again.
@@ -327,6 +351,23 @@ impl Setting for Dedup {
     fn read(node: &Node, at: &KeyPath, field: &Field, findings: &mut Findings) -> Option<Self> {
         if let Datum::Table(_) = &node.datum {
             return DedupKey::read(node, at, field, findings).map(Self::Key);
+        }
+        word(node, at, &["none"], findings).map(|_| Self::Off)
+    }
+}
+
+/// `breaker`: the word "none", or a table.
+pub(super) enum Breaker {
+    Off,
+    On(BreakerKeys),
+}
+
+impl Setting for Breaker {
+    const SHAPE: Shape = Shape::Either("none", &BreakerKeys::TABLE);
+
+    fn read(node: &Node, at: &KeyPath, field: &Field, findings: &mut Findings) -> Option<Self> {
+        if let Datum::Table(_) = &node.datum {
+            return BreakerKeys::read(node, at, field, findings).map(Self::On);
         }
         word(node, at, &["none"], findings).map(|_| Self::Off)
     }

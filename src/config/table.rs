@@ -55,6 +55,8 @@ pub(super) enum Shape {
     /// A duration, or whole seconds without a unit.
     DurationOrSeconds,
     Size,
+    /// A number of times in a unit of time.
+    Frequency,
     Address,
     Secret,
     /// The name of a provider preset.

@@ -10,6 +10,7 @@ use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff as _;
 use rand::{Rng, RngExt as _};
 
+use super::breaker::Health;
 use crate::model::{Answer, DeadReason};
 use crate::time::Timestamp;
 
@@ -126,6 +127,24 @@ pub fn judge(
         return Verdict::Dead(DeadReason::Expired);
     }
     Verdict::Retry(at)
+}
+
+/// Whether the answer says that the target as a whole has too much to do.
+pub fn is_overload(answer: &Answer) -> bool {
+    matches!(answer, Answer::Status { status: 429 | 502..=504, .. })
+}
+
+/// What the answer says about the target, for its breaker. A refusal of one delivery's content comes from a target
+/// that works; a refusal of everything, such as 401 or 404, does not, and its deliveries are better parked.
+pub fn health(policy: &RetryPolicy, answer: &Answer) -> Health {
+    match answer {
+        Answer::Status { status: 429, .. } | Answer::Interrupted => Health::Unknown,
+        Answer::Status { status: 200..=299 | 400 | 409..=411 | 413..=417 | 422 | 431, .. } => {
+            Health::Good
+        }
+        Answer::Status { status, .. } if policy.give_up.contains(status) => Health::Good,
+        Answer::Status { .. } | Answer::Failed(_) => Health::Bad,
+    }
 }
 
 /// Until when the answer asks for quiet. It is meant for the whole target, whatever becomes of this delivery.

@@ -19,4 +19,5 @@ mod relay_stories;
 mod simulation;
 mod survives_a_crash;
 mod target_mistakes;
+mod target_policies;
 mod tidy;

@@ -27,3 +27,17 @@ fn a_condition_is_patterns_or_existence() {
 fn a_jitter_is_a_fraction_or_full_and_giving_up_takes_status_codes() {
     assert_snapshot!(mistakes("retry = { jitter = \"ful\", give_up = [400, 200, \"422\"] }"));
 }
+
+#[test]
+fn a_rate_has_a_unit_and_a_burst_has_a_rate() {
+    assert_snapshot!(mistakes("rate = \"50\"\nburst = 3"));
+    assert_snapshot!(mistakes("burst = 3"));
+}
+
+#[test]
+fn a_breaker_is_a_table_or_none() {
+    assert_snapshot!(mistakes("breaker = \"off\""));
+    assert_snapshot!(mistakes(
+        "breaker = { failures = 0, failure_rate = 2.0, probe_every = \"0s\", probes = 1 }"
+    ));
+}

@@ -11,7 +11,7 @@ use super::mistake::Findings;
 use super::raw;
 use super::setting::{Conditions, Wanted};
 use super::tree::KeyPath;
-use super::{Admin, Config, Ingress, IngressTls, Journal, Log};
+use super::{Admin, Config, Delivery, Ingress, IngressTls, Journal, Log};
 use crate::model::Secret;
 use crate::rules::filter::{Condition, Patterns};
 use crate::rules::payload::Field;
@@ -26,6 +26,7 @@ pub(super) fn check(root: raw::Root, findings: &mut Findings) -> Option<Config> 
     }
     let dedup_window = root.journal.as_ref().and_then(|raw| raw.dedup_window);
     let journal = root.journal.and_then(journal);
+    let delivery = root.delivery.and_then(|raw| raw.concurrency);
     let log = root.log.and_then(|raw| log(raw, findings));
     let raw_sources = root.source.map(|named| named.0).unwrap_or_default();
     let raw_targets = root.target.map(|named| named.0).unwrap_or_default();
@@ -40,6 +41,7 @@ pub(super) fn check(root: raw::Root, findings: &mut Findings) -> Option<Config> 
         ingress: ingress?,
         admin: admin?,
         journal: journal?,
+        delivery: Delivery { concurrency: delivery? },
         log: log?,
         sources: sources?,
         targets: targets.into_iter().map(|target| target.built).collect::<Option<_>>()?,

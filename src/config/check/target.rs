@@ -6,12 +6,15 @@ use std::time::Duration;
 use super::{PATTERN_REMEDY, conditions, noted, secrets, url};
 use crate::config::Target;
 use crate::config::mistake::Findings;
+use crate::config::policy::Frequency;
 use crate::config::raw::{self, Style};
 use crate::config::table::did_you_mean;
 use crate::config::tree::KeyPath;
 use crate::model::Name;
+use crate::rules::breaker::BreakerPolicy;
 use crate::rules::filter::Patterns;
 use crate::rules::intake::Interest;
+use crate::rules::rate::Rate;
 use crate::rules::retry::{Exponential, RetryPolicy};
 use crate::rules::sign::Signer;
 
@@ -63,6 +66,7 @@ fn target(name: Name, raw: raw::Target, sources: &[Name], findings: &mut Finding
         }
     };
     let retry = raw.retry.and_then(|retry| policy(retry, raw.expire, &at.key("retry"), findings));
+    let rate = rate(raw.rate, raw.burst, &at, findings);
     let signer = raw.sign.and_then(|sign| signer(sign, &at.key("sign"), findings));
     let build = || {
         Some(Target {
@@ -72,10 +76,39 @@ fn target(name: Name, raw: raw::Target, sources: &[Name], findings: &mut Finding
             connect_timeout: raw.connect_timeout?,
             concurrency: raw.concurrency?,
             retry: retry?,
+            rate,
+            breaker: match raw.breaker? {
+                raw::Breaker::Off => None,
+                raw::Breaker::On(keys) => Some(breaker(&keys)?),
+            },
             signer,
         })
     };
     Checked { built: build(), interest, from: raw.from }
+}
+
+/// `None` is a target without a rate, or a mistake that was noted.
+fn rate(
+    raw: Option<Frequency>,
+    burst: Option<u32>,
+    at: &KeyPath,
+    findings: &mut Findings,
+) -> Option<Rate> {
+    if burst.is_some() && raw.is_none() && !findings.is_wrong_below(&at.key("rate")) {
+        let remedy = r#"write rate = "50/s" beside it, or leave it out"#;
+        findings.mistake(&at.key("burst"), "a burst means nothing without a rate", remedy);
+    }
+    let Frequency { interval, in_a_second } = raw?;
+    Some(Rate { interval, burst: burst.unwrap_or(in_a_second) })
+}
+
+/// `None` only after a mistake was noted.
+fn breaker(keys: &raw::BreakerKeys) -> Option<BreakerPolicy> {
+    Some(BreakerPolicy {
+        failures: keys.failures?,
+        failure_rate: keys.failure_rate?,
+        probe_every: keys.probe_every?,
+    })
 }
 
 fn policy(

@@ -261,6 +261,7 @@ fn named(shape: &Shape) -> String {
         Shape::Duration => "duration".into(),
         Shape::DurationOrSeconds => "duration, or whole seconds".into(),
         Shape::Size => "size".into(),
+        Shape::Frequency => "rate".into(),
         Shape::Address => "IP:PORT".into(),
         Shape::Secret => "secret".into(),
         Shape::Provider => "provider".into(),

@@ -51,6 +51,23 @@ fn the_meaning_of_each_answer() {
 }
 
 #[test]
+fn a_breaker_counts_what_says_that_the_target_is_down() {
+    let policy = policy(&[5]);
+    for good in [200, 204, 400, 409, 410, 413, 415, 422, 431] {
+        assert_eq!(health(&policy, &status(good, None)), Health::Good, "{good}");
+    }
+    for bad in [301, 401, 403, 404, 405, 408, 500, 502, 503] {
+        assert_eq!(health(&policy, &status(bad, None)), Health::Bad, "{bad}");
+    }
+    let given_up = RetryPolicy { give_up: [404].into(), ..policy.clone() };
+    assert_eq!(health(&given_up, &status(404, None)), Health::Good);
+    assert_eq!(health(&policy, &Answer::Failed(ErrorClass::Reset)), Health::Bad);
+    for unknown in [status(429, None), Answer::Interrupted] {
+        assert_eq!(health(&policy, &unknown), Health::Unknown);
+    }
+}
+
+#[test]
 fn a_schedule_that_is_used_up_ends_in_a_dead_letter() {
     let answer = Answer::Failed(ErrorClass::Connect);
     assert_eq!(judged(&policy(&[5, 30]), &answer, 3, at(40)), Verdict::Dead(DeadReason::Attempts));

@@ -5,6 +5,7 @@
 mod config;
 mod demo;
 mod logs;
+mod secret;
 mod send;
 mod serve;
 
@@ -70,6 +71,9 @@ enum Command {
     Demo,
     /// Post a correctly signed sample, or a file, to one of the configured sources.
     Send(send::Arguments),
+    /// Make a new secret for signing.
+    #[command(subcommand)]
+    Secret(secret::Command),
     /// Look at the configuration without running anything.
     #[command(subcommand)]
     Config(config::Command),
@@ -102,6 +106,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Serve => serve::run(&common),
         Command::Demo => demo::run(&common),
         Command::Send(arguments) => send::run(&arguments, &common),
+        Command::Secret(command) => secret::run(&command, &common),
         Command::Config(command) => config::run(&command, &common),
     };
     match done {

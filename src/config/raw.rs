@@ -222,10 +222,14 @@ table! {
     pub Sign {
         /// The style of the signature.
         style: Style, required r#"write style = "standard-webhooks" or "none""#;
-        /// The signing secret: "whsec_" and base64 of 24 to 64 random bytes.
+        /// The signing secret; `everhook secret new --style STYLE` makes one.
         secret: Secret;
-        /// Several during a rotation: the first signs, the others sign beside it.
+        /// Several during a rotation, for styles with room for them: the first signs, the others sign beside it.
         secrets: Vec<Secret>, size 1 to 16;
+        /// The header field of styles that leave it open: x-webhook-signature for hmac-sha256, x-buildkite-signature for buildkite, x-webhook-token for token when it is not set.
+        header: String, size 1 to 128;
+        /// Text before the signature or the token: "sha256=" for hmac-sha256 and nothing for token when it is not set.
+        prefix: String, size 0 to 128;
     }
 }
 
@@ -303,6 +307,10 @@ pub(super) enum Digest {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Style {
     StandardWebhooks,
+    Ed25519,
+    HmacSha256,
+    Buildkite,
+    Token,
     None,
 }
 
@@ -337,7 +345,14 @@ choices!(KeyEncoding {
     "hex" => Self(Encoding::Hex),
 });
 choices!(Unit { "s" => Self::Seconds, "ms" => Self::Millis, "rfc3339" => Self::Rfc3339 });
-choices!(Style { "standard-webhooks" => Self::StandardWebhooks, "none" => Self::None });
+choices!(Style {
+    "standard-webhooks" => Self::StandardWebhooks,
+    "ed25519" => Self::Ed25519,
+    "hmac-sha256" => Self::HmacSha256,
+    "buildkite" => Self::Buildkite,
+    "token" => Self::Token,
+    "none" => Self::None,
+});
 
 /// `dedup`: the word "none", or a table.
 pub(super) enum Dedup {

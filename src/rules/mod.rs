@@ -9,6 +9,7 @@ pub mod filter;
 pub mod provider;
 pub mod dedup;
 pub mod intake;
+pub mod outbound;
 pub mod sign;
 pub mod breaker;
 pub mod rate;

@@ -37,22 +37,23 @@ const NOT_PASSED_ON: [&str; 22] = [
     "webhook-timestamp",
 ];
 
-/// The header fields of one attempt; `signature` is the value of `webhook-signature`, if the target signs.
-pub(super) fn outbound(call: &Call<'_>, signature: Option<&str>) -> HeaderMap {
+/// The header fields of one attempt; `signature` is the field that signs it, if the target signs.
+pub(super) fn outbound(call: &Call<'_>, signature: Option<(&str, &[u8])>) -> HeaderMap {
     let event = call.event;
     let mut fields = HeaderMap::with_capacity(24);
     let trace = Trace::continued(&event.headers);
     for (name, value) in event.headers.iter() {
-        if !passes(&event.headers, name, trace.is_some(), signature.is_some()) {
+        // When the target signs, a provider's own signature under the same name would be taken for ours.
+        let replaced = signature.is_some_and(|(ours, _)| ours == name);
+        if replaced || !passes(&event.headers, name, trace.is_some()) {
             continue;
         }
-        // Both came through an HTTP parser, so they fit; a field that does not is left out, never fatal.
-        let parsed = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value));
-        if let (Ok(name), Ok(value)) = parsed {
-            fields.append(name, value);
-        }
+        append(&mut fields, name, value);
     }
     fields.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_VALUE));
+    if let Some((name, value)) = signature {
+        append(&mut fields, name, value);
+    }
     let mut set = |name: &'static str, value: &str| {
         if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
             fields.insert(HeaderName::from_static(name), value);
@@ -60,9 +61,6 @@ pub(super) fn outbound(call: &Call<'_>, signature: Option<&str>) -> HeaderMap {
     };
     set("webhook-id", &event.id.to_string());
     set("webhook-timestamp", &call.wall.as_secs().to_string());
-    if let Some(signature) = signature {
-        set("webhook-signature", signature);
-    }
     set("everhook-source", event.source.as_str());
     set("everhook-event", &event.name);
     set("everhook-attempt", &call.number.to_string());
@@ -70,12 +68,18 @@ pub(super) fn outbound(call: &Call<'_>, signature: Option<&str>) -> HeaderMap {
     fields
 }
 
-fn passes(all: &Headers, name: &str, traced: bool, signing: bool) -> bool {
+/// Both came through a parser, so they fit; a field that does not is left out, never fatal.
+fn append(fields: &mut HeaderMap, name: &str, value: &[u8]) {
+    let parsed = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value));
+    if let (Ok(name), Ok(value)) = parsed {
+        fields.append(name, value);
+    }
+}
+
+fn passes(all: &Headers, name: &str, traced: bool) -> bool {
     let ours = NOT_PASSED_ON.binary_search(&name).is_ok() || name == "traceparent";
     let about_the_caller = name.starts_with("x-forwarded-") || (name == "tracestate" && !traced);
-    // When the target signs, a provider's own signature under the same name would be taken for ours.
-    let replaced = signing && name == "webhook-signature";
-    !ours && !about_the_caller && !replaced && !named_by_connection(all, name)
+    !ours && !about_the_caller && !named_by_connection(all, name)
 }
 
 /// Whether the caller's `Connection` field declares this name as meant for the next hop only.
@@ -165,6 +169,7 @@ mod tests {
     fn sent(pairs: &[(&str, &[u8])], signature: Option<&str>) -> HeaderMap {
         let event = event(pairs);
         let wall = Timestamp::from_secs(1_700_000_000);
+        let signature = signature.map(|value| ("webhook-signature", value.as_bytes()));
         outbound(&Call { event: &event, number: 2, wall, trace_entropy: [0xab; 24] }, signature)
     }
 

@@ -109,12 +109,16 @@ impl TargetClient {
 
     /// Sends the event once. Ends within the target's `timeout` plus two seconds for the rest of the answer.
     pub async fn attempt(&self, call: Call<'_>) -> Answer {
-        let signed =
-            self.signer.as_ref().map(|s| s.sign(call.event.id, call.wall, &call.event.body));
+        let signed = self.signer.as_ref().map(|signer| {
+            (signer.header(), signer.sign(call.event.id, call.wall, &call.event.body))
+        });
         let mut request = Request::new(Full::new(call.event.body.clone()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.url.clone();
-        *request.headers_mut() = headers::outbound(&call, signed.as_deref());
+        *request.headers_mut() = headers::outbound(
+            &call,
+            signed.as_ref().map(|(name, value)| (*name, value.as_slice())),
+        );
         let response = match tokio::time::timeout(self.timeout, self.client.request(request)).await
         {
             Err(_elapsed) => return Answer::Failed(ErrorClass::Timeout),

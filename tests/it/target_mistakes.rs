@@ -41,3 +41,18 @@ fn a_breaker_is_a_table_or_none() {
         "breaker = { failures = 0, failure_rate = 2.0, probe_every = \"0s\", probes = 1 }"
     ));
 }
+
+#[test]
+fn a_signature_fits_its_style() {
+    for keys in [
+        r#"sign = { style = "ed25519", secret = "plain:whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" }"#,
+        r#"sign = { style = "hmac-sha256", secrets = ["plain:a", "plain:b"] }"#,
+        r#"sign = { style = "hmac-sha256", secret = "plain:a", header = "Content-Length" }"#,
+        r#"sign = { style = "buildkite", secret = "plain:a", prefix = "sha256=" }"#,
+        r#"sign = { style = "standard-webhooks", header = "x-signature" }"#,
+        r#"sign = { style = "hmac", secret = "plain:a" }"#,
+        r#"sign = { style = "token" }"#,
+    ] {
+        assert_snapshot!(mistakes(keys));
+    }
+}

@@ -16,7 +16,7 @@ use crate::rules::filter::Patterns;
 use crate::rules::intake::Interest;
 use crate::rules::rate::Rate;
 use crate::rules::retry::{Exponential, RetryPolicy};
-use crate::rules::sign::Signer;
+use crate::rules::sign::{self, Signer};
 
 /// A target with the side that its sources see. Each half is `None` only after a mistake was noted.
 pub(super) struct Checked {
@@ -161,20 +161,43 @@ fn default_schedule() -> Arc<[Duration]> {
 /// `None` is a target that does not sign, or a mistake that was noted.
 fn signer(raw: raw::Sign, at: &KeyPath, findings: &mut Findings) -> Option<Signer> {
     let secrets = secrets(raw.secret, raw.secrets, at, findings);
+    let style = raw.style?;
+    let (has_header, has_prefix) = match style {
+        Style::StandardWebhooks | Style::Ed25519 | Style::None => (false, false),
+        Style::Buildkite => (true, false),
+        Style::HmacSha256 | Style::Token => (true, true),
+    };
+    let odd = [("header", &raw.header, has_header), ("prefix", &raw.prefix, has_prefix)];
+    for (key, value, has) in odd {
+        if value.is_some() && !has {
+            findings.mistake(&at.key(key), "this style has no such choice", "leave it out");
+        }
+    }
     if findings.is_wrong_below(at) {
         return None;
     }
-    match raw.style? {
-        Style::None if secrets.is_empty() => None,
+    let header = |usual: &str| raw.header.clone().unwrap_or_else(|| usual.to_owned());
+    let prefix = |usual: &str| raw.prefix.clone().unwrap_or_else(|| usual.to_owned());
+    let style = match style {
+        Style::None if secrets.is_empty() => return None,
         Style::None => {
             let problem = "a secret is set and nothing is signed with it";
             let remedy = r#"write style = "standard-webhooks", or leave the secret out"#;
             findings.mistake(&at.key("style"), problem, remedy);
-            None
+            return None;
         }
-        Style::StandardWebhooks => {
-            let remedy = "make a secret with: echo whsec_$(head -c 32 /dev/urandom | base64)";
-            noted(Signer::standard_webhooks(&secrets), at, remedy, findings)
+        Style::StandardWebhooks => sign::Style::StandardWebhooks,
+        Style::Ed25519 => sign::Style::Ed25519,
+        Style::HmacSha256 => sign::Style::HmacSha256 {
+            header: header("x-webhook-signature"),
+            prefix: prefix("sha256="),
+        },
+        Style::Buildkite => sign::Style::Buildkite { header: header("x-buildkite-signature") },
+        Style::Token => {
+            sign::Style::Token { header: header("x-webhook-token"), prefix: prefix("") }
         }
-    }
+    };
+    let remedy =
+        "`everhook secret new --style STYLE` makes a secret; docs/configuration.md has the styles";
+    noted(Signer::new(style, &secrets), at, remedy, findings)
 }

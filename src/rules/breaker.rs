@@ -44,11 +44,17 @@ pub enum Change {
     Closed,
 }
 
+/// Tells one probe from another: what was a probe of an earlier opening is none of this one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Probe(u32);
+
 /// One target's breaker.
 #[derive(Clone, Copy, Debug)]
 pub struct Breaker {
     policy: BreakerPolicy,
     state: State,
+    /// The latest probe.
+    probe: Probe,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +82,7 @@ struct Record {
 impl Breaker {
     /// Closed, with nothing known.
     pub fn new(policy: BreakerPolicy) -> Self {
-        Self { policy, state: State::Closed(Record::default()) }
+        Self { policy, state: State::Closed(Record::default()), probe: Probe::default() }
     }
 
     /// Until when nothing may begin, if that is a matter of time.
@@ -96,19 +102,26 @@ impl Breaker {
         }
     }
 
-    /// An attempt begins; whether it is a probe is to be said again when it has ended.
-    pub fn begun(&mut self) -> bool {
+    /// An attempt begins; the probe that it may be is to be handed back when it has ended.
+    pub fn begun(&mut self) -> Option<Probe> {
         match self.state {
             State::Open { wait, .. } => {
                 self.state = State::Probing { wait };
-                true
+                self.probe = Probe(self.probe.0.wrapping_add(1));
+                Some(self.probe)
             }
-            State::Closed(_) | State::Probing { .. } => false,
+            State::Closed(_) | State::Probing { .. } => None,
         }
     }
 
     /// An attempt has ended.
-    pub fn ended(&mut self, health: Health, probe: bool, now: Timestamp) -> Option<Change> {
+    pub fn ended(
+        &mut self,
+        health: Health,
+        probe: Option<Probe>,
+        now: Timestamp,
+    ) -> Option<Change> {
+        let probe = probe == Some(self.probe);
         match (self.state, health) {
             (State::Closed(record), Health::Good | Health::Bad) => {
                 self.counted(record, health, now)
@@ -174,10 +187,10 @@ mod tests {
     fn opens_after_failures_in_a_row_and_a_success_starts_the_count_anew() {
         let mut b = breaker(3, 1.0);
         for health in [Health::Bad, Health::Bad, Health::Good, Health::Bad, Health::Unknown] {
-            assert_eq!(b.ended(health, false, at(0)), None);
+            assert_eq!(b.ended(health, None, at(0)), None);
         }
-        assert_eq!(b.ended(Health::Bad, false, at(0)), None);
-        assert_eq!(b.ended(Health::Bad, false, at(0)), Some(Change::Opened));
+        assert_eq!(b.ended(Health::Bad, None, at(0)), None);
+        assert_eq!(b.ended(Health::Bad, None, at(0)), Some(Change::Opened));
         assert_eq!((b.room(at(9)), b.room(at(10))), (0, 1));
         assert_eq!(b.closed_to_all_until(), Some(at(10)));
     }
@@ -188,7 +201,7 @@ mod tests {
         let pattern = [Health::Good, Health::Bad];
         let opened = (0..RATE_WINDOW).position(|n| {
             let health = pattern[usize::try_from(n % 2).unwrap()];
-            b.ended(health, false, at(0)) == Some(Change::Opened)
+            b.ended(health, None, at(0)) == Some(Change::Opened)
         });
         assert_eq!(opened, Some(63), "not before the window is full");
     }
@@ -196,40 +209,54 @@ mod tests {
     #[test]
     fn probes_one_at_a_time_with_growing_waits_and_closes_on_the_first_success() {
         let mut b = breaker(1, 1.0);
-        b.ended(Health::Bad, false, at(0));
-        assert!(b.begun(), "the first one after the wait is the probe");
+        b.ended(Health::Bad, None, at(0));
+        let probe = b.begun();
+        assert!(probe.is_some(), "the first one after the wait is the probe");
         assert_eq!(b.room(at(100)), 0, "one at a time");
-        assert_eq!(b.ended(Health::Bad, true, at(10)), None);
+        assert_eq!(b.ended(Health::Bad, probe, at(10)), None);
         assert_eq!(b.closed_to_all_until(), Some(at(30)));
-        assert!(b.begun());
-        b.ended(Health::Bad, true, at(30));
+        let probe = b.begun();
+        b.ended(Health::Bad, probe, at(30));
         assert_eq!(b.closed_to_all_until(), Some(at(50)), "no longer than twice the first wait");
-        assert!(b.begun());
-        assert_eq!(b.ended(Health::Good, true, at(51)), Some(Change::Closed));
+        let probe = b.begun();
+        assert_eq!(b.ended(Health::Good, probe, at(51)), Some(Change::Closed));
         assert_eq!(b.room(at(51)), usize::MAX);
-        assert!(!b.begun());
+        assert_eq!(b.begun(), None);
     }
 
     #[test]
     fn what_began_before_it_opened_can_close_it_but_is_no_probe() {
         let mut b = breaker(1, 1.0);
-        b.ended(Health::Bad, false, at(0));
-        assert_eq!(b.ended(Health::Bad, false, at(5)), None);
+        b.ended(Health::Bad, None, at(0));
+        assert_eq!(b.ended(Health::Bad, None, at(5)), None);
         assert_eq!(b.closed_to_all_until(), Some(at(10)), "a late failure does not move the probe");
-        b.begun();
-        assert_eq!(b.ended(Health::Bad, false, at(11)), None);
+        let probe = b.begun();
+        assert_eq!(b.ended(Health::Bad, None, at(11)), None);
         assert_eq!(b.room(at(99)), 0, "the probe is still on its way");
-        assert_eq!(b.ended(Health::Good, false, at(12)), Some(Change::Closed));
+        assert_eq!(b.ended(Health::Good, None, at(12)), Some(Change::Closed));
         // The probe itself comes back when all is decided; it counts like any other.
-        assert_eq!(b.ended(Health::Bad, true, at(13)), Some(Change::Opened));
+        assert_eq!(b.ended(Health::Bad, probe, at(13)), Some(Change::Opened));
+    }
+
+    #[test]
+    fn a_late_probe_of_an_earlier_opening_does_not_end_the_present_one() {
+        let mut b = breaker(1, 1.0);
+        b.ended(Health::Bad, None, at(0));
+        let early = b.begun();
+        b.ended(Health::Good, None, at(11));
+        b.ended(Health::Bad, None, at(12));
+        let present = b.begun();
+        assert_eq!(b.ended(Health::Bad, early, at(30)), None);
+        assert_eq!(b.room(at(99)), 0, "the present one is still on its way");
+        assert_eq!(b.ended(Health::Good, present, at(31)), Some(Change::Closed));
     }
 
     #[test]
     fn a_probe_that_says_nothing_is_made_again() {
         let mut b = breaker(1, 1.0);
-        b.ended(Health::Bad, false, at(0));
-        b.begun();
-        assert_eq!(b.ended(Health::Unknown, true, at(20)), None);
+        b.ended(Health::Bad, None, at(0));
+        let probe = b.begun();
+        assert_eq!(b.ended(Health::Unknown, probe, at(20)), None);
         assert_eq!(b.closed_to_all_until(), Some(at(30)));
     }
 

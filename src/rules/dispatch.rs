@@ -16,7 +16,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 
 use self::lane::Lane;
-use super::breaker::BreakerPolicy;
+use super::breaker::{BreakerPolicy, Probe};
 use super::pool::Pool;
 use super::rate::Rate;
 use super::retry::{Moment, RetryPolicy, Verdict, judge};
@@ -125,8 +125,8 @@ pub struct Dispatcher<L> {
 #[derive(Debug)]
 struct Running<L> {
     job: Job<L>,
-    /// The breaker's probe.
-    probe: bool,
+    /// Set when it is the breaker's probe.
+    probe: Option<Probe>,
 }
 
 /// `Running -> Draining -> Drained`.

@@ -1,7 +1,7 @@
 //! One target's share of the scheduler: everything that decides whether an attempt may begin there now.
 
 use crate::model::{Answer, Attempt};
-use crate::rules::breaker::{Breaker, Change, Health};
+use crate::rules::breaker::{Breaker, Change, Health, Probe};
 use crate::rules::pace::Pace;
 use crate::rules::rate::Bucket;
 use crate::rules::retry::{Moment, health, is_overload, quiet_until};
@@ -53,20 +53,20 @@ impl Lane {
         all.into_iter().flatten().filter(|at| *at > now).max()
     }
 
-    /// An attempt begins; whether it is the breaker's probe is handed back when it has ended.
-    pub(super) fn begun(&mut self, now: Timestamp) -> bool {
+    /// An attempt begins; the breaker's probe that it may be is handed back when it has ended.
+    pub(super) fn begun(&mut self, now: Timestamp) -> Option<Probe> {
         self.in_flight = self.in_flight.saturating_add(1);
         if let Some(bucket) = &mut self.bucket {
             bucket.take(now);
         }
-        self.breaker.as_mut().is_some_and(Breaker::begun)
+        self.breaker.as_mut().and_then(Breaker::begun)
     }
 
     /// An attempt has ended, or was not made after all. Says what changed for the target as a whole.
     pub(super) fn ended(
         &mut self,
         attempt: Option<&Attempt>,
-        probe: bool,
+        probe: Option<Probe>,
         moment: Moment,
     ) -> Vec<Notice> {
         let now = moment.now;

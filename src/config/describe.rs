@@ -102,6 +102,16 @@ fn typed(shape: &Shape, field: &Field) -> Value {
             });
             json!({ "type": "object", "additionalProperties": { "anyOf": [list, pattern, exists] } })
         }
+        Shape::HeaderFields => {
+            let fields = json!({ "type": "object", "additionalProperties": { "type": "string" } });
+            let Some((low, high)) = field.size else { return fields };
+            let mut fields = fields;
+            if let Some(entries) = fields.as_object_mut() {
+                entries.insert("minProperties".into(), low.into());
+                entries.insert("maxProperties".into(), high.into());
+            }
+            fields
+        }
         Shape::Either(word, table) => json!({ "anyOf": [{ "const": word }, object(table)] }),
         Shape::Table(table) => object(table),
         Shape::Named(table) => json!({

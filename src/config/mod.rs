@@ -38,6 +38,7 @@ use crate::rules::intake::Intake;
 use crate::rules::rate::Rate;
 use crate::rules::retry::RetryPolicy;
 use crate::rules::sign::Signer;
+use crate::template::Body;
 
 /// The file that is read when none is named.
 pub const DEFAULT_FILE: &str = "/etc/everhook/everhook.toml";
@@ -192,6 +193,12 @@ pub struct Target {
     pub name: Name,
     /// Absolute `http` or `https` URL.
     pub url: String,
+    /// What is sent.
+    pub body: Body,
+    /// The method it is sent with.
+    pub method: &'static str,
+    /// Header fields to set, lower-case.
+    pub headers: Vec<(String, Secret)>,
     /// For one attempt, from its start to the complete response head.
     pub timeout: Duration,
     /// For the connection, TLS included.

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use super::mistake::Findings;
+use super::secret;
 use super::setting::{Setting, text};
 use super::table::{Field, Shape};
 use super::tree::{Datum, KeyPath, Node};
+use crate::model::Secret;
 use crate::rules::retry::Jitter;
 
 /// `retry.jitter`: a fraction, or the word "full".
@@ -67,6 +69,49 @@ impl Setting for Frequency {
         }
         parsed
     }
+}
+
+/// `headers`: fields that are set on each request.
+pub(super) struct HeaderFields(pub(super) Vec<(String, Secret)>);
+
+/// Words in the name of a field that carries a secret.
+const TELLING: [&str; 6] = ["auth", "cookie", "token", "key", "secret", "password"];
+
+impl Setting for HeaderFields {
+    const SHAPE: Shape = Shape::HeaderFields;
+
+    fn read(node: &Node, at: &KeyPath, field: &Field, findings: &mut Findings) -> Option<Self> {
+        let Datum::Table(entries) = &node.datum else {
+            let remedy = r#"write headers = { Authorization = "env:NAME" }"#;
+            findings.mistake(at, "this is not a table of header fields", remedy);
+            return None;
+        };
+        let (fewest, most) = field.size.unwrap_or((1, 32));
+        if !(fewest..=most).contains(&entries.len()) {
+            let problem = format!("{} fields are out of bounds", entries.len());
+            findings.mistake(at, problem, format!("write {fewest} to {most} fields"));
+            return None;
+        }
+        let read = |(name, node): (&String, &Node)| {
+            let value = header_value(name, node, &at.key(name), findings)?;
+            Some((name.clone(), value))
+        };
+        // A field that cannot be used is left out, so that the others are still checked.
+        Some(Self(entries.iter().filter_map(read).collect()))
+    }
+}
+
+/// A reference is resolved; other text is itself, unless the field's name says that it is a secret.
+fn header_value(name: &str, node: &Node, at: &KeyPath, findings: &mut Findings) -> Option<Secret> {
+    let Some(written) = text(node) else {
+        findings.mistake(at, "expected a text", r#"write it in quotes, "...""#);
+        return None;
+    };
+    let name = name.to_ascii_lowercase();
+    if secret::is_reference(&written) || TELLING.iter().any(|word| name.contains(word)) {
+        return secret::resolve(&written, at, findings);
+    }
+    Some(Secret::new(written))
 }
 
 #[cfg(test)]

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use super::LogFormat;
 use super::mistake::Findings;
-use super::policy::{Frequency, SpreadBy};
+use super::policy::{Frequency, HeaderFields, SpreadBy};
 use super::setting::{Bytes, Conditions, Named, NamedTable, Setting, Tolerance, choices, word};
 use super::table::{Field, Shape, Table, table};
 use super::tree::{Datum, KeyPath, Node};
 use crate::model::Secret;
 use crate::rules::provider::Preset;
 use crate::rules::verify::{Algorithm, Encoding, Kind, Unit};
+use crate::template;
 
 table! {
     /// The configuration of everhook.
@@ -170,6 +171,16 @@ table! {
         events: Vec<String>, size 1 to 256;
         /// Fields and the patterns their values must match.
         r#where: Conditions, size 1 to 64;
+        /// What the target is: what is sent to it and which limits it has.
+        preset: PresetName = r#""raw""#;
+        /// The method of the request.
+        method: Method = r#""POST""#;
+        /// Header fields to set: a text, or a secret for those that carry one.
+        headers: HeaderFields, size 1 to 32;
+        /// A template of the body, instead of what the preset sends.
+        body: String, size 1 to 65536;
+        /// The content type of a body that is not the event's own; application/json when it is not set.
+        content_type: String, size 1 to 256;
         /// For one attempt, until the complete head of the answer.
         timeout: Duration = r#""15s""#, from "100ms" to "10m";
         /// For the connection, TLS included.
@@ -303,6 +314,14 @@ pub(super) enum Digest {
     Ed25519,
 }
 
+/// `preset`
+#[derive(Clone, Copy)]
+pub(super) struct PresetName(pub(super) template::Preset);
+
+/// `method`: those with a body.
+#[derive(Clone, Copy)]
+pub(super) struct Method(pub(super) &'static str);
+
 /// `sign.style`
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Style {
@@ -345,6 +364,15 @@ choices!(KeyEncoding {
     "hex" => Self(Encoding::Hex),
 });
 choices!(Unit { "s" => Self::Seconds, "ms" => Self::Millis, "rfc3339" => Self::Rfc3339 });
+choices!(PresetName {
+    "raw" => Self(template::Preset::Raw),
+    "slack" => Self(template::Preset::Slack),
+    "discord" => Self(template::Preset::Discord),
+    "teams" => Self(template::Preset::Teams),
+    "github-dispatch" => Self(template::Preset::GithubDispatch),
+    "buildkite-trigger" => Self(template::Preset::BuildkiteTrigger),
+});
+choices!(Method { "POST" => Self("POST"), "PUT" => Self("PUT"), "PATCH" => Self("PATCH") });
 choices!(Style {
     "standard-webhooks" => Self::StandardWebhooks,
     "ed25519" => Self::Ed25519,

@@ -67,6 +67,8 @@ pub(super) enum Shape {
     List(&'static Shape),
     /// A field of a request, and the patterns its value must match.
     Conditions,
+    /// Header fields and their values, or the secrets that are their values.
+    HeaderFields,
     /// A word that stands for "off", or a table.
     Either(&'static str, &'static Table),
     Table(&'static Table),

@@ -63,6 +63,8 @@ pub enum Finished {
     Attempted(Attempt),
     /// The stored event fails its check and never will be readable.
     Damaged,
+    /// The target's template fails on this event, as it will every time.
+    Unrenderable,
     /// Nothing was attempted, for a reason on our side that may pass.
     NotAttempted,
 }
@@ -188,7 +190,7 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
         };
         let attempted = match &finished {
             Finished::Attempted(attempt) => Some(attempt),
-            Finished::Damaged | Finished::NotAttempted => None,
+            Finished::Damaged | Finished::Unrenderable | Finished::NotAttempted => None,
         };
         for notice in lane.ended(attempted, probe, moment) {
             self.actions.push_back(Action::Notify(job.target.clone(), notice));
@@ -196,6 +198,7 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
         self.pool.ended(lane.in_flight);
         let (settlement, attempt) = match finished {
             Finished::Damaged => (Settlement::Dead(DeadReason::Damaged), None),
+            Finished::Unrenderable => (Settlement::Dead(DeadReason::Template), None),
             Finished::NotAttempted => {
                 (Settlement::RetryAt(moment.now.plus(NOT_ATTEMPTED_DELAY)), None)
             }

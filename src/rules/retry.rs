@@ -149,7 +149,10 @@ pub fn health(policy: &RetryPolicy, answer: &Answer) -> Health {
 
 /// Until when the answer asks for quiet. It is meant for the whole target, whatever becomes of this delivery.
 pub fn quiet_until(answer: &Answer, moment: Moment) -> Option<Timestamp> {
-    let Answer::Status { status: 429 | 502..=504, retry_after: Some(text) } = answer else {
+    // The target's client passes a wish on only where it has a meaning: with 2xx and 403 for some kinds of target.
+    let Answer::Status { status: 200..=299 | 403 | 429 | 502..=504, retry_after: Some(text) } =
+        answer
+    else {
         return None;
     };
     Some(moment.now.plus(retry_after(text, moment.wall)?))

@@ -16,6 +16,7 @@ mod ingress_bounds;
 mod journal_contract;
 mod journal_on_disk;
 mod relay_stories;
+mod shapes_bodies;
 mod signing_styles;
 mod simulation;
 mod survives_a_crash;

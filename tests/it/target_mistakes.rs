@@ -56,3 +56,28 @@ fn a_signature_fits_its_style() {
         assert_snapshot!(mistakes(keys));
     }
 }
+
+#[test]
+fn a_template_is_tried_on_what_the_providers_send() {
+    for keys in [
+        "body = '{{ evnt.name }}'",
+        "body = '{{ body.build.branch | tojson'",
+        "preset = \"slak\"",
+        "content_type = \"text/plain\"",
+        "body = 'x'\ncontent_type = \"text/plain\\r\\nx: y\"",
+        "headers = { Host = \"x\", Authorization = \"Bearer canary\", X-A = \"a\\nb\" }",
+    ] {
+        let mistakes = mistakes(keys);
+        assert!(!mistakes.contains("canary"), "{mistakes}");
+        assert_snapshot!(mistakes);
+    }
+    let sampled = "[source.s]\nprovider = \"buildpixel\"\nsecret = \"plain:x\"\n[target.t]\nurl = \"http://127.0.0.1:9/\"\n";
+    for keys in ["body = '{{ body.build.branch | tojson }}'", "body = '{ \"b\": {{ body.type }} }'"]
+    {
+        assert_snapshot!(Desk::with(&format!("{sampled}{keys}")).mistakes());
+    }
+    // What no filter lets through is not tried.
+    let filtered =
+        "body = '{{ body.build.branch | tojson }}'\nwhere = { \"/build\" = { exists = true } }";
+    assert!(Desk::with(&format!("{sampled}{filtered}")).check(&[]).status.success());
+}

@@ -1,5 +1,6 @@
 //! From what was written to what is meant: every mistake at once, and a [`Config`] when there is none.
 
+mod body;
 mod source;
 mod target;
 mod url;
@@ -32,6 +33,8 @@ pub(super) fn check(root: raw::Root, findings: &mut Findings) -> Option<Config> 
     let raw_targets = root.target.map(|named| named.0).unwrap_or_default();
     let names: Vec<_> = raw_sources.iter().map(|(name, _)| name.clone()).collect();
     let targets = target::targets(raw_targets, &names, findings);
+    let provided = raw_sources.iter().filter_map(|(name, raw)| Some((name.clone(), raw.provider?)));
+    body::try_samples(&targets, &provided.collect::<Vec<_>>(), findings);
     let surroundings = source::Surroundings { targets: &targets, exposed, dedup_window };
     let sources = source::sources(raw_sources, &surroundings, findings);
     if !findings.is_clean() {

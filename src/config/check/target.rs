@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{PATTERN_REMEDY, conditions, noted, secrets, url};
+use super::{PATTERN_REMEDY, body, conditions, noted, secrets, url};
 use crate::config::Target;
 use crate::config::mistake::Findings;
 use crate::config::policy::Frequency;
@@ -17,6 +17,10 @@ use crate::rules::intake::Interest;
 use crate::rules::rate::Rate;
 use crate::rules::retry::{Exponential, RetryPolicy};
 use crate::rules::sign::{self, Signer};
+use crate::template::Preset;
+
+/// What a Slack channel takes for long; a short burst is let through.
+const SLACK_RATE: Rate = Rate { interval: Duration::from_secs(1), burst: 1 };
 
 /// A target with the side that its sources see. Each half is `None` only after a mistake was noted.
 pub(super) struct Checked {
@@ -24,6 +28,13 @@ pub(super) struct Checked {
     pub(super) interest: Option<Interest>,
     /// The sources it listens to; `None` is every source.
     from: Option<Vec<String>>,
+}
+
+impl Checked {
+    /// The target's body, when both halves are right.
+    pub(super) fn tried(&self) -> Option<(&Target, &Interest)> {
+        self.built.as_ref().zip(self.interest.as_ref())
+    }
 }
 
 impl Checked {
@@ -47,6 +58,7 @@ fn target(name: Name, raw: raw::Target, sources: &[Name], findings: &mut Finding
     if let Some(problem) = raw.url.as_deref().and_then(url::fault) {
         findings.mistake(&at.key("url"), problem, url::REMEDY);
     }
+    let body = body::body(&raw, &at, findings);
     for (index, from) in raw.from.iter().flatten().enumerate() {
         if !sources.iter().any(|source| source.as_str() == from) {
             let known: Vec<_> = sources.iter().map(Name::as_str).collect();
@@ -66,12 +78,17 @@ fn target(name: Name, raw: raw::Target, sources: &[Name], findings: &mut Finding
         }
     };
     let retry = raw.retry.and_then(|retry| policy(retry, raw.expire, &at.key("retry"), findings));
-    let rate = rate(raw.rate, raw.burst, &at, findings);
+    let headers = body::headers(raw.headers, &at.key("headers"), findings);
+    let slow = raw.preset.is_some_and(|preset| preset.0 == Preset::Slack);
+    let rate = rate(raw.rate, raw.burst, &at, findings).or(slow.then_some(SLACK_RATE));
     let signer = raw.sign.and_then(|sign| signer(sign, &at.key("sign"), findings));
     let build = || {
         Some(Target {
             name,
             url: raw.url?,
+            body: body?,
+            method: raw.method?.0,
+            headers: headers?,
             timeout: raw.timeout?,
             connect_timeout: raw.connect_timeout?,
             concurrency: raw.concurrency?,

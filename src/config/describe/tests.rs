@@ -129,6 +129,10 @@ fn every_length_holds_at_both_ends_and_not_beyond() {
                 let entries: Vec<_> = (0..length).map(|n| format!("\"/{n}\" = \"x\"")).collect();
                 format!("{{{}}}", entries.join(","))
             }
+            Shape::HeaderFields => {
+                let entries: Vec<_> = (0..length).map(|n| format!("X-{n} = \"x\"")).collect();
+                format!("{{{}}}", entries.join(","))
+            }
             Shape::Named(_) => {
                 let entries: Vec<_> = (0..length).map(|n| format!("n{n} = {{}}")).collect();
                 format!("{{{}}}", entries.join(","))
@@ -242,7 +246,7 @@ fn bounds(field: &Field) -> String {
     let range = field.range.map(|(low, high)| format!("{low} to {high}"));
     let unit = match field.shape {
         Shape::Text => "bytes",
-        Shape::Conditions => "fields",
+        Shape::Conditions | Shape::HeaderFields => "fields",
         _ => "elements",
     };
     // What `setting` gives a text that declares no bound.
@@ -270,6 +274,7 @@ fn named(shape: &Shape) -> String {
         }
         Shape::List(of) => format!("one or several: {}", named(of)),
         Shape::Conditions => "fields and patterns".into(),
+        Shape::HeaderFields => "header fields".into(),
         Shape::Either(word, _) => format!("`{word:?}` or a table"),
         Shape::Table(_) => "table".into(),
         Shape::Named(_) => "tables by name".into(),

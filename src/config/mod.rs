@@ -20,11 +20,14 @@ mod show;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use figment::providers::{Env, Format as _, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider, Source as Written};
+
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 pub use self::describe::schema;
 use self::locate::Document;
@@ -213,6 +216,28 @@ pub struct Target {
     pub breaker: Option<BreakerPolicy>,
     /// Signs each attempt, if configured.
     pub signer: Option<Signer>,
+    /// TLS of its own, if configured.
+    pub tls: Option<TargetTls>,
+}
+
+/// `[target.NAME.tls]`, its files read.
+#[derive(Clone, Debug)]
+pub struct TargetTls {
+    /// Whether the target's certificate is checked.
+    pub verify: bool,
+    /// The authorities that are trusted instead of the system's.
+    pub roots: Option<Vec<CertificateDer<'static>>>,
+    /// What we show of ourselves.
+    pub client: Option<ClientCertificate>,
+}
+
+/// A certificate of our own.
+#[derive(Clone, Debug)]
+pub struct ClientCertificate {
+    /// Its chain.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Its key; prints nothing of itself.
+    pub key: Arc<PrivateKeyDer<'static>>,
 }
 
 impl Config {

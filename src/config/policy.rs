@@ -71,6 +71,18 @@ impl Setting for Frequency {
     }
 }
 
+impl Setting for bool {
+    const SHAPE: Shape = Shape::Boolean;
+
+    fn read(node: &Node, at: &KeyPath, _: &Field, findings: &mut Findings) -> Option<Self> {
+        if let Datum::Boolean(value) = &node.datum {
+            return Some(*value);
+        }
+        findings.mistake(at, "expected a boolean", "write true or false without quotes");
+        None
+    }
+}
+
 /// `headers`: fields that are set on each request.
 pub(super) struct HeaderFields(pub(super) Vec<(String, Secret)>);
 

@@ -199,6 +199,20 @@ table! {
         breaker: Breaker = "{}";
         /// How each attempt is signed.
         sign: Sign;
+        /// TLS toward the target, where the system's authorities will not do.
+        tls: TargetTls;
+    }
+
+    /// TLS toward the target, where the system's authorities will not do.
+    pub TargetTls {
+        /// Whether the target's certificate is checked; false is warned about.
+        verify: bool = "true";
+        /// PEM file with the authorities that are trusted, and no others.
+        ca_file: String, size 1 to 4096;
+        /// PEM file with the chain of our own certificate.
+        cert_file: String, size 1 to 4096;
+        /// PEM file with its private key.
+        key_file: String, size 1 to 4096;
     }
 
     /// When the target is left alone until single probes find it back.

@@ -47,6 +47,7 @@ impl Field {
 #[derive(Clone, Copy)]
 pub(super) enum Shape {
     Text,
+    Boolean,
     Integer,
     Number,
     /// A number, or this word.

@@ -25,6 +25,7 @@ pub(super) struct DeliveryMetrics {
     dead_letters: IntCounterVec,
     breaker_open: IntGaugeVec,
     paused: IntGaugeVec,
+    unverified: IntGaugeVec,
 }
 
 impl DeliveryMetrics {
@@ -68,6 +69,12 @@ impl DeliveryMetrics {
                 "1 while nothing is attempted at the target until it is resumed, else 0.",
                 &["target"],
             )?,
+            unverified: gauges(
+                r,
+                "target_tls_unverified",
+                "1 while the target's certificate is not checked, else 0.",
+                &["target"],
+            )?,
         })
     }
 
@@ -90,6 +97,7 @@ impl DeliveryMetrics {
             dead_letters: self.dead_letters.clone(),
             breaker_open: self.breaker_open.with_label_values(labels),
             paused: self.paused.with_label_values(labels),
+            unverified: self.unverified.with_label_values(labels),
         }
     }
 }
@@ -104,12 +112,18 @@ pub struct TargetMetrics {
     dead_letters: IntCounterVec,
     breaker_open: IntGauge,
     paused: IntGauge,
+    unverified: IntGauge,
 }
 
 impl TargetMetrics {
     /// The breaker opened or closed.
     pub fn breaker(&self, open: bool) {
         self.breaker_open.set(i64::from(open));
+    }
+
+    /// Whether the target's certificate is checked.
+    pub fn verified(&self, verified: bool) {
+        self.unverified.set(i64::from(!verified));
     }
 
     /// The target was paused or resumed.

@@ -7,6 +7,7 @@
 mod answer;
 mod connect;
 mod headers;
+mod tls;
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -19,9 +20,10 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioTimer;
-use rustls_platform_verifier::BuilderVerifierExt as _;
 
 use self::connect::{ConnectFailed, Connector};
+pub use self::tls::shared_tls;
+use self::tls::{no_tls, own_tls};
 use crate::config::Target;
 use crate::lifecycle::Tasks;
 use crate::model::{Answer, ErrorClass, Event};
@@ -69,8 +71,8 @@ pub struct Call<'a> {
 /// Why a client could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The system's certificate store cannot be used.
-    #[error("the system's certificate store cannot be used")]
+    /// The system's certificate store, or the target's own certificates, cannot be used.
+    #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
     /// The URL is not one.
     #[error("not a URL")]
@@ -80,34 +82,14 @@ pub enum ClientError {
     Header(String),
 }
 
-/// TLS toward targets, shared by their clients: certificates are checked as the system checks them.
-pub fn tls_config() -> Result<Arc<rustls::ClientConfig>, ClientError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_platform_verifier()?
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
-}
-
-/// For a client that only speaks plain HTTP: nothing is trusted.
-fn no_tls() -> Result<Arc<rustls::ClientConfig>, ClientError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
-    Ok(Arc::new(config))
-}
-
 impl TargetClient {
-    /// A client with an empty pool; its connections run as `tasks`.
+    /// A client with an empty pool; its connections run as `tasks`. `shared` is the TLS of a target without its own.
     pub fn new(
         target: &Target,
-        tls: Arc<rustls::ClientConfig>,
+        shared: Arc<rustls::ClientConfig>,
         tasks: &Tasks,
     ) -> Result<Self, ClientError> {
+        let tls = target.tls.as_ref().map_or(Ok(shared), own_tls)?;
         let connector = Connector::new(tls, target.connect_timeout);
         Ok(Self {
             client: client(connector, target.concurrency, tasks),
@@ -254,7 +236,7 @@ pub async fn post(
     let url: Uri = url.parse().map_err(ClientError::from)?;
     let secure = url.scheme_str() == Some("https");
     // Loading the system's certificates takes longer than the whole exchange does without them.
-    let connector = Connector::new(if secure { tls_config()? } else { no_tls()? }, timeout);
+    let connector = Connector::new(if secure { shared_tls()? } else { no_tls()? }, timeout);
     let mut request = Request::new(Full::new(body));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = url;

@@ -15,6 +15,7 @@ mod harness;
 mod ingress_bounds;
 mod journal_contract;
 mod journal_on_disk;
+mod outlives_bad_receivers;
 mod relay_stories;
 mod shapes_bodies;
 mod signing_styles;

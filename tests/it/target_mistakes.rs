@@ -81,3 +81,21 @@ fn a_template_is_tried_on_what_the_providers_send() {
         "body = '{{ body.build.branch | tojson }}'\nwhere = { \"/build\" = { exists = true } }";
     assert!(Desk::with(&format!("{sampled}{filtered}")).check(&[]).status.success());
 }
+
+#[test]
+fn certificates_are_read_before_anything_starts_and_never_shown() {
+    for keys in [
+        "tls = { verify = 1 }",
+        "tls = { ca_file = \"missing.pem\" }",
+        "tls = { cert_file = \"canary.pem\", key_file = \"canary.pem\" }",
+        "tls = { cert_file = \"canary.pem\" }",
+        "tls = { verify = false, ca_file = \"canary.pem\" }",
+    ] {
+        let desk = Desk::with(&format!("{}{keys}", BEGINNING.replace("http:", "https:")));
+        desk.write("canary.pem", "-----BEGIN NONSENSE-----\nY2FuYXJ5LWJvZHk=\n");
+        let mistakes = desk.mistakes();
+        assert!(!mistakes.contains("Y2FuYXJ5"), "{mistakes}");
+        assert_snapshot!(mistakes);
+    }
+    assert_snapshot!(mistakes("tls = { verify = true }"));
+}

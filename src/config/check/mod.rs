@@ -3,6 +3,7 @@
 mod body;
 mod source;
 mod target;
+mod tls;
 mod url;
 
 use std::net::SocketAddr;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::tls::tls;
 use super::{PATTERN_REMEDY, body, conditions, noted, secrets, url};
 use crate::config::Target;
 use crate::config::mistake::Findings;
@@ -82,6 +83,7 @@ fn target(name: Name, raw: raw::Target, sources: &[Name], findings: &mut Finding
     let slow = raw.preset.is_some_and(|preset| preset.0 == Preset::Slack);
     let rate = rate(raw.rate, raw.burst, &at, findings).or(slow.then_some(SLACK_RATE));
     let signer = raw.sign.and_then(|sign| signer(sign, &at.key("sign"), findings));
+    let tls = raw.tls.as_ref().map(|keys| tls(keys, raw.url.as_deref(), &at.key("tls"), findings));
     let build = || {
         Some(Target {
             name,
@@ -99,6 +101,10 @@ fn target(name: Name, raw: raw::Target, sources: &[Name], findings: &mut Finding
                 raw::Breaker::On(keys) => Some(breaker(&keys)?),
             },
             signer,
+            tls: match tls {
+                Some(read) => Some(read?),
+                None => None,
+            },
         })
     };
     Checked { built: build(), interest, from: raw.from }

@@ -259,6 +259,7 @@ fn bounds(field: &Field) -> String {
 fn named(shape: &Shape) -> String {
     match shape {
         Shape::Text => "text".into(),
+        Shape::Boolean => "true or false".into(),
         Shape::Integer => "whole number".into(),
         Shape::Number => "number".into(),
         Shape::NumberOr(word) => format!("number, or `{word:?}`"),

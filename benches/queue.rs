@@ -14,8 +14,10 @@ use everhook::journal::sled::{Options, SledJournal};
 use everhook::journal::{Append, Journal};
 use everhook::metrics::JournalMetrics;
 use everhook::model::{Answer, Attempt, Event, EventId, Headers, Name};
+use everhook::rules::breaker::BreakerPolicy;
 use everhook::rules::dispatch::{Dispatcher, Finished, Job, TargetPolicy};
-use everhook::rules::retry::{Moment, RetryPolicy};
+use everhook::rules::rate::Rate;
+use everhook::rules::retry::{Jitter, Moment, RetryPolicy};
 use everhook::time::{Clock, Timestamp};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -33,11 +35,19 @@ fn dispatcher(targets: usize) -> Dispatcher<u64> {
         concurrency: 16,
         retry: RetryPolicy {
             delays: [Duration::from_secs(5)].into(),
-            jitter: 0.2,
+            jitter: Jitter::Proportional(0.2),
+            give_up: [].into(),
             expire: Duration::from_secs(3_600),
         },
+        rate: Some(Rate { interval: Duration::from_micros(10), burst: 100_000 }),
+        breaker: Some(BreakerPolicy {
+            failures: 10,
+            failure_rate: 0.8,
+            probe_every: Duration::from_secs(10),
+        }),
     };
-    Dispatcher::new((0..targets).map(policy).collect(), StdRng::seed_from_u64(1))
+    let policies = (0..targets).map(policy).collect();
+    Dispatcher::new(policies, 1_024, StdRng::seed_from_u64(1), Timestamp::from_secs(9))
 }
 
 /// Claimed, started, answered, settled: everything the core does for one delivery.
@@ -50,13 +60,16 @@ fn decisions(c: &mut Criterion) {
         group.bench_function(format!("{targets} targets"), |b| {
             b.iter(|| {
                 lease += 1;
-                core.handle_claimed(vec![Job {
-                    lease,
-                    target: name("target-0"),
-                    event: EventId::new(Timestamp::EPOCH, [0; 10]),
-                    attempts: 0,
-                    received_at: Timestamp::from_secs(9),
-                }]);
+                core.handle_claimed(
+                    vec![Job {
+                        lease,
+                        target: name("target-0"),
+                        event: EventId::new(Timestamp::EPOCH, [0; 10]),
+                        attempts: 0,
+                        received_at: Timestamp::from_secs(9),
+                    }],
+                    moment.now,
+                );
                 while let Some(action) = core.poll_action() {
                     black_box(action);
                 }

@@ -24,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::model::Name;
 use crate::relay::{Relay, RelayStop, RelayTarget};
 use crate::rules::dispatch::TargetPolicy;
-use crate::target::{TargetClient, tls_config};
+use crate::target::{TargetClient, shared_tls};
 use crate::time::Clock;
 
 /// How long attempts in flight may take to finish when the daemon stops.
@@ -104,6 +104,10 @@ impl Daemon {
         let sources: Vec<Name> = config.sources.iter().map(|s| s.name.clone()).collect();
         let targets: Vec<Name> = config.targets.iter().map(|t| t.name.clone()).collect();
         metrics.declare(&sources, &targets);
+        for target in &config.targets {
+            let verified = target.tls.as_ref().is_none_or(|tls| tls.verify);
+            metrics.target(&target.name).verified(verified);
+        }
 
         let readiness = Readiness::default();
         let root = Tasks::new();
@@ -119,6 +123,7 @@ impl Daemon {
         let stop = RelayStop { drain: relay.stop_token().clone(), interrupt: interrupt.clone() };
         let deliver = Relay::new(
             relay_targets(&config.targets, &relay)?,
+            config.delivery.concurrency,
             Arc::clone(&journal),
             clock.clone(),
             &metrics,
@@ -225,14 +230,16 @@ fn report_orphans(journal: &dyn Journal, targets: &[Name]) {
 }
 
 fn relay_targets(targets: &[config::Target], tasks: &Tasks) -> anyhow::Result<Vec<RelayTarget>> {
-    let tls = tls_config().context("TLS toward targets")?;
+    let tls = shared_tls().context("TLS toward targets")?;
     let target = |target: &config::Target| {
         let client = TargetClient::new(target, Arc::clone(&tls), tasks)
-            .with_context(|| format!("target.{}.url", target.name))?;
+            .with_context(|| format!("target.{}", target.name))?;
         let policy = TargetPolicy {
             name: target.name.clone(),
             concurrency: target.concurrency,
             retry: target.retry.clone(),
+            rate: target.rate,
+            breaker: target.breaker,
         };
         Ok(RelayTarget { policy, client })
     };

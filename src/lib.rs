@@ -12,7 +12,7 @@
 //!    before, ingress answers 2xx.
 //! 5. [`relay`] asks the journal for what is due, in the measure that [`rules::dispatch`] allows, and starts an attempt
 //!    for each delivery it is given.
-//! 6. [`target`] makes one HTTP attempt and says what came back.
+//! 6. [`template`] makes the body, where it is not the event's own; [`target`] makes one HTTP attempt and says what came back.
 //! 7. [`rules::retry`] judges the answer: delivered, again later, or dead. The journal records it.
 //!
 //! Ingress and relay never speak with each other: they meet in the journal, so a restart takes the same path as normal
@@ -26,7 +26,7 @@
 //! |---|---|---|
 //! | 0 | [`time`] | everything else: it alone reads the clock |
 //! | 1 | [`model`] | decisions |
-//! | 2 | [`rules`] | effects: no runtime, no clock, no randomness of its own |
+//! | 2 | [`rules`], [`template`] | effects: no runtime, no clock, no randomness of its own |
 //! | 3 | [`config`], [`metrics`], [`lifecycle`] | requests |
 //! | 4 | [`journal`], [`target`] | policies |
 //! | 5 | [`ingress`], [`relay`], [`admin`] | each other |
@@ -40,6 +40,7 @@ pub mod time;
 pub mod model;
 // F2
 pub mod rules;
+pub mod template;
 // F3
 pub mod config;
 pub mod metrics;

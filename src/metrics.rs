@@ -3,7 +3,7 @@
 //! Labels come from the configured names of sources and targets and from closed enums, so no request can
 //! mint a series. Handles are resolved once and cached; counting an event is one atomic add.
 
-use std::time::Duration;
+mod delivery;
 
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
@@ -12,7 +12,9 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use crate::model::{DeadReason, Name};
+use self::delivery::DeliveryMetrics;
+pub use self::delivery::TargetMetrics;
+use crate::model::Name;
 
 /// The label value for requests that match no source; not a valid source name, so it collides with none.
 pub const NO_SOURCE: &str = "_none";
@@ -25,14 +27,6 @@ pub type Timing = Histogram;
 /// Seconds; fine around a millisecond, where the acknowledgement should be.
 const ACK_BUCKETS: &[f64] =
     &[0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0];
-/// Seconds; from a fast local target to the longest timeout.
-const ATTEMPT_BUCKETS: &[f64] =
-    &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0];
-/// Seconds; from an idle queue to three days of retries.
-const END_TO_END_BUCKETS: &[f64] = &[
-    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3_600.0, 21_600.0,
-    86_400.0, 259_200.0,
-];
 /// Events in one commit.
 const BATCH_BUCKETS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
@@ -60,76 +54,6 @@ pub struct Metrics {
     queue: QueueMetrics,
     /// What the journal counts.
     pub journal: JournalMetrics,
-}
-
-/// What the relay counts.
-#[derive(Clone, Debug)]
-struct DeliveryMetrics {
-    attempts: IntCounterVec,
-    attempt_duration: HistogramVec,
-    end_to_end: HistogramVec,
-    dead_letters: IntCounterVec,
-}
-
-impl DeliveryMetrics {
-    fn new(r: &Registry) -> Result<Self, prometheus::Error> {
-        Ok(Self {
-            attempts: counters(
-                r,
-                "delivery_attempts_total",
-                "Attempts, by target and outcome: delivered, the class of the status code, or the class of the error.",
-                &["target", "outcome"],
-            )?,
-            attempt_duration: histograms(
-                r,
-                "delivery_attempt_duration_seconds",
-                "Duration of one attempt.",
-                ATTEMPT_BUCKETS,
-                &["target"],
-            )?,
-            end_to_end: histograms(
-                r,
-                "delivery_end_to_end_seconds",
-                "From the receipt of an event to its delivery.",
-                END_TO_END_BUCKETS,
-                &["target"],
-            )?,
-            dead_letters: counters(
-                r,
-                "dead_letters_total",
-                "Deliveries given up, by target and reason.",
-                &["target", "reason"],
-            )?,
-        })
-    }
-}
-
-/// The handles of one target, resolved once.
-#[derive(Clone, Debug)]
-pub struct TargetMetrics {
-    name: Name,
-    attempts: IntCounterVec,
-    attempt_duration: Histogram,
-    end_to_end: Histogram,
-    dead_letters: IntCounterVec,
-}
-
-impl TargetMetrics {
-    /// One attempt ended with `outcome`, a word of a closed set.
-    pub fn attempt(&self, outcome: &'static str, took: Duration) {
-        self.attempts.with_label_values(&[self.name.as_str(), outcome]).inc();
-        self.attempt_duration.observe(took.as_secs_f64());
-    }
-
-    /// A delivery was completed `age` after its event was received.
-    pub fn delivered(&self, age: Duration) {
-        self.end_to_end.observe(age.as_secs_f64());
-    }
-
-    /// A delivery was given up.
-    pub fn dead(&self, reason: DeadReason) {
-        self.dead_letters.with_label_values(&[self.name.as_str(), reason.as_str()]).inc();
-    }
 }
 
 /// Gauges that are read from the journal when a scrape asks.
@@ -273,24 +197,13 @@ impl Metrics {
             self.ingress_ack_duration.with_label_values(&[source]);
         }
         for target in targets {
-            let handles = self.target(target);
-            handles.attempts.with_label_values(&[target.as_str(), "delivered"]);
-            for reason in DeadReason::ALL {
-                handles.dead_letters.with_label_values(&[target.as_str(), reason.as_str()]);
-            }
+            self.delivery.declare(target);
         }
     }
 
     /// The handles of one target.
     pub fn target(&self, name: &Name) -> TargetMetrics {
-        let labels = &[name.as_str()];
-        TargetMetrics {
-            name: name.clone(),
-            attempts: self.delivery.attempts.clone(),
-            attempt_duration: self.delivery.attempt_duration.with_label_values(labels),
-            end_to_end: self.delivery.end_to_end.with_label_values(labels),
-            dead_letters: self.delivery.dead_letters.clone(),
-        }
+        self.delivery.target(name)
     }
 
     /// Everything in the Prometheus text format, with the queue as it stands.

@@ -256,7 +256,7 @@ pub enum ErrorClass {
     Tls,
     /// The peer closed or reset the connection before its answer was complete.
     Reset,
-    /// No complete response head within `timeout`.
+    /// No complete response head within `timeout`. The head decides, so no answer is lost to a slow body.
     Timeout,
     /// What came back is not HTTP.
     Protocol,
@@ -272,7 +272,7 @@ impl ErrorClass {
             Self::Connect => "connect",
             Self::Tls => "tls",
             Self::Reset => "reset",
-            Self::Timeout => "timeout",
+            Self::Timeout => "timeout-head",
             Self::Protocol => "protocol",
             Self::TooLarge => "too-large",
         }
@@ -325,11 +325,16 @@ pub enum DeadReason {
     Gone,
     /// The stored event can no longer be read.
     Damaged,
+    /// The target answered with a status of its `retry.give_up`.
+    Refused,
+    /// The target's template fails on this event.
+    Template,
 }
 
 impl DeadReason {
     /// Every reason, for metrics that must exist before their first count.
-    pub const ALL: [Self; 4] = [Self::Attempts, Self::Expired, Self::Gone, Self::Damaged];
+    pub const ALL: [Self; 6] =
+        [Self::Attempts, Self::Expired, Self::Gone, Self::Damaged, Self::Refused, Self::Template];
 
     /// The word used in logs and metrics.
     pub fn as_str(self) -> &'static str {
@@ -338,6 +343,8 @@ impl DeadReason {
             Self::Expired => "expired",
             Self::Gone => "gone",
             Self::Damaged => "damaged",
+            Self::Refused => "refused",
+            Self::Template => "template",
         }
     }
 }

@@ -6,6 +6,7 @@ mod config;
 mod demo;
 mod logs;
 mod providers;
+mod secret;
 mod send;
 mod serve;
 
@@ -73,6 +74,9 @@ enum Command {
     Send(send::Arguments),
     /// The providers that are known, and how each is set up. Needs no configuration.
     Providers(providers::Arguments),
+    /// Make a new secret for signing.
+    #[command(subcommand)]
+    Secret(secret::Command),
     /// Look at the configuration without running anything.
     #[command(subcommand)]
     Config(config::Command),
@@ -106,6 +110,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Demo => demo::run(&common),
         Command::Send(arguments) => send::run(&arguments, &common),
         Command::Providers(arguments) => providers::run(&arguments, &common),
+        Command::Secret(command) => secret::run(&command, &common),
         Command::Config(command) => config::run(&command, &common),
     };
     match done {

@@ -26,6 +26,7 @@ pub(super) fn run(common: &Common) -> Result<(), Failure> {
 /// As many connections as leave descriptors for the targets, the journal and the admin side.
 fn fit_connections(config: &mut Config, files: u64) {
     let attempts: usize = config.targets.iter().map(|target| target.concurrency).sum();
+    let attempts = attempts.min(config.delivery.concurrency.max(config.targets.len()));
     let files = usize::try_from(files).unwrap_or(usize::MAX);
     let reserve = attempts.saturating_mul(2).saturating_add(RESERVED_FILES).min(files / 2);
     let room = files.saturating_sub(reserve);

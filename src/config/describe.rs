@@ -62,13 +62,18 @@ fn property(field: &Field) -> Value {
 fn typed(shape: &Shape, field: &Field) -> Value {
     match shape {
         Shape::Text => sized(json!({ "type": "string" }), "Length", field),
+        Shape::Boolean => json!({ "type": "boolean" }),
         Shape::Integer => ranged(json!({ "type": "integer" }), field),
         Shape::Number => ranged(json!({ "type": "number" }), field),
+        Shape::NumberOr(word) => {
+            json!({ "anyOf": [ranged(json!({ "type": "number" }), field), { "const": word }] })
+        }
         Shape::Duration => json!({ "type": "string", "pattern": DURATION_PATTERN }),
         Shape::DurationOrSeconds => {
             json!({ "type": ["string", "integer"], "pattern": DURATION_PATTERN })
         }
         Shape::Size => json!({ "type": "string", "pattern": "^[0-9]+([KMGT]iB|[kMGT]?B)$" }),
+        Shape::Frequency => json!({ "type": "string", "pattern": "^[0-9]+/[smhd]$" }),
         Shape::Address => json!({ "type": "string", "examples": ["127.0.0.1:8080"] }),
         Shape::Network => json!({ "type": "string", "examples": ["203.0.113.0/24"] }),
         Shape::RequestRate => json!({ "type": "string", "pattern": "^[1-9][0-9]{0,6}/[smh]$" }),
@@ -92,7 +97,23 @@ fn typed(shape: &Shape, field: &Field) -> Value {
         Shape::Conditions => {
             let pattern = json!({ "type": ["string", "number", "boolean"] });
             let list = json!({ "type": "array", "minItems": 1, "items": pattern.clone() });
-            json!({ "type": "object", "additionalProperties": { "anyOf": [list, pattern] } })
+            let exists = json!({
+                "type": "object",
+                "additionalProperties": false,
+                "required": ["exists"],
+                "properties": { "exists": { "type": "boolean" } },
+            });
+            json!({ "type": "object", "additionalProperties": { "anyOf": [list, pattern, exists] } })
+        }
+        Shape::HeaderFields => {
+            let fields = json!({ "type": "object", "additionalProperties": { "type": "string" } });
+            let Some((low, high)) = field.size else { return fields };
+            let mut fields = fields;
+            if let Some(entries) = fields.as_object_mut() {
+                entries.insert("minProperties".into(), low.into());
+                entries.insert("maxProperties".into(), high.into());
+            }
+            fields
         }
         Shape::Either(word, table) => json!({ "anyOf": [{ "const": word }, object(table)] }),
         Shape::Table(table) => object(table),

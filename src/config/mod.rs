@@ -13,6 +13,7 @@ mod secret;
 mod table;
 mod setting;
 mod origin;
+mod policy;
 mod raw;
 mod check;
 mod describe;
@@ -20,12 +21,15 @@ mod show;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use figment::providers::{Env, Format as _, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider, Source as Written};
 use ipnet::IpNet;
+
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 pub use self::describe::schema;
 use self::locate::Document;
@@ -34,11 +38,14 @@ pub use self::mistake::{ConfigError, Mistake, Place};
 pub use self::show::toml_text;
 use self::tree::{Datum, KeyPath, Node, Origin};
 use crate::model::{Name, Secret};
+use crate::rules::breaker::BreakerPolicy;
 use crate::rules::intake::Intake;
 use crate::rules::limiter::RequestRate;
 use crate::rules::retry::RetryPolicy;
 use crate::rules::sign::Signer;
 use crate::rules::stages::Patience;
+use crate::rules::rate::Rate;
+use crate::template::Body;
 
 /// The file that is read when none is named.
 pub const DEFAULT_FILE: &str = "/etc/everhook/everhook.toml";
@@ -78,6 +85,8 @@ pub struct Config {
     pub admin: Admin,
     /// `[journal]`
     pub journal: Journal,
+    /// `[delivery]`
+    pub delivery: Delivery,
     /// `[log]`
     pub log: Log,
     /// `[source.NAME]`, sorted by name.
@@ -142,6 +151,13 @@ pub struct Journal {
     pub min_free: u64,
 }
 
+/// `[delivery]`: what all targets share.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivery {
+    /// Most attempts at once over all targets.
+    pub concurrency: usize,
+}
+
 /// `[log]`
 #[derive(Clone, Debug)]
 pub struct Log {
@@ -196,6 +212,12 @@ pub struct Target {
     pub name: Name,
     /// Absolute `http` or `https` URL.
     pub url: String,
+    /// What is sent.
+    pub body: Body,
+    /// The method it is sent with.
+    pub method: &'static str,
+    /// Header fields to set, lower-case.
+    pub headers: Vec<(String, Secret)>,
     /// For one attempt, from its start to the complete response head.
     pub timeout: Duration,
     /// For the connection, TLS included.
@@ -204,8 +226,34 @@ pub struct Target {
     pub concurrency: usize,
     /// When to try again and when to give up.
     pub retry: RetryPolicy,
+    /// How often attempts begin, if that is bounded.
+    pub rate: Option<Rate>,
+    /// When to leave it alone, unless that is turned off.
+    pub breaker: Option<BreakerPolicy>,
     /// Signs each attempt, if configured.
     pub signer: Option<Signer>,
+    /// TLS of its own, if configured.
+    pub tls: Option<TargetTls>,
+}
+
+/// `[target.NAME.tls]`, its files read.
+#[derive(Clone, Debug)]
+pub struct TargetTls {
+    /// Whether the target's certificate is checked.
+    pub verify: bool,
+    /// The authorities that are trusted instead of the system's.
+    pub roots: Option<Vec<CertificateDer<'static>>>,
+    /// What we show of ourselves.
+    pub client: Option<ClientCertificate>,
+}
+
+/// A certificate of our own.
+#[derive(Clone, Debug)]
+pub struct ClientCertificate {
+    /// Its chain.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Its key; prints nothing of itself.
+    pub key: Arc<PrivateKeyDer<'static>>,
 }
 
 impl Config {

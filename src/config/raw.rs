@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::LogFormat;
 use super::mistake::Findings;
+use super::policy::{Frequency, HeaderFields, SpreadBy};
 use super::setting::{Bytes, Conditions, Named, NamedTable, Setting, Tolerance, choices, word};
 use super::table::{Field, Shape, Table, table};
 use super::tree::{Datum, KeyPath, Node};
@@ -16,6 +17,7 @@ use crate::model::Secret;
 use crate::rules::provider::Preset;
 use crate::rules::limiter::RequestRate;
 use crate::rules::verify::{Algorithm, Encoding, Kind, Unit};
+use crate::template;
 
 table! {
     /// The configuration of everhook.
@@ -26,6 +28,8 @@ table! {
         admin: Admin = "{}";
         /// The durable store.
         journal: Journal = "{}";
+        /// What all targets share.
+        delivery: Delivery = "{}";
         /// What is logged, and how.
         log: Log = "{}";
         /// A source receives the webhooks of one provider.
@@ -85,6 +89,12 @@ table! {
         max_bytes: Bytes = r#""10GiB""#, from "16MiB" to "64TiB";
         /// Bytes that must stay free on its file system.
         min_free: Bytes = r#""512MiB""#, from "0B" to "64TiB";
+    }
+
+    /// What all targets share.
+    pub Delivery {
+        /// Most attempts at once over all targets; each target has a part of its own, and at least one attempt.
+        concurrency: usize = "1024", from "1" to "65536";
     }
 
     /// What is logged, and how.
@@ -192,18 +202,58 @@ table! {
         events: Vec<String>, size 1 to 256;
         /// Fields and the patterns their values must match.
         r#where: Conditions, size 1 to 64;
+        /// What the target is: what is sent to it and which limits it has.
+        preset: PresetName = r#""raw""#;
+        /// The method of the request.
+        method: Method = r#""POST""#;
+        /// Header fields to set: a text, or a secret for those that carry one.
+        headers: HeaderFields, size 1 to 32;
+        /// A template of the body, instead of what the preset sends.
+        body: String, size 1 to 65536;
+        /// The content type of a body that is not the event's own; application/json when it is not set.
+        content_type: String, size 1 to 256;
         /// For one attempt, until the complete head of the answer.
         timeout: Duration = r#""15s""#, from "100ms" to "10m";
         /// For the connection, TLS included.
         connect_timeout: Duration = r#""5s""#, from "100ms" to "60s";
         /// Most attempts at once.
         concurrency: usize = "16", from "1" to "1024";
+        /// How often attempts may begin, such as "50/s", "10/m", "300/h"; as often as `concurrency` allows when it is not set.
+        rate: Frequency;
+        /// Most attempts in a burst under `rate`; what the rate allows in a second when it is not set.
+        burst: u32, from "1" to "100000";
         /// A delivery of this age is given up and becomes a dead letter.
         expire: Duration = r#""72h""#, from "1s" to "365d";
         /// When to try again: a schedule, or growing delays; not both.
         retry: Retry = "{}";
+        /// When the target is left alone until single probes find it back; "none" turns it off.
+        breaker: Breaker = "{}";
         /// How each attempt is signed.
         sign: Sign;
+        /// TLS toward the target, where the system's authorities will not do.
+        tls: TargetTls;
+    }
+
+    /// TLS toward the target, where the system's authorities will not do.
+    pub TargetTls {
+        /// Whether the target's certificate is checked; false is warned about.
+        verify: bool = "true";
+        /// PEM file with the authorities that are trusted, and no others.
+        ca_file: String, size 1 to 4096;
+        /// PEM file with the chain of our own certificate.
+        cert_file: String, size 1 to 4096;
+        /// PEM file with its private key.
+        key_file: String, size 1 to 4096;
+    }
+
+    /// When the target is left alone until single probes find it back.
+    pub BreakerKeys {
+        /// It opens after so many failures in a row.
+        failures: u32 = "10", from "1" to "10000";
+        /// It opens when this part of the last 64 attempts failed.
+        failure_rate: f64 = "0.8", from "0.1" to "1.0";
+        /// The wait for the first probe; later waits are up to twice as long.
+        probe_every: Duration = r#""10s""#, from "100ms" to "1h";
     }
 
     /// When to try again.
@@ -218,18 +268,24 @@ table! {
         max: Duration, from "10ms" to "30d";
         /// Attempts in all with growing delays.
         attempts: u32, from "1" to "1000";
-        /// Each delay is moved at random by up to this fraction in either direction.
-        jitter: f64 = "0.2", from "0.0" to "1.0";
+        /// Each delay is moved at random by up to this fraction in either direction; "full" takes anything from nothing to the whole delay.
+        jitter: SpreadBy = "0.2", from "0.0" to "1.0";
+        /// Status codes that dead-letter a delivery at once, because no further attempt can help.
+        give_up: Vec<u32>, from "300" to "599", size 1 to 64;
     }
 
     /// How each attempt is signed.
     pub Sign {
         /// The style of the signature.
         style: Style, required r#"write style = "standard-webhooks" or "none""#;
-        /// The signing secret: "whsec_" and base64 of 24 to 64 random bytes.
+        /// The signing secret; `everhook secret new --style STYLE` makes one.
         secret: Secret;
-        /// Several during a rotation: the first signs, the others sign beside it.
+        /// Several during a rotation, for styles with room for them: the first signs, the others sign beside it.
         secrets: Vec<Secret>, size 1 to 16;
+        /// The header field of styles that leave it open: x-webhook-signature for hmac-sha256, x-buildkite-signature for buildkite, x-webhook-token for token when it is not set.
+        header: String, size 1 to 128;
+        /// Text before the signature or the token: "sha256=" for hmac-sha256 and nothing for token when it is not set.
+        prefix: String, size 0 to 128;
     }
 }
 
@@ -303,10 +359,22 @@ pub(super) enum Digest {
     Ed25519,
 }
 
+/// `preset`
+#[derive(Clone, Copy)]
+pub(super) struct PresetName(pub(super) template::Preset);
+
+/// `method`: those with a body.
+#[derive(Clone, Copy)]
+pub(super) struct Method(pub(super) &'static str);
+
 /// `sign.style`
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Style {
     StandardWebhooks,
+    Ed25519,
+    HmacSha256,
+    Buildkite,
+    Token,
     None,
 }
 
@@ -341,7 +409,23 @@ choices!(KeyEncoding {
     "hex" => Self(Encoding::Hex),
 });
 choices!(Unit { "s" => Self::Seconds, "ms" => Self::Millis, "rfc3339" => Self::Rfc3339 });
-choices!(Style { "standard-webhooks" => Self::StandardWebhooks, "none" => Self::None });
+choices!(PresetName {
+    "raw" => Self(template::Preset::Raw),
+    "slack" => Self(template::Preset::Slack),
+    "discord" => Self(template::Preset::Discord),
+    "teams" => Self(template::Preset::Teams),
+    "github-dispatch" => Self(template::Preset::GithubDispatch),
+    "buildkite-trigger" => Self(template::Preset::BuildkiteTrigger),
+});
+choices!(Method { "POST" => Self("POST"), "PUT" => Self("PUT"), "PATCH" => Self("PATCH") });
+choices!(Style {
+    "standard-webhooks" => Self::StandardWebhooks,
+    "ed25519" => Self::Ed25519,
+    "hmac-sha256" => Self::HmacSha256,
+    "buildkite" => Self::Buildkite,
+    "token" => Self::Token,
+    "none" => Self::None,
+});
 
 /// `dedup`: the word "none", or a table.
 pub(super) enum Dedup {
@@ -355,6 +439,23 @@ impl Setting for Dedup {
     fn read(node: &Node, at: &KeyPath, field: &Field, findings: &mut Findings) -> Option<Self> {
         if let Datum::Table(_) = &node.datum {
             return DedupKey::read(node, at, field, findings).map(Self::Key);
+        }
+        word(node, at, &["none"], findings).map(|_| Self::Off)
+    }
+}
+
+/// `breaker`: the word "none", or a table.
+pub(super) enum Breaker {
+    Off,
+    On(BreakerKeys),
+}
+
+impl Setting for Breaker {
+    const SHAPE: Shape = Shape::Either("none", &BreakerKeys::TABLE);
+
+    fn read(node: &Node, at: &KeyPath, field: &Field, findings: &mut Findings) -> Option<Self> {
+        if let Datum::Table(_) = &node.datum {
+            return BreakerKeys::read(node, at, field, findings).map(Self::On);
         }
         word(node, at, &["none"], findings).map(|_| Self::Off)
     }

@@ -20,6 +20,11 @@ pub(super) const REMEDY: &str =
 /// The scheme of a secret whose value stands in the reference itself.
 pub(super) const PLAIN: &str = "plain:";
 
+/// Whether a text names a secret rather than being a value of its own.
+pub(super) fn is_reference(text: &str) -> bool {
+    ["file:", "env:", "credential:", PLAIN].iter().any(|scheme| text.starts_with(scheme))
+}
+
 /// Where a secret is kept.
 enum Reference<'a> {
     File(PathBuf),

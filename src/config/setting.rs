@@ -310,7 +310,15 @@ impl<T: NamedTable> Setting for Named<T> {
 }
 
 /// `where`: a field of the request, and the patterns its value must match.
-pub(super) struct Conditions(pub(super) Vec<(String, Vec<String>)>);
+pub(super) struct Conditions(pub(super) Vec<(String, Wanted)>);
+
+/// What one field must be.
+pub(super) enum Wanted {
+    /// A value that matches the patterns.
+    Patterns(Vec<String>),
+    /// There, or not.
+    Exists(bool),
+}
 
 impl Setting for Conditions {
     const SHAPE: Shape = Shape::Conditions;
@@ -321,12 +329,24 @@ impl Setting for Conditions {
             return wrong_type(node, at, "a table of fields and patterns", remedy, findings);
         };
         sized(entries.len(), "fields", (1, MAX_ELEMENTS), at, field, findings)?;
-        let read = |(key, node): (&String, _)| {
-            Some((key.clone(), patterns(node, &at.key(key), findings)?))
-        };
+        let read =
+            |(key, node): (&String, _)| Some((key.clone(), wanted(node, &at.key(key), findings)?));
         let conditions: Vec<_> = entries.iter().map(read).collect();
         conditions.into_iter().collect::<Option<_>>().map(Self)
     }
+}
+
+fn wanted(node: &Node, at: &KeyPath, findings: &mut Findings) -> Option<Wanted> {
+    let Datum::Table(entries) = &node.datum else {
+        return patterns(node, at, findings).map(Wanted::Patterns);
+    };
+    let exists = entries.get("exists").filter(|_| entries.len() == 1).map(|node| &node.datum);
+    if let Some(Datum::Boolean(exists)) = exists {
+        return Some(Wanted::Exists(*exists));
+    }
+    let remedy = r#"write patterns, ["main"], or { exists = true } or { exists = false }"#;
+    findings.mistake(at, "this table is not a condition", remedy);
+    None
 }
 
 /// One pattern or several. A number or a boolean stands for its JSON text, which is what it is compared with.

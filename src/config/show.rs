@@ -34,6 +34,10 @@ pub(super) fn json(node: &Node, shape: &Shape) -> Value {
     match (shape, &node.datum) {
         (Shape::Secret, Datum::Text(reference)) => redacted(reference).into(),
         (Shape::Secret, _) => "[redacted]".into(),
+        (Shape::HeaderFields, Datum::Table(fields)) => {
+            let fields = fields.iter().map(|(k, node)| (k.clone(), json(node, &Shape::Secret)));
+            Value::Object(fields.collect())
+        }
         (Shape::List(of), Datum::List(items)) => items.iter().map(|item| json(item, of)).collect(),
         (Shape::List(of), _) => Value::Array(vec![json(node, of)]),
         (Shape::Table(of) | Shape::Either(_, of), Datum::Table(_)) => table(node, of),

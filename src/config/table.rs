@@ -47,12 +47,17 @@ impl Field {
 #[derive(Clone, Copy)]
 pub(super) enum Shape {
     Text,
+    Boolean,
     Integer,
     Number,
+    /// A number, or this word.
+    NumberOr(&'static str),
     Duration,
     /// A duration, or whole seconds without a unit.
     DurationOrSeconds,
     Size,
+    /// A number of times in a unit of time.
+    Frequency,
     Address,
     /// An address or a network.
     Network,
@@ -67,6 +72,8 @@ pub(super) enum Shape {
     List(&'static Shape),
     /// A field of a request, and the patterns its value must match.
     Conditions,
+    /// Header fields and their values, or the secrets that are their values.
+    HeaderFields,
     /// A word that stands for "off", or a table.
     Either(&'static str, &'static Table),
     Table(&'static Table),

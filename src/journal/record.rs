@@ -248,6 +248,8 @@ fn dead_reason(reason: DeadReason) -> i64 {
         DeadReason::Expired => 2,
         DeadReason::Gone => 3,
         DeadReason::Damaged => 4,
+        DeadReason::Refused => 5,
+        DeadReason::Template => 6,
     }
 }
 

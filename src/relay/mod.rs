@@ -57,9 +57,11 @@ pub struct Relay {
 type Claim<'a> = Option<BoxFuture<'a, Vec<Claimed>>>;
 
 impl Relay {
-    /// A relay with nothing in flight. `seed` spreads retries and makes trace ids.
+    /// A relay with nothing in flight, for at most `pool` attempts at once over all targets. `seed` spreads retries
+    /// and makes trace ids.
     pub fn new(
         targets: Vec<RelayTarget>,
+        pool: usize,
         journal: Arc<dyn Journal>,
         clock: Clock,
         metrics: &Metrics,
@@ -75,7 +77,7 @@ impl Relay {
             })
             .unzip();
         Self {
-            dispatcher: Dispatcher::new(policies, StdRng::from_rng(&mut rng)),
+            dispatcher: Dispatcher::new(policies, pool, StdRng::from_rng(&mut rng), clock.now()),
             worker: Worker { journal: Arc::clone(&journal), clock: clock.clone() },
             observer: Observer::new(metrics, &names),
             attempts: JoinSet::new(),
@@ -96,7 +98,8 @@ impl Relay {
             let timeout = self.dispatcher.poll_timeout();
             tokio::select! {
                 claimed = resolved(&mut claim) => {
-                    self.dispatcher.handle_claimed(claimed.into_iter().map(job).collect());
+                    let jobs = claimed.into_iter().map(job).collect();
+                    self.dispatcher.handle_claimed(jobs, self.clock.now());
                 }
                 Some(ended) = self.attempts.join_next_with_id() => self.ended(ended),
                 () = sleep_until(&self.clock, timeout) => {
@@ -135,6 +138,7 @@ impl Relay {
                             "a settlement was not taken; the delivery will be repeated");
                     }
                 }
+                Action::Notify(target, notice) => self.observer.notified(&target, notice),
                 Action::Drained => return false,
             }
         }

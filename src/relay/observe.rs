@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::journal::Lease;
 use crate::metrics::{Metrics, TargetMetrics};
 use crate::model::{Answer, Attempt, Name, Settlement};
-use crate::rules::dispatch::Job;
+use crate::rules::dispatch::{Job, Notice};
 use crate::time::Timestamp;
 
 /// Counts and reports, per target.
@@ -62,6 +62,39 @@ impl Observer {
                     reason = reason.as_str(), "a delivery was given up and is a dead letter now");
             }
             Settlement::Released => {}
+        }
+    }
+}
+
+impl Observer {
+    /// Something changed for a target as a whole.
+    pub(super) fn notified(&self, name: &Name, notice: Notice) {
+        let Some(Observed { metrics, .. }) = self.targets.get(name) else {
+            return;
+        };
+        match notice {
+            Notice::BreakerOpened => {
+                metrics.breaker(true);
+                tracing::warn!(target_name = %name,
+                    "the breaker is open: the target fails, so its deliveries wait and only single probes are made");
+            }
+            Notice::BreakerClosed => {
+                metrics.breaker(false);
+                tracing::info!(target_name = %name, "the breaker is closed: the target is back");
+            }
+            Notice::Held(until) => {
+                tracing::info!(target_name = %name, %until, "the target has too much to do and is left alone");
+            }
+            Notice::Paused => {
+                metrics.paused(true);
+                tracing::error!(target_name = %name,
+                    "the target answered 410 Gone and is paused: its deliveries are kept and nothing is sent until \
+                     it is resumed; mend or remove it, then restart");
+            }
+            Notice::Resumed => {
+                metrics.paused(false);
+                tracing::info!(target_name = %name, "the target is resumed");
+            }
         }
     }
 }

@@ -37,9 +37,17 @@ impl Worker {
                 return Finished::NotAttempted;
             }
         };
-        let started_at = self.clock.now();
         let number = job.attempts.saturating_add(1);
-        let call = Call { event: &event, number, wall: self.clock.wall(), trace_entropy };
+        let body = match client.body().render(&event, number) {
+            Ok(body) => body,
+            Err(error) => {
+                tracing::warn!(event = %job.event, target_name = %job.target, %error,
+                    "no body can be made for this event");
+                return Finished::Unrenderable;
+            }
+        };
+        let started_at = self.clock.now();
+        let call = Call { event: &event, body, number, wall: self.clock.wall(), trace_entropy };
         let answer = tokio::select! {
             answer = client.attempt(call) => answer,
             () = interrupt.cancelled() => Answer::Interrupted,

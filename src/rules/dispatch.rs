@@ -6,14 +6,20 @@
 //! milliseconds.
 //!
 //! Isolation is by construction: the demand it states to the journal is per target, each target has its own
-//! limit, and nothing is shared between targets that one of them could use up.
+//! limits in its lane, and the one thing that targets share, the pool of attempts, keeps a part for each of them.
+
+mod lane;
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 
-use super::retry::{Moment, RetryPolicy, Verdict, judge, quiet_until};
+use self::lane::Lane;
+use super::breaker::{BreakerPolicy, Probe};
+use super::pool::Pool;
+use super::rate::Rate;
+use super::retry::{Moment, RetryPolicy, Verdict, judge};
 use crate::model::{Attempt, DeadReason, EventId, Name, Settlement};
 use crate::time::Timestamp;
 
@@ -29,6 +35,10 @@ pub struct TargetPolicy {
     pub concurrency: usize,
     /// When to try again and when to give up.
     pub retry: RetryPolicy,
+    /// How often attempts begin; `None` is as often as `concurrency` allows.
+    pub rate: Option<Rate>,
+    /// When to leave the target alone; `None` is never.
+    pub breaker: Option<BreakerPolicy>,
 }
 
 /// A delivery leased from the journal; `L` is whatever identifies the lease there.
@@ -53,6 +63,8 @@ pub enum Finished {
     Attempted(Attempt),
     /// The stored event fails its check and never will be readable.
     Damaged,
+    /// The target's template fails on this event, as it will every time.
+    Unrenderable,
     /// Nothing was attempted, for a reason on our side that may pass.
     NotAttempted,
 }
@@ -74,8 +86,25 @@ pub enum Action<L> {
         /// What was tried, if anything was.
         attempt: Option<Attempt>,
     },
+    /// Something changed for a target as a whole; the operator should know.
+    Notify(Name, Notice),
     /// Stopped, and nothing is in flight any more.
     Drained,
+}
+
+/// What changed for a target as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// It failed too often; single probes find out when it is back.
+    BreakerOpened,
+    /// It is back.
+    BreakerClosed,
+    /// It has too much to do; nothing begins before this moment.
+    Held(Timestamp),
+    /// It answered 410; nothing begins until it is resumed.
+    Paused,
+    /// It is attempted again.
+    Resumed,
 }
 
 /// The scheduler core. `L` identifies a lease.
@@ -83,21 +112,23 @@ pub enum Action<L> {
 pub struct Dispatcher<L> {
     lanes: Vec<Lane>,
     lane_of: HashMap<Name, usize>,
-    in_flight: HashMap<L, Job<L>>,
+    pool: Pool,
+    in_flight: HashMap<L, Running<L>>,
     actions: VecDeque<Action<L>>,
     rng: StdRng,
+    /// The latest moment the driver told.
+    now: Timestamp,
     /// The demand may differ from what the driver was told last.
     demand_changed: bool,
     stop: Stop,
 }
 
-/// One target's share of the state.
+/// A job in flight.
 #[derive(Debug)]
-struct Lane {
-    policy: TargetPolicy,
-    in_flight: usize,
-    /// The target asked for quiet until then.
-    held_until: Option<Timestamp>,
+struct Running<L> {
+    job: Job<L>,
+    /// Set when it is the breaker's probe.
+    probe: Option<Probe>,
 }
 
 /// `Running -> Draining -> Drained`.
@@ -109,16 +140,17 @@ enum Stop {
 }
 
 impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
-    /// A dispatcher with nothing in flight. `rng` spreads retries.
-    pub fn new(targets: Vec<TargetPolicy>, rng: StdRng) -> Self {
+    /// A dispatcher with nothing in flight, for at most `pool` attempts at once over all targets (but one for each
+    /// target). `rng` spreads retries.
+    pub fn new(targets: Vec<TargetPolicy>, pool: usize, rng: StdRng, now: Timestamp) -> Self {
         let lane_of = targets.iter().enumerate().map(|(i, t)| (t.name.clone(), i)).collect();
-        let lanes = targets
-            .into_iter()
-            .map(|policy| Lane { policy, in_flight: 0, held_until: None })
-            .collect();
+        let pool = Pool::new(pool, targets.iter().map(|target| target.concurrency));
+        let lanes = targets.into_iter().map(|policy| Lane::new(policy, now)).collect();
         Self {
             lanes,
             lane_of,
+            pool,
+            now,
             in_flight: HashMap::new(),
             actions: VecDeque::new(),
             rng,
@@ -128,16 +160,19 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
     }
 
     /// The journal leased these. A job that cannot be started now is handed back unharmed.
-    pub fn handle_claimed(&mut self, jobs: Vec<Job<L>>) {
+    pub fn handle_claimed(&mut self, jobs: Vec<Job<L>>, now: Timestamp) {
+        self.passed(now);
         self.demand_changed = true;
         for job in jobs {
             let lane = self.lane_of.get(&job.target).and_then(|i| self.lanes.get_mut(*i));
-            match lane {
+            match lane.filter(|lane| room(lane, &self.pool, now) > 0) {
                 Some(lane) if self.stop == Stop::Running => {
-                    lane.in_flight = lane.in_flight.saturating_add(1);
-                    self.in_flight.insert(job.lease, job.clone());
+                    self.pool.begun(lane.in_flight);
+                    let probe = lane.begun(now);
+                    self.in_flight.insert(job.lease, Running { job: job.clone(), probe });
                     self.actions.push_back(Action::Start(job));
                 }
+                // Several targets were each told of room that only one of them could have.
                 Some(_) | None => self.settle(job, Settlement::Released, None),
             }
         }
@@ -145,22 +180,30 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
 
     /// A started job has ended. A lease that is not in flight is ignored.
     pub fn handle_finished(&mut self, lease: L, finished: Finished, moment: Moment) {
-        let Some(job) = self.in_flight.remove(&lease) else {
+        let Some(Running { job, probe }) = self.in_flight.remove(&lease) else {
             return;
         };
+        self.passed(moment.now);
         self.demand_changed = true;
         let Some(lane) = self.lane_of.get(&job.target).and_then(|i| self.lanes.get_mut(*i)) else {
             return;
         };
-        lane.in_flight = lane.in_flight.saturating_sub(1);
+        let attempted = match &finished {
+            Finished::Attempted(attempt) => Some(attempt),
+            Finished::Damaged | Finished::Unrenderable | Finished::NotAttempted => None,
+        };
+        for notice in lane.ended(attempted, probe, moment) {
+            self.actions.push_back(Action::Notify(job.target.clone(), notice));
+        }
+        self.pool.ended(lane.in_flight);
         let (settlement, attempt) = match finished {
             Finished::Damaged => (Settlement::Dead(DeadReason::Damaged), None),
+            Finished::Unrenderable => (Settlement::Dead(DeadReason::Template), None),
             Finished::NotAttempted => {
                 (Settlement::RetryAt(moment.now.plus(NOT_ATTEMPTED_DELAY)), None)
             }
             Finished::Attempted(attempt) => {
                 let number = job.attempts.saturating_add(1);
-                lane.held_until = lane.held_until.max(quiet_until(&attempt.answer, moment));
                 let policy = &lane.policy.retry;
                 let received_at = job.received_at;
                 match judge(policy, &attempt.answer, number, received_at, moment, &mut self.rng) {
@@ -174,14 +217,24 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
         self.settle(job, settlement, attempt);
     }
 
-    /// Time has passed: ends the holds that are over.
+    /// Time has passed: what waited for it may begin.
     pub fn handle_timeout(&mut self, now: Timestamp) {
-        for lane in &mut self.lanes {
-            if lane.held_until.is_some_and(|until| until <= now) {
-                lane.held_until = None;
-                self.demand_changed = true;
-            }
+        self.passed(now);
+    }
+
+    /// Attempts the target again. A target that is not paused is left as it is.
+    pub fn handle_resume(&mut self, target: &Name) {
+        let lane = self.lane_of.get(target).and_then(|i| self.lanes.get_mut(*i));
+        if let Some(lane) = lane.filter(|lane| lane.paused) {
+            lane.paused = false;
+            self.demand_changed = true;
+            self.actions.push_back(Action::Notify(target.clone(), Notice::Resumed));
         }
+    }
+
+    fn passed(&mut self, now: Timestamp) {
+        self.demand_changed |= self.poll_timeout().is_some_and(|due| due <= now);
+        self.now = self.now.max(now);
     }
 
     /// Starts nothing more; [`Action::Drained`] follows when what is in flight has ended.
@@ -212,7 +265,7 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
 
     /// When [`Dispatcher::handle_timeout`] is due next.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        self.lanes.iter().filter_map(|lane| lane.held_until).min()
+        self.lanes.iter().filter_map(|lane| lane.opens_at(self.now)).min()
     }
 
     /// Jobs started and not yet finished.
@@ -222,14 +275,18 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
 
     /// What each target can take now.
     fn demand(&self) -> Vec<(Name, usize)> {
-        let free = |lane: &Lane| lane.policy.concurrency.saturating_sub(lane.in_flight);
-        let open = self.lanes.iter().filter(|lane| lane.held_until.is_none() && free(lane) > 0);
-        open.map(|lane| (lane.policy.name.clone(), free(lane))).collect()
+        let stated = |lane: &Lane| (lane.policy.name.clone(), room(lane, &self.pool, self.now));
+        self.lanes.iter().map(stated).filter(|(_, room)| *room > 0).collect()
     }
 
     fn settle(&mut self, job: Job<L>, settlement: Settlement, attempt: Option<Attempt>) {
         self.actions.push_back(Action::Settle { job, settlement, attempt });
     }
+}
+
+/// What a target can take, its own limits and the pool's together.
+fn room(lane: &Lane, pool: &Pool, now: Timestamp) -> usize {
+    lane.room(now).min(pool.room(lane.in_flight))
 }
 
 #[cfg(test)]

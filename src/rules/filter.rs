@@ -20,17 +20,29 @@ pub struct Condition {
 
 /// A pattern list: some positive must match if there is one, and no negative (`!`) may.
 ///
-/// An empty list matches everything.
+/// An empty list matches everything. Instead of a list it may ask whether there is a value at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Patterns {
     positive: Vec<Glob>,
     negative: Vec<Glob>,
+    presence: Presence,
+}
+
+/// Whether there has to be a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Presence {
+    /// The lists decide.
+    Listed,
+    /// Any value but null.
+    There,
+    /// None, or null.
+    Absent,
 }
 
 impl Patterns {
     /// Compiles a list; each item may itself be a white-space separated list. The error is a sentence.
     pub fn parse<S: AsRef<str>>(items: &[S]) -> Result<Self, String> {
-        let mut patterns = Self { positive: Vec::new(), negative: Vec::new() };
+        let mut patterns = Self::asking(Presence::Listed);
         for word in items.iter().flat_map(|item| item.as_ref().split_whitespace()) {
             match word.strip_prefix('!') {
                 Some("") => return Err("`!` must be followed by the pattern it negates".to_owned()),
@@ -41,9 +53,25 @@ impl Patterns {
         Ok(patterns)
     }
 
+    /// `{ exists = true }`: there is a value, of any kind. Null counts as none, because that is how providers
+    /// write that a build has no tag or no objection.
+    pub fn there() -> Self {
+        Self::asking(Presence::There)
+    }
+
+    /// `{ exists = false }`: there is no value, or it is null.
+    pub fn absent() -> Self {
+        Self::asking(Presence::Absent)
+    }
+
+    fn asking(presence: Presence) -> Self {
+        Self { positive: Vec::new(), negative: Vec::new(), presence }
+    }
+
     /// Whether a value matches.
     pub fn matches(&self, value: &str) -> bool {
-        (self.positive.is_empty() || self.positive.iter().any(|glob| glob.matches(value)))
+        self.presence != Presence::Absent
+            && (self.positive.is_empty() || self.positive.iter().any(|glob| glob.matches(value)))
             && !self.negative.iter().any(|glob| glob.matches(value))
     }
 
@@ -53,6 +81,12 @@ impl Patterns {
     /// A value without text (missing, null, an object, an empty array) matches only a list without
     /// positive patterns: `!wip` admits what has no branch, `*` does not.
     pub fn matches_value(&self, value: &Value<'_>) -> bool {
+        let missing = matches!(value, Value::Missing | Value::Null);
+        match self.presence {
+            Presence::There => return !missing,
+            Presence::Absent => return missing,
+            Presence::Listed => {}
+        }
         let any =
             |globs: &[Glob]| value.any_text(|text| globs.iter().any(|glob| glob.matches(text)));
         (self.positive.is_empty() || any(&self.positive))

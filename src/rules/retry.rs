@@ -10,6 +10,7 @@ use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff as _;
 use rand::{Rng, RngExt as _};
 
+use super::breaker::Health;
 use crate::model::{Answer, DeadReason};
 use crate::time::Timestamp;
 
@@ -21,10 +22,31 @@ pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct RetryPolicy {
     /// The delay after each failed attempt in turn; when it is used up, the delivery is dead.
     pub delays: Arc<[Duration]>,
-    /// Each delay is moved by a random part of up to this fraction in either direction; 0 to 1.
-    pub jitter: f64,
+    /// How each delay is spread.
+    pub jitter: Jitter,
     /// A delivery that fails at this age is given up.
     pub expire: Duration,
+    /// Answers with these status codes mean that no further attempt can help.
+    pub give_up: Arc<[u16]>,
+}
+
+/// How a delay is spread, so that deliveries that failed together do not come back together.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Jitter {
+    /// Moved by a random part of up to this fraction in either direction; 0 to 1.
+    Proportional(f64),
+    /// Anything from nothing to the whole delay: the widest spread.
+    Full,
+}
+
+impl Jitter {
+    fn spread(self, delay: Duration, rng: &mut impl Rng) -> Duration {
+        let factor = match self {
+            Self::Proportional(fraction) => 1.0 + fraction * rng.random_range(-1.0..=1.0),
+            Self::Full => rng.random_range(0.0..=1.0),
+        };
+        Duration::try_from_secs_f64(delay.as_secs_f64() * factor).unwrap_or(delay)
+    }
 }
 
 /// Delays growing by a constant factor.
@@ -92,6 +114,9 @@ pub fn judge(
         Answer::Interrupted => return Verdict::Released,
         Answer::Status { status: 200..=299, .. } => return Verdict::Delivered,
         Answer::Status { status: 410, .. } => return Verdict::Dead(DeadReason::Gone),
+        Answer::Status { status, .. } if policy.give_up.contains(status) => {
+            return Verdict::Dead(DeadReason::Refused);
+        }
         Answer::Status { .. } | Answer::Failed(_) => {}
     }
     let Some(delay) = next_delay(policy, number, rng) else {
@@ -104,9 +129,30 @@ pub fn judge(
     Verdict::Retry(at)
 }
 
+/// Whether the answer says that the target as a whole has too much to do.
+pub fn is_overload(answer: &Answer) -> bool {
+    matches!(answer, Answer::Status { status: 429 | 502..=504, .. })
+}
+
+/// What the answer says about the target, for its breaker. A refusal of one delivery's content comes from a target
+/// that works; a refusal of everything, such as 401 or 404, does not, and its deliveries are better parked.
+pub fn health(policy: &RetryPolicy, answer: &Answer) -> Health {
+    match answer {
+        Answer::Status { status: 429, .. } | Answer::Interrupted => Health::Unknown,
+        Answer::Status { status: 200..=299 | 400 | 409..=411 | 413..=417 | 422 | 431, .. } => {
+            Health::Good
+        }
+        Answer::Status { status, .. } if policy.give_up.contains(status) => Health::Good,
+        Answer::Status { .. } | Answer::Failed(_) => Health::Bad,
+    }
+}
+
 /// Until when the answer asks for quiet. It is meant for the whole target, whatever becomes of this delivery.
 pub fn quiet_until(answer: &Answer, moment: Moment) -> Option<Timestamp> {
-    let Answer::Status { status: 429 | 502..=504, retry_after: Some(text) } = answer else {
+    // The target's client passes a wish on only where it has a meaning: with 2xx and 403 for some kinds of target.
+    let Answer::Status { status: 200..=299 | 403 | 429 | 502..=504, retry_after: Some(text) } =
+        answer
+    else {
         return None;
     };
     Some(moment.now.plus(retry_after(text, moment.wall)?))
@@ -115,9 +161,7 @@ pub fn quiet_until(answer: &Answer, moment: Moment) -> Option<Timestamp> {
 /// The delay after failed attempt `number`, jitter included; `None` when there is no further attempt.
 fn next_delay(policy: &RetryPolicy, number: u32, rng: &mut impl Rng) -> Option<Duration> {
     let index = usize::try_from(number.saturating_sub(1)).ok()?;
-    let delay = policy.delays.get(index)?;
-    let factor = 1.0 + policy.jitter * rng.random_range(-1.0..=1.0);
-    Some(Duration::try_from_secs_f64(delay.as_secs_f64() * factor).unwrap_or(*delay))
+    Some(policy.jitter.spread(*policy.delays.get(index)?, rng))
 }
 
 /// Reads a `Retry-After` value (RFC 9110, section 10.2.3): seconds, a fraction of seconds as some

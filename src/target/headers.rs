@@ -6,6 +6,7 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 
 use super::Call;
 use crate::model::Headers;
+use crate::template::Body;
 
 /// What the relay calls itself toward targets.
 const USER_AGENT_VALUE: &str = concat!("everhook/", env!("CARGO_PKG_VERSION"));
@@ -37,45 +38,68 @@ const NOT_PASSED_ON: [&str; 22] = [
     "webhook-timestamp",
 ];
 
-/// The header fields of one attempt; `signature` is the value of `webhook-signature`, if the target signs.
-pub(super) fn outbound(call: &Call<'_>, signature: Option<&str>) -> HeaderMap {
+/// Fields that describe the bytes the provider sent, and nothing that is made of them.
+const ABOUT_THE_BYTES: [&str; 5] =
+    ["content-digest", "content-encoding", "content-md5", "content-type", "digest"];
+
+/// The header fields of one attempt. `set` are those of the configuration; `signature` is the field that signs it, if
+/// the target signs.
+pub(super) fn outbound(
+    call: &Call<'_>,
+    body: &Body,
+    set: &HeaderMap,
+    signature: Option<(&str, &[u8])>,
+) -> HeaderMap {
     let event = call.event;
     let mut fields = HeaderMap::with_capacity(24);
     let trace = Trace::continued(&event.headers);
     for (name, value) in event.headers.iter() {
-        if !passes(&event.headers, name, trace.is_some(), signature.is_some()) {
+        // When the target signs, a provider's own signature under the same name would be taken for ours.
+        let replaced = signature.is_some_and(|(ours, _)| ours == name) || set.contains_key(name);
+        let stale = !body.is_verbatim() && ABOUT_THE_BYTES.contains(&name);
+        if replaced
+            || stale
+            || !body.passes_headers()
+            || !passes(&event.headers, name, trace.is_some())
+        {
             continue;
         }
-        // Both came through an HTTP parser, so they fit; a field that does not is left out, never fatal.
-        let parsed = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value));
-        if let (Ok(name), Ok(value)) = parsed {
-            fields.append(name, value);
-        }
+        append(&mut fields, name, value);
+    }
+    if let Some(content_type) = body.content_type() {
+        append(&mut fields, "content-type", content_type.as_bytes());
     }
     fields.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_VALUE));
-    let mut set = |name: &'static str, value: &str| {
+    fields.extend(set.clone());
+    if let Some((name, value)) = signature {
+        append(&mut fields, name, value);
+    }
+    let mut ours = |name: &'static str, value: &str| {
         if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
             fields.insert(HeaderName::from_static(name), value);
         }
     };
-    set("webhook-id", &event.id.to_string());
-    set("webhook-timestamp", &call.wall.as_secs().to_string());
-    if let Some(signature) = signature {
-        set("webhook-signature", signature);
-    }
-    set("everhook-source", event.source.as_str());
-    set("everhook-event", &event.name);
-    set("everhook-attempt", &call.number.to_string());
-    set("traceparent", &traceparent(trace, call));
+    ours("webhook-id", &event.id.to_string());
+    ours("webhook-timestamp", &call.wall.as_secs().to_string());
+    ours("everhook-source", event.source.as_str());
+    ours("everhook-event", &event.name);
+    ours("everhook-attempt", &call.number.to_string());
+    ours("traceparent", &traceparent(trace, call));
     fields
 }
 
-fn passes(all: &Headers, name: &str, traced: bool, signing: bool) -> bool {
+/// Both came through a parser, so they fit; a field that does not is left out, never fatal.
+fn append(fields: &mut HeaderMap, name: &str, value: &[u8]) {
+    let parsed = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value));
+    if let (Ok(name), Ok(value)) = parsed {
+        fields.append(name, value);
+    }
+}
+
+fn passes(all: &Headers, name: &str, traced: bool) -> bool {
     let ours = NOT_PASSED_ON.binary_search(&name).is_ok() || name == "traceparent";
     let about_the_caller = name.starts_with("x-forwarded-") || (name == "tracestate" && !traced);
-    // When the target signs, a provider's own signature under the same name would be taken for ours.
-    let replaced = signing && name == "webhook-signature";
-    !ours && !about_the_caller && !replaced && !named_by_connection(all, name)
+    !ours && !about_the_caller && !named_by_connection(all, name)
 }
 
 /// Whether the caller's `Connection` field declares this name as meant for the next hop only.
@@ -148,6 +172,7 @@ mod tests {
 
     use super::*;
     use crate::model::{Event, EventId, Name};
+    use crate::template::Preset;
     use crate::time::Timestamp;
 
     fn event(pairs: &[(&str, &[u8])]) -> Event {
@@ -165,7 +190,11 @@ mod tests {
     fn sent(pairs: &[(&str, &[u8])], signature: Option<&str>) -> HeaderMap {
         let event = event(pairs);
         let wall = Timestamp::from_secs(1_700_000_000);
-        outbound(&Call { event: &event, number: 2, wall, trace_entropy: [0xab; 24] }, signature)
+        let signature = signature.map(|value| ("webhook-signature", value.as_bytes()));
+        let raw = Body::new(Preset::Raw, None, None).unwrap();
+        let body = event.body.clone();
+        let call = Call { event: &event, body, number: 2, wall, trace_entropy: [0xab; 24] };
+        outbound(&call, &raw, &HeaderMap::new(), signature)
     }
 
     #[test]
@@ -224,6 +253,36 @@ mod tests {
         let theirs: (&str, &[u8]) = ("webhook-signature", b"v1,theirs");
         assert_eq!(sent(&[theirs], Some("v1,ours"))["webhook-signature"], "v1,ours");
         assert_eq!(sent(&[theirs], None)["webhook-signature"], "v1,theirs");
+    }
+
+    #[test]
+    fn a_body_of_our_own_goes_without_what_described_the_providers() {
+        let event = event(&[
+            ("content-type", b"application/x-www-form-urlencoded"),
+            ("content-encoding", b"gzip"),
+            ("x-buildkite-token", b"t0ken"),
+            ("x-team", b"theirs"),
+        ]);
+        let set: HeaderMap =
+            [(HeaderName::from_static("x-team"), HeaderValue::from_static("ours"))]
+                .into_iter()
+                .collect();
+        let fields = |preset, template: Option<&str>| {
+            let body = Body::new(preset, template.map(str::to_owned), None).unwrap();
+            let wall = Timestamp::from_secs(1_700_000_000);
+            let bytes = Bytes::new();
+            let call = Call { event: &event, body: bytes, number: 1, wall, trace_entropy: [1; 24] };
+            outbound(&call, &body, &set, None)
+        };
+        let templated = fields(Preset::Raw, Some("{}"));
+        assert_eq!(templated["content-type"], "application/json");
+        assert!(!templated.contains_key("content-encoding"));
+        assert_eq!(templated["x-buildkite-token"], "t0ken");
+        assert_eq!(templated.get_all("x-team").iter().collect::<Vec<_>>(), ["ours"]);
+        let slack = fields(Preset::Slack, None);
+        assert_eq!(slack["content-type"], "application/json");
+        assert!(!slack.contains_key("x-buildkite-token"), "a third party gets no tokens");
+        assert!(slack.contains_key("webhook-id"));
     }
 
     #[test]

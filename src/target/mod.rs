@@ -4,8 +4,10 @@
 //! reaches another. Redirects are never followed; the answer is judged by its head, and at most
 //! [`MAX_ANSWER_BODY`] bytes of its body are read so that the connection can be used again.
 
+mod answer;
 mod connect;
 mod headers;
+mod tls;
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -14,17 +16,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioTimer;
-use rustls_platform_verifier::BuilderVerifierExt as _;
 
 use self::connect::{ConnectFailed, Connector};
+pub use self::tls::shared_tls;
+use self::tls::{no_tls, own_tls};
 use crate::config::Target;
 use crate::lifecycle::Tasks;
 use crate::model::{Answer, ErrorClass, Event};
 use crate::rules::sign::Signer;
+use crate::template::{Body, Preset};
 use crate::time::Timestamp;
 
 /// Most bytes of an answer's body that are read.
@@ -42,15 +46,20 @@ const POOL_IDLE: Duration = Duration::from_secs(30);
 pub struct TargetClient {
     client: Client<Connector, Full<Bytes>>,
     url: Uri,
+    method: Method,
+    body: Body,
+    headers: HeaderMap,
     signer: Option<Signer>,
     timeout: Duration,
 }
 
 /// What one attempt sends.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Call<'a> {
     /// The event.
     pub event: &'a Event,
+    /// What [`TargetClient::body`] made of it.
+    pub body: Bytes,
     /// From 1; the `everhook-attempt` field.
     pub number: u32,
     /// The moment of this attempt by the system clock: `webhook-timestamp`.
@@ -62,59 +71,54 @@ pub struct Call<'a> {
 /// Why a client could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The system's certificate store cannot be used.
-    #[error("the system's certificate store cannot be used")]
+    /// The system's certificate store, or the target's own certificates, cannot be used.
+    #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
     /// The URL is not one.
     #[error("not a URL")]
     Url(#[from] hyper::http::uri::InvalidUri),
-}
-
-/// TLS toward targets, shared by their clients: certificates are checked as the system checks them.
-pub fn tls_config() -> Result<Arc<rustls::ClientConfig>, ClientError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_platform_verifier()?
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
-}
-
-/// For a client that only speaks plain HTTP: nothing is trusted.
-fn no_tls() -> Result<Arc<rustls::ClientConfig>, ClientError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
-    Ok(Arc::new(config))
+    /// A header field that cannot be sent.
+    #[error("not a header field: {0}")]
+    Header(String),
 }
 
 impl TargetClient {
-    /// A client with an empty pool; its connections run as `tasks`.
+    /// A client with an empty pool; its connections run as `tasks`. `shared` is the TLS of a target without its own.
     pub fn new(
         target: &Target,
-        tls: Arc<rustls::ClientConfig>,
+        shared: Arc<rustls::ClientConfig>,
         tasks: &Tasks,
     ) -> Result<Self, ClientError> {
+        let tls = target.tls.as_ref().map_or(Ok(shared), own_tls)?;
         let connector = Connector::new(tls, target.connect_timeout);
         Ok(Self {
             client: client(connector, target.concurrency, tasks),
-            url: target.url.parse()?,
+            url: url(target)?,
+            method: Method::from_bytes(target.method.as_bytes()).unwrap_or(Method::POST),
+            body: target.body.clone(),
+            headers: header_map(target.headers.iter().map(|(name, value)| (name, value.expose())))?,
             signer: target.signer.clone(),
             timeout: target.timeout,
         })
     }
 
+    /// What is sent here.
+    pub fn body(&self) -> &Body {
+        &self.body
+    }
+
     /// Sends the event once. Ends within the target's `timeout` plus two seconds for the rest of the answer.
     pub async fn attempt(&self, call: Call<'_>) -> Answer {
-        let signed =
-            self.signer.as_ref().map(|s| s.sign(call.event.id, call.wall, &call.event.body));
-        let mut request = Request::new(Full::new(call.event.body.clone()));
-        *request.method_mut() = Method::POST;
+        let signed = self
+            .signer
+            .as_ref()
+            .map(|signer| (signer.header(), signer.sign(call.event.id, call.wall, &call.body)));
+        let signed = signed.as_ref().map(|(name, value)| (*name, value.as_slice()));
+        let fields = headers::outbound(&call, &self.body, &self.headers, signed);
+        let mut request = Request::new(Full::new(call.body));
+        *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.url.clone();
-        *request.headers_mut() = headers::outbound(&call, signed.as_deref());
+        *request.headers_mut() = fields;
         let response = match tokio::time::timeout(self.timeout, self.client.request(request)).await
         {
             Err(_elapsed) => return Answer::Failed(ErrorClass::Timeout),
@@ -122,12 +126,23 @@ impl TargetClient {
             Ok(Ok(response)) => response,
         };
         let status = response.status().as_u16();
-        let retry_after = response.headers().get(RETRY_AFTER);
-        let retry_after = retry_after.and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let retry_after = answer::wish(self.body.preset(), status, response.headers());
         // The head has decided. What follows only matters for the reuse of the connection.
         read_rest(response).await;
         Answer::Status { status, retry_after }
     }
+}
+
+/// Discord answers before it has stored a message unless it is asked to wait, and then loses it silently.
+fn url(target: &Target) -> Result<Uri, ClientError> {
+    let url: Uri = target.url.parse()?;
+    let asked =
+        url.query().is_some_and(|query| query.split('&').any(|pair| pair.starts_with("wait=")));
+    if target.body.preset() != Preset::Discord || asked {
+        return Ok(url);
+    }
+    let separator = if url.query().is_some() { '&' } else { '?' };
+    Ok(format!("{}{separator}wait=true", target.url).parse()?)
 }
 
 fn client(
@@ -205,9 +220,6 @@ pub enum PostError {
     /// No client for this URL.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// A header field that cannot be sent.
-    #[error("not a header field: {0}")]
-    Header(String),
     /// No answer.
     #[error("no answer ({})", .0.as_str())]
     Failed(ErrorClass),
@@ -224,11 +236,12 @@ pub async fn post(
     let url: Uri = url.parse().map_err(ClientError::from)?;
     let secure = url.scheme_str() == Some("https");
     // Loading the system's certificates takes longer than the whole exchange does without them.
-    let connector = Connector::new(if secure { tls_config()? } else { no_tls()? }, timeout);
+    let connector = Connector::new(if secure { shared_tls()? } else { no_tls()? }, timeout);
     let mut request = Request::new(Full::new(body));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = url;
-    *request.headers_mut() = header_map(fields)?;
+    *request.headers_mut() =
+        header_map(fields.iter().map(|(name, value)| (name, value.as_bytes())))?;
     let exchange = async {
         let answer = client(connector, 1, &tasks).request(request).await;
         let answer = answer.map_err(|error| PostError::Failed(classify(&error)))?;
@@ -241,13 +254,16 @@ pub async fn post(
     tokio::time::timeout(timeout, exchange).await.unwrap_or(timed_out)
 }
 
-fn header_map(fields: &[(String, String)]) -> Result<HeaderMap, PostError> {
+fn header_map<'a>(
+    fields: impl Iterator<Item = (&'a String, &'a [u8])>,
+) -> Result<HeaderMap, ClientError> {
     let mut map = HeaderMap::new();
     for (name, value) in fields {
-        let field = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value));
-        let (Ok(name), Ok(value)) = field else {
-            return Err(PostError::Header(name.clone()));
+        let field = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value));
+        let (Ok(name), Ok(mut value)) = field else {
+            return Err(ClientError::Header(name.clone()));
         };
+        value.set_sensitive(true);
         map.append(name, value);
     }
     Ok(map)

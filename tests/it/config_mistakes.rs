@@ -4,7 +4,7 @@
 //! variable of the machine takes part.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod desk;
+pub mod desk;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -60,9 +60,9 @@ fn an_unknown_key_offers_the_one_that_was_meant() {
 
 #[test]
 fn a_key_of_a_later_release_is_unknown() {
-    let mistakes = target_mistakes("preset = \"slack\"\nbreaker = { failures = 10 }");
-    assert!(mistakes.contains("target.t.preset: this key is unknown"), "{mistakes}");
-    assert!(mistakes.contains("target.t.breaker: this key is unknown"), "{mistakes}");
+    let mistakes = target_mistakes("order = \"key\"\nresolve = \"127.0.0.1\"");
+    assert!(mistakes.contains("target.t.order: this key is unknown"), "{mistakes}");
+    assert!(mistakes.contains("target.t.resolve: this key is unknown"), "{mistakes}");
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! From what was written to what is meant: every mistake at once, and a [`Config`] when there is none.
 
+mod body;
 mod source;
 mod target;
+mod tls;
 mod url;
 
 use std::net::SocketAddr;
@@ -9,8 +11,9 @@ use std::path::PathBuf;
 
 use super::mistake::Findings;
 use super::raw;
+use super::setting::{Conditions, Wanted};
 use super::tree::KeyPath;
-use super::{Admin, Config, Ingress, IngressTls, Journal, Log};
+use super::{Admin, Config, Delivery, Ingress, IngressTls, Journal, Log};
 use crate::model::Secret;
 use crate::rules::filter::{Condition, Patterns};
 use crate::rules::payload::Field;
@@ -25,11 +28,14 @@ pub(super) fn check(root: raw::Root, findings: &mut Findings) -> Option<Config> 
     }
     let dedup_window = root.journal.as_ref().and_then(|raw| raw.dedup_window);
     let journal = root.journal.and_then(journal);
+    let delivery = root.delivery.and_then(|raw| raw.concurrency);
     let log = root.log.and_then(|raw| log(raw, findings));
     let raw_sources = root.source.map(|named| named.0).unwrap_or_default();
     let raw_targets = root.target.map(|named| named.0).unwrap_or_default();
     let names: Vec<_> = raw_sources.iter().map(|(name, _)| name.clone()).collect();
     let targets = target::targets(raw_targets, &names, findings);
+    let provided = raw_sources.iter().filter_map(|(name, raw)| Some((name.clone(), raw.provider?)));
+    body::try_samples(&targets, &provided.collect::<Vec<_>>(), findings);
     let surroundings = source::Surroundings { targets: &targets, exposed, dedup_window };
     let sources = source::sources(raw_sources, &surroundings, findings);
     if !findings.is_clean() {
@@ -39,6 +45,7 @@ pub(super) fn check(root: raw::Root, findings: &mut Findings) -> Option<Config> 
         ingress: ingress?,
         admin: admin?,
         journal: journal?,
+        delivery: Delivery { concurrency: delivery? },
         log: log?,
         sources: sources?,
         targets: targets.into_iter().map(|target| target.built).collect::<Option<_>>()?,
@@ -182,14 +189,18 @@ const FIELD_REMEDY: &str =
 
 /// Compiles a `where`.
 fn conditions(
-    raw: Option<super::setting::Conditions>,
+    raw: Option<Conditions>,
     at: &KeyPath,
     findings: &mut Findings,
 ) -> Option<Vec<Condition>> {
     let raw = raw.map(|conditions| conditions.0).unwrap_or_default();
-    let compile = |(field, patterns): (String, Vec<String>)| {
+    let compile = |(field, wanted): (String, Wanted)| {
         let at = at.key(&field);
-        let patterns = noted(Patterns::parse(&patterns), &at, PATTERN_REMEDY, findings);
+        let patterns = match wanted {
+            Wanted::Exists(true) => Some(Patterns::there()),
+            Wanted::Exists(false) => Some(Patterns::absent()),
+            Wanted::Patterns(list) => noted(Patterns::parse(&list), &at, PATTERN_REMEDY, findings),
+        };
         let field = noted(Field::parse(&field), &at, FIELD_REMEDY, findings);
         field.zip(patterns).map(|(field, patterns)| Condition { field, patterns })
     };

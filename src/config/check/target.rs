@@ -3,17 +3,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{PATTERN_REMEDY, conditions, noted, secrets, url};
+use super::tls::tls;
+use super::{PATTERN_REMEDY, body, conditions, noted, secrets, url};
 use crate::config::Target;
 use crate::config::mistake::Findings;
+use crate::config::policy::Frequency;
 use crate::config::raw::{self, Style};
 use crate::config::table::did_you_mean;
 use crate::config::tree::KeyPath;
 use crate::model::Name;
+use crate::rules::breaker::BreakerPolicy;
 use crate::rules::filter::Patterns;
 use crate::rules::intake::Interest;
+use crate::rules::rate::Rate;
 use crate::rules::retry::{Exponential, RetryPolicy};
-use crate::rules::sign::Signer;
+use crate::rules::sign::{self, Signer};
+use crate::template::Preset;
+
+/// What a Slack channel takes for long; a short burst is let through.
+const SLACK_RATE: Rate = Rate { interval: Duration::from_secs(1), burst: 1 };
 
 /// A target with the side that its sources see. Each half is `None` only after a mistake was noted.
 pub(super) struct Checked {
@@ -21,6 +29,13 @@ pub(super) struct Checked {
     pub(super) interest: Option<Interest>,
     /// The sources it listens to; `None` is every source.
     from: Option<Vec<String>>,
+}
+
+impl Checked {
+    /// The target's body, when both halves are right.
+    pub(super) fn tried(&self) -> Option<(&Target, &Interest)> {
+        self.built.as_ref().zip(self.interest.as_ref())
+    }
 }
 
 impl Checked {
@@ -44,6 +59,7 @@ fn target(name: Name, raw: raw::Target, sources: &[Name], findings: &mut Finding
     if let Some(problem) = raw.url.as_deref().and_then(url::fault) {
         findings.mistake(&at.key("url"), problem, url::REMEDY);
     }
+    let body = body::body(&raw, &at, findings);
     for (index, from) in raw.from.iter().flatten().enumerate() {
         if !sources.iter().any(|source| source.as_str() == from) {
             let known: Vec<_> = sources.iter().map(Name::as_str).collect();
@@ -63,19 +79,59 @@ fn target(name: Name, raw: raw::Target, sources: &[Name], findings: &mut Finding
         }
     };
     let retry = raw.retry.and_then(|retry| policy(retry, raw.expire, &at.key("retry"), findings));
+    let headers = body::headers(raw.headers, &at.key("headers"), findings);
+    let slow = raw.preset.is_some_and(|preset| preset.0 == Preset::Slack);
+    let rate = rate(raw.rate, raw.burst, &at, findings).or(slow.then_some(SLACK_RATE));
     let signer = raw.sign.and_then(|sign| signer(sign, &at.key("sign"), findings));
+    let tls = raw.tls.as_ref().map(|keys| tls(keys, raw.url.as_deref(), &at.key("tls"), findings));
     let build = || {
         Some(Target {
             name,
             url: raw.url?,
+            body: body?,
+            method: raw.method?.0,
+            headers: headers?,
             timeout: raw.timeout?,
             connect_timeout: raw.connect_timeout?,
             concurrency: raw.concurrency?,
             retry: retry?,
+            rate,
+            breaker: match raw.breaker? {
+                raw::Breaker::Off => None,
+                raw::Breaker::On(keys) => Some(breaker(&keys)?),
+            },
             signer,
+            tls: match tls {
+                Some(read) => Some(read?),
+                None => None,
+            },
         })
     };
     Checked { built: build(), interest, from: raw.from }
+}
+
+/// `None` is a target without a rate, or a mistake that was noted.
+fn rate(
+    raw: Option<Frequency>,
+    burst: Option<u32>,
+    at: &KeyPath,
+    findings: &mut Findings,
+) -> Option<Rate> {
+    if burst.is_some() && raw.is_none() && !findings.is_wrong_below(&at.key("rate")) {
+        let remedy = r#"write rate = "50/s" beside it, or leave it out"#;
+        findings.mistake(&at.key("burst"), "a burst means nothing without a rate", remedy);
+    }
+    let Frequency { interval, in_a_second } = raw?;
+    Some(Rate { interval, burst: burst.unwrap_or(in_a_second) })
+}
+
+/// `None` only after a mistake was noted.
+fn breaker(keys: &raw::BreakerKeys) -> Option<BreakerPolicy> {
+    Some(BreakerPolicy {
+        failures: keys.failures?,
+        failure_rate: keys.failure_rate?,
+        probe_every: keys.probe_every?,
+    })
 }
 
 fn policy(
@@ -101,7 +157,9 @@ fn policy(
         // Nothing was written, or what was written is a mistake already.
         None => default_schedule(),
     };
-    Some(RetryPolicy { delays, jitter: raw.jitter?, expire: expire? })
+    let give_up = raw.give_up.unwrap_or_default();
+    let give_up = give_up.into_iter().filter_map(|status| u16::try_from(status).ok()).collect();
+    Some(RetryPolicy { delays, jitter: raw.jitter?.0, expire: expire?, give_up })
 }
 
 fn growing(raw: &raw::Retry, at: &KeyPath, findings: &mut Findings) -> Arc<[Duration]> {
@@ -126,20 +184,43 @@ fn default_schedule() -> Arc<[Duration]> {
 /// `None` is a target that does not sign, or a mistake that was noted.
 fn signer(raw: raw::Sign, at: &KeyPath, findings: &mut Findings) -> Option<Signer> {
     let secrets = secrets(raw.secret, raw.secrets, at, findings);
+    let style = raw.style?;
+    let (has_header, has_prefix) = match style {
+        Style::StandardWebhooks | Style::Ed25519 | Style::None => (false, false),
+        Style::Buildkite => (true, false),
+        Style::HmacSha256 | Style::Token => (true, true),
+    };
+    let odd = [("header", &raw.header, has_header), ("prefix", &raw.prefix, has_prefix)];
+    for (key, value, has) in odd {
+        if value.is_some() && !has {
+            findings.mistake(&at.key(key), "this style has no such choice", "leave it out");
+        }
+    }
     if findings.is_wrong_below(at) {
         return None;
     }
-    match raw.style? {
-        Style::None if secrets.is_empty() => None,
+    let header = |usual: &str| raw.header.clone().unwrap_or_else(|| usual.to_owned());
+    let prefix = |usual: &str| raw.prefix.clone().unwrap_or_else(|| usual.to_owned());
+    let style = match style {
+        Style::None if secrets.is_empty() => return None,
         Style::None => {
             let problem = "a secret is set and nothing is signed with it";
             let remedy = r#"write style = "standard-webhooks", or leave the secret out"#;
             findings.mistake(&at.key("style"), problem, remedy);
-            None
+            return None;
         }
-        Style::StandardWebhooks => {
-            let remedy = "make a secret with: echo whsec_$(head -c 32 /dev/urandom | base64)";
-            noted(Signer::standard_webhooks(&secrets), at, remedy, findings)
+        Style::StandardWebhooks => sign::Style::StandardWebhooks,
+        Style::Ed25519 => sign::Style::Ed25519,
+        Style::HmacSha256 => sign::Style::HmacSha256 {
+            header: header("x-webhook-signature"),
+            prefix: prefix("sha256="),
+        },
+        Style::Buildkite => sign::Style::Buildkite { header: header("x-buildkite-signature") },
+        Style::Token => {
+            sign::Style::Token { header: header("x-webhook-token"), prefix: prefix("") }
         }
-    }
+    };
+    let remedy =
+        "`everhook secret new --style STYLE` makes a secret; docs/configuration.md has the styles";
+    noted(Signer::new(style, &secrets), at, remedy, findings)
 }

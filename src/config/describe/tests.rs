@@ -90,7 +90,7 @@ fn every_range_holds_at_both_ends_and_not_beyond() {
                     (low.parse::<i64>().unwrap() - 1, high.parse::<i64>().unwrap() + 1);
                 ([low.into(), high.into()], vec![below.to_string(), above.to_string()])
             }
-            Shape::Number => {
+            Shape::Number | Shape::NumberOr(_) => {
                 let (below, above) =
                     (low.parse::<f64>().unwrap() - 0.1, high.parse::<f64>().unwrap() + 0.1);
                 (
@@ -123,10 +123,15 @@ fn every_length_holds_at_both_ends_and_not_beyond() {
                     if matches!(of, Shape::Secret) { "\"plain:x\"" } else { "\"1.1.1.1:1\"" };
                 let element = if matches!(of, Shape::Duration) { "\"1s\"" } else { element };
                 let element = if matches!(of, Shape::Network) { "\"::/0\"" } else { element };
+                let element = if matches!(of, Shape::Integer) { "400" } else { element };
                 format!("[{}]", vec![element; length].join(","))
             }
             Shape::Conditions => {
                 let entries: Vec<_> = (0..length).map(|n| format!("\"/{n}\" = \"x\"")).collect();
+                format!("{{{}}}", entries.join(","))
+            }
+            Shape::HeaderFields => {
+                let entries: Vec<_> = (0..length).map(|n| format!("X-{n} = \"x\"")).collect();
                 format!("{{{}}}", entries.join(","))
             }
             Shape::Named(_) => {
@@ -242,7 +247,7 @@ fn bounds(field: &Field) -> String {
     let range = field.range.map(|(low, high)| format!("{low} to {high}"));
     let unit = match field.shape {
         Shape::Text => "bytes",
-        Shape::Conditions => "fields",
+        Shape::Conditions | Shape::HeaderFields => "fields",
         _ => "elements",
     };
     // What `setting` gives a text that declares no bound.
@@ -257,11 +262,14 @@ fn named(shape: &Shape) -> String {
         Shape::Network => "address or network".into(),
         Shape::RequestRate => "rate".into(),
         Shape::Text => "text".into(),
+        Shape::Boolean => "true or false".into(),
         Shape::Integer => "whole number".into(),
         Shape::Number => "number".into(),
+        Shape::NumberOr(word) => format!("number, or `{word:?}`"),
         Shape::Duration => "duration".into(),
         Shape::DurationOrSeconds => "duration, or whole seconds".into(),
         Shape::Size => "size".into(),
+        Shape::Frequency => "rate".into(),
         Shape::Address => "IP:PORT".into(),
         Shape::Secret => "secret".into(),
         Shape::Provider => "provider".into(),
@@ -270,6 +278,7 @@ fn named(shape: &Shape) -> String {
         }
         Shape::List(of) => format!("one or several: {}", named(of)),
         Shape::Conditions => "fields and patterns".into(),
+        Shape::HeaderFields => "header fields".into(),
         Shape::Either(word, _) => format!("`{word:?}` or a table"),
         Shape::Table(_) => "table".into(),
         Shape::Named(_) => "tables by name".into(),

@@ -144,27 +144,21 @@ pub(in crate::journal) fn read(parts: &[Bytes]) -> Result<Content, Damage> {
 
 /// One link of a chain.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::journal) struct Chunk<'a> {
-    pub(in crate::journal) id: EventId,
-    pub(in crate::journal) number: u16,
-    pub(in crate::journal) count: u16,
+struct Chunk<'a> {
+    number: u16,
+    count: u16,
     bytes: &'a [u8],
 }
 
 /// Reads a frame as a chunk.
-pub(in crate::journal) fn chunk<'a>(frame: &Frame<'a>) -> Result<Chunk<'a>, Damage> {
-    let (id, mut rest) = frame.payload.split_first_chunk::<16>().ok_or(Damage::Shape)?;
+fn chunk<'a>(frame: &Frame<'a>) -> Result<Chunk<'a>, Damage> {
+    let (_id, mut rest) = frame.payload.split_first_chunk::<16>().ok_or(Damage::Shape)?;
     let number = rest.try_get_u16().map_err(|_short| Damage::Shape)?;
     let count = rest.try_get_u16().map_err(|_short| Damage::Shape)?;
     if frame.kind != KIND_CHUNK {
         return Err(Damage::Shape);
     }
-    Ok(Chunk { id: EventId::from_bytes(*id), number, count, bytes: rest })
-}
-
-/// Whose content a whole frame is.
-pub(in crate::journal) fn owner(frame: &Frame<'_>) -> Option<EventId> {
-    frame.payload.first_chunk::<16>().map(|id| EventId::from_bytes(*id))
+    Ok(Chunk { number, count, bytes: rest })
 }
 
 fn payload_len(content: &Content) -> usize {

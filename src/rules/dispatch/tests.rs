@@ -4,6 +4,7 @@ use rand::SeedableRng as _;
 
 use super::*;
 use crate::model::Answer;
+use crate::rules::retry::Jitter;
 
 fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
@@ -19,11 +20,18 @@ fn dispatcher(targets: &[(&str, usize)]) -> Dispatcher<u32> {
         concurrency: *concurrency,
         retry: RetryPolicy {
             delays: [Duration::from_secs(5)].into(),
-            jitter: 0.0,
+            jitter: Jitter::Proportional(0.0),
+            give_up: [422].into(),
             expire: Duration::from_secs(100_000),
         },
+        rate: None,
+        breaker: None,
     };
-    Dispatcher::new(targets.iter().map(policy).collect(), StdRng::seed_from_u64(7))
+    with(targets.iter().map(policy).collect(), 1_000)
+}
+
+fn with(policies: Vec<TargetPolicy>, pool: usize) -> Dispatcher<u32> {
+    Dispatcher::new(policies, pool, StdRng::seed_from_u64(7), Timestamp::EPOCH)
 }
 
 fn job(lease: u32, target: &str) -> Job<u32> {
@@ -47,16 +55,33 @@ fn actions(dispatcher: &mut Dispatcher<u32>) -> Vec<Action<u32>> {
 fn settlements(actions: &[Action<u32>]) -> Vec<(u32, Settlement)> {
     let settled = |action: &Action<u32>| match action {
         Action::Settle { job, settlement, .. } => Some((job.lease, *settlement)),
-        Action::Claim(_) | Action::Start(_) | Action::Drained => None,
+        Action::Claim(_) | Action::Start(_) | Action::Notify(..) | Action::Drained => None,
     };
     actions.iter().filter_map(settled).collect()
+}
+
+fn notices(actions: &[Action<u32>]) -> Vec<Notice> {
+    let told = |action: &Action<u32>| match action {
+        Action::Notify(_, notice) => Some(*notice),
+        Action::Claim(_) | Action::Start(_) | Action::Settle { .. } | Action::Drained => None,
+    };
+    actions.iter().filter_map(told).collect()
+}
+
+/// The last demand stated.
+fn demand(actions: &[Action<u32>]) -> Vec<(Name, usize)> {
+    let stated = |action: &Action<u32>| match action {
+        Action::Claim(demand) => Some(demand.clone()),
+        Action::Start(_) | Action::Notify(..) | Action::Settle { .. } | Action::Drained => None,
+    };
+    actions.iter().rev().find_map(stated).unwrap_or_default()
 }
 
 #[test]
 fn asks_for_what_is_free_and_starts_what_it_gets() {
     let mut d = dispatcher(&[("a", 2), ("b", 1)]);
     assert_eq!(actions(&mut d), [Action::Claim(vec![(name("a"), 2), (name("b"), 1)])]);
-    d.handle_claimed(vec![job(1, "a"), job(2, "b")]);
+    d.handle_claimed(vec![job(1, "a"), job(2, "b")], Timestamp::EPOCH);
     let expected = [
         Action::Start(job(1, "a")),
         Action::Start(job(2, "b")),
@@ -69,31 +94,33 @@ fn asks_for_what_is_free_and_starts_what_it_gets() {
 #[test]
 fn a_full_target_leaves_the_others_their_demand() {
     let mut d = dispatcher(&[("dead", 1), ("live", 1)]);
-    d.handle_claimed(vec![job(1, "dead")]);
+    d.handle_claimed(vec![job(1, "dead")], Timestamp::EPOCH);
     assert_eq!(actions(&mut d).last(), Some(&Action::Claim(vec![(name("live"), 1)])));
 }
 
 #[test]
 fn retry_after_closes_the_target_until_then_and_only_the_target() {
     let mut d = dispatcher(&[("a", 4), ("b", 4)]);
-    d.handle_claimed(vec![job(1, "a")]);
+    d.handle_claimed(vec![job(1, "a")], Timestamp::EPOCH);
     actions(&mut d);
     d.handle_finished(1, answered(429, Some("60")), moment(10));
     let got = actions(&mut d);
+    assert_eq!(notices(&got), [Notice::Held(Timestamp::from_secs(70))]);
     assert_eq!(settlements(&got), [(1, Settlement::RetryAt(Timestamp::from_secs(70)))]);
     assert_eq!(got.last(), Some(&Action::Claim(vec![(name("b"), 4)])));
     assert_eq!(d.poll_timeout(), Some(Timestamp::from_secs(70)));
     d.handle_timeout(Timestamp::from_secs(69));
     assert!(actions(&mut d).is_empty());
     d.handle_timeout(Timestamp::from_secs(70));
-    assert_eq!(actions(&mut d), [Action::Claim(vec![(name("a"), 4), (name("b"), 4)])]);
+    let slow = [Action::Claim(vec![(name("a"), 1), (name("b"), 4)])];
+    assert_eq!(actions(&mut d), slow, "one at a time at first");
     assert_eq!(d.poll_timeout(), None);
 }
 
 #[test]
 fn an_event_that_could_not_be_tried_waits_and_a_damaged_one_is_dead() {
     let mut d = dispatcher(&[("a", 2)]);
-    d.handle_claimed(vec![job(1, "a"), job(2, "a")]);
+    d.handle_claimed(vec![job(1, "a"), job(2, "a")], Timestamp::EPOCH);
     d.handle_finished(1, Finished::NotAttempted, moment(10));
     d.handle_finished(2, Finished::Damaged, moment(10));
     let expected = [
@@ -106,12 +133,12 @@ fn an_event_that_could_not_be_tried_waits_and_a_damaged_one_is_dead() {
 #[test]
 fn stopping_claims_nothing_waits_for_what_is_in_flight_and_counts_no_interrupted_attempt() {
     let mut d = dispatcher(&[("a", 2)]);
-    d.handle_claimed(vec![job(1, "a")]);
+    d.handle_claimed(vec![job(1, "a")], Timestamp::EPOCH);
     actions(&mut d);
     d.handle_stop();
     assert_eq!(actions(&mut d), [Action::Claim(vec![])]);
     // A claim that resolved while the stop was decided is handed back.
-    d.handle_claimed(vec![job(2, "a")]);
+    d.handle_claimed(vec![job(2, "a")], Timestamp::EPOCH);
     assert_eq!(settlements(&actions(&mut d)), [(2, Settlement::Released)]);
     d.handle_finished(1, attempted(Answer::Interrupted), moment(1));
     let got = actions(&mut d);
@@ -123,11 +150,101 @@ fn stopping_claims_nothing_waits_for_what_is_in_flight_and_counts_no_interrupted
 #[test]
 fn a_job_for_an_unknown_target_and_a_second_finish_do_no_harm() {
     let mut d = dispatcher(&[("a", 1)]);
-    d.handle_claimed(vec![job(1, "gone")]);
+    d.handle_claimed(vec![job(1, "gone")], Timestamp::EPOCH);
     assert_eq!(settlements(&actions(&mut d)), [(1, Settlement::Released)]);
-    d.handle_claimed(vec![job(2, "a")]);
+    d.handle_claimed(vec![job(2, "a")], Timestamp::EPOCH);
     d.handle_finished(2, answered(200, None), moment(1));
     d.handle_finished(2, answered(500, None), moment(1));
     assert_eq!(settlements(&actions(&mut d)), [(2, Settlement::Delivered)]);
     assert_eq!(d.in_flight(), 0);
+}
+
+#[test]
+fn overload_without_a_wish_slows_the_whole_target() {
+    for status in [429, 502, 503, 504] {
+        let mut d = dispatcher(&[("a", 4)]);
+        d.handle_claimed(vec![job(1, "a")], Timestamp::EPOCH);
+        actions(&mut d);
+        d.handle_finished(1, answered(status, None), moment(10));
+        let got = actions(&mut d);
+        assert_eq!(notices(&got), [Notice::Held(Timestamp::from_secs(11))], "{status}");
+        assert_eq!(demand(&got), [], "{status}");
+        assert_eq!(d.poll_timeout(), Some(Timestamp::from_secs(11)));
+    }
+}
+
+#[test]
+fn gone_gives_up_the_delivery_and_pauses_the_target_until_it_is_resumed() {
+    let mut d = dispatcher(&[("a", 4), ("b", 4)]);
+    d.handle_claimed(vec![job(1, "a"), job(2, "a")], Timestamp::EPOCH);
+    actions(&mut d);
+    d.handle_finished(1, answered(410, None), moment(1));
+    let got = actions(&mut d);
+    assert_eq!(notices(&got), [Notice::Paused]);
+    assert_eq!(settlements(&got), [(1, Settlement::Dead(DeadReason::Gone))]);
+    assert_eq!(demand(&got), [(name("b"), 4)]);
+    assert_eq!(d.poll_timeout(), None, "no time ends it");
+    d.handle_finished(2, answered(410, None), moment(2));
+    assert_eq!(notices(&actions(&mut d)), [], "said once");
+    d.handle_claimed(vec![job(3, "a")], Timestamp::from_secs(3));
+    assert_eq!(settlements(&actions(&mut d)), [(3, Settlement::Released)]);
+    d.handle_resume(&name("a"));
+    let got = actions(&mut d);
+    assert_eq!(notices(&got), [Notice::Resumed]);
+    assert_eq!(demand(&got), [(name("a"), 4), (name("b"), 4)]);
+    d.handle_resume(&name("a"));
+    assert!(actions(&mut d).is_empty());
+}
+
+#[test]
+fn a_failing_target_is_probed_by_one_delivery_and_comes_back_slowly() {
+    let mut d = dispatcher(&[("a", 8)]);
+    let probe_every = Duration::from_secs(10);
+    let breaker = BreakerPolicy { failures: 2, failure_rate: 1.0, probe_every };
+    d = with(vec![TargetPolicy { breaker: Some(breaker), ..d.lanes.remove(0).policy }], 1_000);
+    d.handle_claimed(vec![job(1, "a"), job(2, "a")], Timestamp::EPOCH);
+    d.handle_finished(1, answered(500, None), moment(0));
+    d.handle_finished(2, answered(500, None), moment(0));
+    let got = actions(&mut d);
+    assert_eq!(notices(&got), [Notice::BreakerOpened]);
+    assert_eq!(demand(&got), []);
+    assert_eq!(d.poll_timeout(), Some(Timestamp::from_secs(10)));
+    d.handle_timeout(Timestamp::from_secs(10));
+    assert_eq!(demand(&actions(&mut d)), [(name("a"), 1)]);
+    d.handle_claimed(vec![job(3, "a"), job(4, "a")], Timestamp::from_secs(10));
+    let got = actions(&mut d);
+    assert_eq!(settlements(&got), [(4, Settlement::Released)], "parked, with all its attempts");
+    assert_eq!(demand(&got), []);
+    d.handle_finished(3, answered(200, None), moment(11));
+    let got = actions(&mut d);
+    assert_eq!(notices(&got), [Notice::BreakerClosed]);
+    assert_eq!(demand(&got), [(name("a"), 2)], "twice as much with each round");
+}
+
+#[test]
+fn a_rate_spaces_what_begins() {
+    let mut d = dispatcher(&[("a", 8)]);
+    let rate = Rate { interval: Duration::from_secs(2), burst: 2 };
+    d = with(vec![TargetPolicy { rate: Some(rate), ..d.lanes.remove(0).policy }], 1_000);
+    d.handle_timeout(Timestamp::from_secs(100));
+    assert_eq!(demand(&actions(&mut d)), [(name("a"), 2)]);
+    d.handle_claimed(vec![job(1, "a"), job(2, "a"), job(3, "a")], Timestamp::from_secs(100));
+    let got = actions(&mut d);
+    assert_eq!(settlements(&got), [(3, Settlement::Released)]);
+    assert_eq!(demand(&got), []);
+    assert_eq!(d.poll_timeout(), Some(Timestamp::from_secs(102)));
+    d.handle_timeout(Timestamp::from_secs(102));
+    assert_eq!(demand(&actions(&mut d)), [(name("a"), 1)]);
+}
+
+#[test]
+fn a_small_pool_is_shared_and_what_does_not_fit_goes_back_unharmed() {
+    let mut d = dispatcher(&[("a", 8), ("b", 8)]);
+    d = with(d.lanes.drain(..).map(|lane| lane.policy).collect(), 8);
+    let jobs = (0..8).map(|lease| job(lease, "a")).collect();
+    d.handle_claimed(jobs, Timestamp::EPOCH);
+    let got = actions(&mut d);
+    let begun = got.iter().filter(|action| matches!(action, Action::Start(_))).count();
+    assert_eq!((begun, settlements(&got).len()), (4, 4), "its part of 2, and half of the common 4");
+    assert_eq!(demand(&got), [(name("b"), 3)], "b has its part, and half of what is left");
 }

@@ -57,6 +57,34 @@ fn a_value_that_is_not_there_matches_only_negative_lists() {
 }
 
 #[test]
+fn existence_asks_for_any_value_but_null() {
+    let there = [
+        Value::Text("".into()),
+        Value::Literal("false"),
+        Value::Raw("[]"),
+        Value::Raw("{}"),
+        Value::Bytes(b"\xff"),
+    ];
+    for value in there {
+        assert!(Patterns::there().matches_value(&value), "{value:?}");
+        assert!(!Patterns::absent().matches_value(&value), "{value:?}");
+    }
+    for value in [Value::Missing, Value::Null] {
+        assert!(!Patterns::there().matches_value(&value), "{value:?}");
+        assert!(Patterns::absent().matches_value(&value), "{value:?}");
+    }
+    assert!(Patterns::there().matches("x") && !Patterns::absent().matches("x"));
+}
+
+#[test]
+fn a_number_and_a_boolean_match_by_their_json_text() {
+    assert!(patterns(&["1.50"]).matches_value(&Value::Literal("1.50")));
+    assert!(!patterns(&["1.5"]).matches_value(&Value::Literal("1.50")), "as it was written");
+    assert!(patterns(&["true"]).matches_value(&Value::Literal("true")));
+    assert!(patterns(&["tru*"]).matches_value(&Value::Literal("true")));
+}
+
+#[test]
 fn hostile_patterns_stay_cheap() {
     let glob = patterns(&[&"*a".repeat(2_000)]);
     assert!(!glob.matches(&("a".repeat(1_999) + "b")));

@@ -11,7 +11,8 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn policy(delays: &[u64]) -> RetryPolicy {
     let delays = delays.iter().map(|s| Duration::from_secs(*s)).collect();
-    RetryPolicy { delays, jitter: 0.0, expire: Duration::from_secs(1_000) }
+    let (jitter, expire) = (Jitter::Proportional(0.0), Duration::from_secs(1_000));
+    RetryPolicy { delays, jitter, expire, give_up: [400, 422].into() }
 }
 
 fn at(seconds: i64) -> Moment {
@@ -36,14 +37,34 @@ fn the_meaning_of_each_answer() {
     for good in [200, 201, 204, 299] {
         assert_eq!(judged(&policy, &status(good, None), 1, at(10)), Verdict::Delivered);
     }
-    for bad in [101, 199, 300, 301, 302, 307, 400, 401, 403, 404, 413, 422, 429, 500, 502, 503, 599]
-    {
+    for bad in [101, 199, 300, 301, 302, 307, 401, 403, 404, 413, 421, 429, 500, 502, 503, 599] {
         assert_eq!(judged(&policy, &status(bad, None), 1, at(10)), retry(15), "{bad}");
+    }
+    for refused in [400, 422] {
+        let got = judged(&policy, &status(refused, Some("5")), 1, at(10));
+        assert_eq!(got, Verdict::Dead(DeadReason::Refused), "{refused}");
     }
     let gone = judged(&policy, &status(410, None), 1, at(10));
     assert_eq!(gone, Verdict::Dead(DeadReason::Gone));
     assert_eq!(judged(&policy, &Answer::Failed(ErrorClass::Dns), 2, at(10)), retry(40));
     assert_eq!(judged(&policy, &Answer::Interrupted, 9, at(10)), Verdict::Released);
+}
+
+#[test]
+fn a_breaker_counts_what_says_that_the_target_is_down() {
+    let policy = policy(&[5]);
+    for good in [200, 204, 400, 409, 410, 413, 415, 422, 431] {
+        assert_eq!(health(&policy, &status(good, None)), Health::Good, "{good}");
+    }
+    for bad in [301, 401, 403, 404, 405, 408, 500, 502, 503] {
+        assert_eq!(health(&policy, &status(bad, None)), Health::Bad, "{bad}");
+    }
+    let given_up = RetryPolicy { give_up: [404].into(), ..policy.clone() };
+    assert_eq!(health(&given_up, &status(404, None)), Health::Good);
+    assert_eq!(health(&policy, &Answer::Failed(ErrorClass::Reset)), Health::Bad);
+    for unknown in [status(429, None), Answer::Interrupted] {
+        assert_eq!(health(&policy, &unknown), Health::Unknown);
+    }
 }
 
 #[test]
@@ -104,10 +125,21 @@ fn exponential_delays_grow_to_their_cap_and_stop() {
 proptest! {
     #[test]
     fn jitter_stays_within_its_fraction(seed: u64, jitter in 0.0..=1.0f64, delay in 1u64..100_000) {
-        let policy = RetryPolicy { jitter, ..policy(&[delay]) };
+        let policy = RetryPolicy { jitter: Jitter::Proportional(jitter), ..policy(&[delay]) };
         let got = next_delay(&policy, 1, &mut StdRng::seed_from_u64(seed)).unwrap().as_secs_f64();
         let middle = Duration::from_secs(delay).as_secs_f64();
         prop_assert!(got >= middle * (1.0 - jitter) - 1e-6 && got <= middle * (1.0 + jitter) + 1e-6);
+    }
+
+    #[test]
+    fn full_jitter_uses_the_whole_delay_and_no_more(seed: u64, delay in 1u64..100_000) {
+        let policy = RetryPolicy { jitter: Jitter::Full, ..policy(&[delay]) };
+        let mut rng = StdRng::seed_from_u64(seed);
+        let got: Vec<_> = (0..200).map(|_| next_delay(&policy, 1, &mut rng).unwrap()).collect();
+        let whole = Duration::from_secs(delay);
+        prop_assert!(got.iter().all(|d| *d <= whole));
+        // 200 draws miss a tenth of the range at either end once in a thousand million runs.
+        prop_assert!(got.iter().any(|d| *d < whole / 10) && got.iter().any(|d| *d > whole * 9 / 10));
     }
 
     #[test]
@@ -117,7 +149,7 @@ proptest! {
 
     #[test]
     fn every_failure_ends(seed: u64, gaps in proptest::collection::vec(1u64..500, 0..20)) {
-        let policy = RetryPolicy { jitter: 0.5, ..policy(&gaps) };
+        let policy = RetryPolicy { jitter: Jitter::Full, ..policy(&gaps) };
         let mut rng = StdRng::seed_from_u64(seed);
         let mut moment = at(0);
         for number in 1..=21 {

@@ -2,6 +2,7 @@
 //! every wait is for an event, with a deadline that only a failure reaches.
 
 pub mod daemon;
+pub mod hostile;
 pub mod http;
 pub mod receiver;
 pub mod sign;

@@ -13,6 +13,8 @@ use super::within;
 /// One request as the target saw it.
 #[derive(Clone, Debug)]
 pub struct Received {
+    /// Method, path and version.
+    pub line: String,
     /// Lower-case names, values as text.
     pub headers: Vec<(String, String)>,
     pub body: Bytes,
@@ -163,6 +165,7 @@ async fn read_request(
         }
     };
     let head = String::from_utf8_lossy(&buffer[..head_end]).into_owned();
+    let line = head.lines().next().unwrap_or_default().to_owned();
     let fields = head.lines().skip(1).filter_map(|line| line.split_once(':'));
     let headers: Vec<_> =
         fields.map(|(n, v)| (n.to_ascii_lowercase(), v.trim().to_owned())).collect();
@@ -176,5 +179,5 @@ async fn read_request(
     }
     let body = Bytes::copy_from_slice(&buffer[head_end + 4..end]);
     buffer.drain(..end);
-    Ok(Some(Received { headers, body }))
+    Ok(Some(Received { line, headers, body }))
 }

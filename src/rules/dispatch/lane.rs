@@ -1,0 +1,101 @@
+//! One target's share of the scheduler: everything that decides whether an attempt may begin there now.
+
+use crate::model::{Answer, Attempt};
+use crate::rules::breaker::{Breaker, Change, Health, Probe};
+use crate::rules::pace::Pace;
+use crate::rules::rate::Bucket;
+use crate::rules::retry::{Moment, health, is_overload, quiet_until};
+use crate::time::Timestamp;
+
+use super::{Notice, TargetPolicy};
+
+/// One target.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) policy: TargetPolicy,
+    pub(super) in_flight: usize,
+    pub(super) paused: bool,
+    pace: Pace,
+    breaker: Option<Breaker>,
+    bucket: Option<Bucket>,
+}
+
+impl Lane {
+    pub(super) fn new(policy: TargetPolicy, now: Timestamp) -> Self {
+        Self {
+            in_flight: 0,
+            paused: false,
+            pace: Pace::new(policy.concurrency),
+            breaker: policy.breaker.map(Breaker::new),
+            bucket: policy.rate.map(|rate| Bucket::new(rate, now)),
+            policy,
+        }
+    }
+
+    /// How many attempts may begin now.
+    pub(super) fn room(&self, now: Timestamp) -> usize {
+        if self.paused {
+            return 0;
+        }
+        let breaker = self.breaker.map_or(usize::MAX, |breaker| breaker.room(now));
+        let bucket = self.bucket.map_or(usize::MAX, |bucket| bucket.room(now));
+        self.pace.room(self.in_flight, now).min(breaker).min(bucket)
+    }
+
+    /// When there may be more room by the passing of time alone.
+    pub(super) fn opens_at(&self, now: Timestamp) -> Option<Timestamp> {
+        if self.paused {
+            return None;
+        }
+        let breaker = self.breaker.and_then(|breaker| breaker.closed_to_all_until());
+        let bucket = self.bucket.and_then(|bucket| bucket.next(now));
+        let all = [self.pace.held_until(), breaker, bucket];
+        all.into_iter().flatten().filter(|at| *at > now).max()
+    }
+
+    /// An attempt begins; the breaker's probe that it may be is handed back when it has ended.
+    pub(super) fn begun(&mut self, now: Timestamp) -> Option<Probe> {
+        self.in_flight = self.in_flight.saturating_add(1);
+        if let Some(bucket) = &mut self.bucket {
+            bucket.take(now);
+        }
+        self.breaker.as_mut().and_then(Breaker::begun)
+    }
+
+    /// An attempt has ended, or was not made after all. Says what changed for the target as a whole.
+    pub(super) fn ended(
+        &mut self,
+        attempt: Option<&Attempt>,
+        probe: Option<Probe>,
+        moment: Moment,
+    ) -> Vec<Notice> {
+        let now = moment.now;
+        let mut notices = Vec::new();
+        let answer = attempt.map(|attempt| &attempt.answer);
+        let health = answer.map_or(Health::Unknown, |answer| health(&self.policy.retry, answer));
+        match self.breaker.as_mut().and_then(|breaker| breaker.ended(health, probe, now)) {
+            Some(Change::Opened) => notices.push(Notice::BreakerOpened),
+            Some(Change::Closed) => {
+                self.pace.recover();
+                notices.push(Notice::BreakerClosed);
+            }
+            None => {}
+        }
+        if let Some(answer) = answer {
+            let wish = quiet_until(answer, moment);
+            let success = matches!(answer, Answer::Status { status: 200..=299, .. });
+            let slow = is_overload(answer) || wish.is_some();
+            if slow && self.pace.overloaded(wish, self.in_flight, now) {
+                notices.extend(self.pace.held_until().map(Notice::Held));
+            } else if success {
+                self.pace.succeeded(now);
+            }
+            if matches!(answer, Answer::Status { status: 410, .. }) && !self.paused {
+                self.paused = true;
+                notices.push(Notice::Paused);
+            }
+        }
+        self.in_flight = self.in_flight.saturating_sub(1);
+        notices
+    }
+}

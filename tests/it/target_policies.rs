@@ -1,0 +1,182 @@
+//! What each target's policies do, through real sockets and the real binary.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::harness::daemon::{Daemon, Home};
+use crate::harness::receiver::{Act, OK, Receiver};
+
+/// A source that takes everything.
+const SOURCE: &str = "[source.any]\nprovider = \"custom\"\nverify = { kind = \"none\" }\n";
+
+fn target(name: &str, url: &str, more: &str) -> String {
+    format!("[target.{name}]\nurl = {url:?}\n{more}\n")
+}
+
+async fn post(daemon: &Daemon, count: usize) -> BTreeSet<String> {
+    let mut ids = BTreeSet::new();
+    for number in 0..count {
+        ids.insert(daemon.post("/in/any", &[], format!("{number}").as_bytes()).await.ack().0);
+    }
+    ids
+}
+
+/// Fails until it is mended.
+async fn broken(status: &'static str) -> (Receiver, Arc<AtomicBool>) {
+    let mended = Arc::new(AtomicBool::new(false));
+    let switch = Arc::clone(&mended);
+    let receiver = Receiver::scripted(move |_, _| {
+        if switch.load(Ordering::SeqCst) { OK } else { Act::Answer(status, "") }
+    });
+    (receiver.await, mended)
+}
+
+#[tokio::test]
+async fn conditions_choose_by_existence_and_by_any_element_of_an_array() {
+    let mut tagged = Receiver::good().await;
+    let mut rest = Receiver::good().await;
+    let home = Home::new(&format!(
+        "{SOURCE}{}{}",
+        target(
+            "tagged",
+            &tagged.url(),
+            r#"where = { "/tags" = "gpu !windows", "/tag" = { exists = true }, "/n" = 3, "header:x-team" = "a*" }"#
+        ),
+        target("rest", &rest.url(), r#"where = { "/tag" = { exists = false } }"#),
+    ));
+    let daemon = home.start().await;
+    let team = [("x-team", "apollo")];
+    for (body, headers, wanted) in [
+        (r#"{"tags":["linux","gpu"],"tag":"v1","n":3}"#, &team[..], Some("tagged")),
+        (r#"{"tags":["windows","gpu"],"tag":"v1","n":3}"#, &team[..], None),
+        (r#"{"tags":["gpu"],"tag":"v1","n":3.0}"#, &team[..], None),
+        (r#"{"tags":["gpu"],"tag":"v1","n":3}"#, &[][..], None),
+        (r#"{"tags":["gpu"],"tag":null,"n":3}"#, &team[..], Some("rest")),
+        (r#"{"tags":["gpu"],"n":3}"#, &team[..], Some("rest")),
+    ] {
+        let (id, _) = daemon.post("/in/any", headers, body.as_bytes()).await.ack();
+        match wanted {
+            Some("tagged") => assert_eq!(tagged.next().await.id(), id, "{body}"),
+            Some(_) => assert_eq!(rest.next().await.id(), id, "{body}"),
+            None => {}
+        }
+    }
+    assert_eq!((tagged.seen().len(), rest.seen().len()), (1, 2));
+}
+
+#[tokio::test]
+async fn a_breaker_parks_deliveries_that_lose_no_attempts_and_closes_by_itself() {
+    let (mut receiver, mended) = broken("500 Down").await;
+    let keys = "concurrency = 1\nretry = { schedule = [\"50ms\", \"50ms\"], jitter = 0.0 }\n\
+                breaker = { failures = 2, probe_every = \"500ms\" }";
+    let home = Home::new(&format!("{SOURCE}{}", target("t", &receiver.url(), keys)));
+    let daemon = home.start().await;
+    let ids = post(&daemon, 40).await;
+    daemon.metric_becomes("everhook_breaker_open{target=\"t\"}", 1.0).await;
+    let before = receiver.seen().len();
+    assert!(before <= 8, "{before} attempts at a target that is down");
+    mended.store(true, Ordering::SeqCst);
+    let mut delivered = BTreeSet::new();
+    while delivered.len() < 30 {
+        let got = receiver.next().await;
+        if got.header("everhook-attempt") == "1" {
+            delivered.insert(got.id().to_owned());
+        }
+    }
+    assert!(delivered.is_subset(&ids), "most never lost an attempt");
+    daemon.metric_becomes("everhook_breaker_open{target=\"t\"}", 0.0).await;
+    let log = daemon.log().join("\n");
+    assert!(log.contains("the breaker is open") && log.contains("the breaker is closed"), "{log}");
+}
+
+#[tokio::test]
+async fn a_rate_is_kept_and_its_burst_is_all_that_comes_at_once() {
+    let times = Arc::new(Mutex::new(Vec::new()));
+    let record = Arc::clone(&times);
+    let mut receiver = Receiver::scripted(move |_, _| {
+        record.lock().expect("no panic").push(Instant::now());
+        OK
+    })
+    .await;
+    let keys = "rate = \"20/s\"\nburst = 2";
+    let home = Home::new(&format!("{SOURCE}{}", target("t", &receiver.url(), keys)));
+    let daemon = home.start().await;
+    post(&daemon, 12).await;
+    receiver.take(12).await;
+    let times = times.lock().expect("no panic");
+    // Two at once and ten more at 20 a second; the first may have been slow to arrive.
+    let took = times[11] - times[0];
+    assert!(took > Duration::from_millis(400), "{took:?}");
+}
+
+#[tokio::test]
+async fn gone_buries_one_delivery_and_pauses_the_target_loudly() {
+    let (mut receiver, mended) = broken("410 Gone").await;
+    let home = Home::new(&format!("{SOURCE}{}", target("t", &receiver.url(), "concurrency = 1")));
+    let daemon = home.start().await;
+    assert_eq!(daemon.metric("everhook_target_paused{target=\"t\"}").await.to_bits(), 0);
+    let ids = post(&daemon, 3).await;
+    daemon.metric_becomes("everhook_target_paused{target=\"t\"}", 1.0).await;
+    daemon.metric_becomes("everhook_dead_letters_total{reason=\"gone\",target=\"t\"}", 1.0).await;
+    daemon.metric_becomes("everhook_deliveries{state=\"ready\",target=\"t\"}", 2.0).await;
+    assert_eq!(receiver.seen().len(), 1, "nothing more is sent");
+    let log = daemon.log().join("\n");
+    assert!(log.contains("\"level\":\"ERROR\"") && log.contains("410 Gone"), "{log}");
+    mended.store(true, Ordering::SeqCst);
+    let dead = receiver.next().await.id().to_owned();
+    daemon.kill().await;
+    let _daemon = home.start().await;
+    let kept: BTreeSet<_> = receiver.take(2).await.iter().map(|r| r.id().to_owned()).collect();
+    assert_eq!(kept, ids.into_iter().filter(|id| *id != dead).collect(), "the others were kept");
+}
+
+#[tokio::test]
+async fn a_status_that_gives_up_buries_at_once_and_an_overload_slows_every_delivery() {
+    let mut refusing = Receiver::scripted(|_, _| Act::Answer("422 No", "")).await;
+    let mut busy = Receiver::scripted(|number, _| {
+        if number == 0 { Act::Answer("503 Busy", "retry-after: 1.5\r\n") } else { OK }
+    })
+    .await;
+    let home = Home::new(&format!(
+        "{SOURCE}{}{}",
+        target("refusing", &refusing.url(), "retry = { give_up = [422] }"),
+        target(
+            "busy",
+            &busy.url(),
+            "concurrency = 1\nretry = { schedule = [\"10ms\"], jitter = \"full\" }"
+        ),
+    ));
+    let daemon = home.start().await;
+    let began = Instant::now();
+    post(&daemon, 3).await;
+    refusing.take(3).await;
+    let refused = "everhook_dead_letters_total{reason=\"refused\",target=\"refusing\"}";
+    daemon.metric_becomes(refused, 3.0).await;
+    assert_eq!(refusing.seen().len(), 3);
+    busy.take(4).await;
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(1_900), "1.5 is rounded up for all of them: {took:?}");
+}
+
+#[tokio::test]
+async fn fifty_hanging_targets_leave_a_live_one_its_share_of_a_small_pool() {
+    let hanging = Receiver::scripted(|_, _| Act::Hang).await;
+    let mut live = Receiver::good().await;
+    let mut text = format!("[delivery]\nconcurrency = 64\n{SOURCE}");
+    for number in 0..50 {
+        let keys = "concurrency = 16\ntimeout = \"10m\"";
+        text.push_str(&target(&format!("hanging-{number}"), &hanging.url(), keys));
+    }
+    text.push_str(&target("live", &live.url(), "concurrency = 16"));
+    let home = Home::new(&text);
+    let daemon = home.start().await;
+    // Every hanging target takes what it can get before the live one is asked for anything.
+    let first = post(&daemon, 4).await;
+    let ids: BTreeSet<_> = post(&daemon, 100).await.into_iter().chain(first).collect();
+    let got: BTreeSet<_> = live.take(104).await.iter().map(|r| r.id().to_owned()).collect();
+    assert_eq!(got, ids);
+    let held = hanging.seen().len();
+    assert!((50..=64).contains(&held), "{held} of 64 attempts hang");
+}

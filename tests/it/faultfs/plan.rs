@@ -19,6 +19,11 @@ pub enum Op {
     Remove,
 }
 
+impl Op {
+    pub const ALL: [Self; 6] =
+        [Self::Write, Self::Sync, Self::Create, Self::Rename, Self::Truncate, Self::Remove];
+}
+
 /// How often a fault strikes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Times {

@@ -25,6 +25,7 @@ pub const SOURCE: &str = "[source.any]\nprovider = \"custom\"\nverify = { kind =
 pub struct Ledger {
     next: AtomicU64,
     acknowledged: Mutex<BTreeMap<u64, String>>,
+    refused: Mutex<BTreeMap<u64, Reply>>,
 }
 
 /// The body of a webhook, of very different sizes: up to 1 KiB, some over several pages, a few of 60 KB.
@@ -56,6 +57,20 @@ impl Ledger {
         self.acknowledged.lock().expect("no panic").clone()
     }
 
+    /// The refusals since the last call.
+    pub fn refused(&self) -> BTreeMap<u64, Reply> {
+        std::mem::take(&mut *self.refused.lock().expect("no panic"))
+    }
+
+    /// A ledger that begins where this one stands.
+    pub fn fork(&self) -> Arc<Self> {
+        Arc::new(Self {
+            next: AtomicU64::new(self.next()),
+            acknowledged: Mutex::new(self.acknowledged()),
+            refused: Mutex::default(),
+        })
+    }
+
     /// Posts one webhook that was never posted before and notes the answer.
     pub async fn post_one(&self, connection: &mut Connection) -> Option<u16> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -64,6 +79,8 @@ impl Ledger {
         if status == 200 {
             let (id, _) = reply.ack();
             self.acknowledged.lock().expect("no panic").insert(number, id);
+        } else {
+            self.refused.lock().expect("no panic").insert(number, reply);
         }
         Some(status)
     }

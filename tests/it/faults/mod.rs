@@ -6,6 +6,7 @@
 
 mod ledger;
 mod survives_power_cuts;
+mod write_errors;
 
 /// How much a suite does: the variable of its own if it is set, else the long form if `EVERHOOK_LONG` is set,
 /// else the short form.

@@ -43,6 +43,15 @@ impl Ended {
     pub fn left_with_an_error(&self) -> bool {
         self.status.signal().is_none() && !self.status.success()
     }
+
+    /// Whether it ended itself with SIGABRT, as a watchdog does that cannot wait for a thread.
+    pub fn aborted(&self) -> bool {
+        self.status.signal() == Some(rustix::process::Signal::ABORT.as_raw())
+    }
+
+    pub fn panicked(&self) -> bool {
+        self.log.iter().any(|line| line.contains("panicked"))
+    }
 }
 
 impl Home {
@@ -218,6 +227,11 @@ impl Daemon {
         // It may have ended by itself a moment ago.
         drop(self.child.start_kill());
         self.finished().await
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a status").is_some()
     }
 
     /// Waits for its end and for the last of what it said.

@@ -1,5 +1,7 @@
 //! Nothing acknowledged is lost by kill -9, wherever it strikes.
 //!
+//! The retention is short, so that kills also strike while old commits are rewritten and removed.
+//!
 //! `EVERHOOK_KILLS` sets the number of kills (12 unless told otherwise; the long form is 100 and more) and
 //! `EVERHOOK_SEED` replays one run.
 
@@ -37,7 +39,7 @@ async fn what_was_acknowledged_is_delivered_over_many_kills() {
         .await;
     let retry = "retry = { initial = \"20ms\", factor = 1.0, max = \"20ms\", attempts = 1000 }";
     let home = Home::new(&format!(
-        "[source.any]\nprovider = \"custom\"\nverify = {{ kind = \"none\" }}\n\
+        "retention = \"1s\"\n[source.any]\nprovider = \"custom\"\nverify = {{ kind = \"none\" }}\n\
          [target.first]\nurl = {:?}\n{retry}\n[target.flaky]\nurl = {:?}\n{retry}\n",
         first.url(),
         flaky.url()

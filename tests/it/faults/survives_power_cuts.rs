@@ -13,7 +13,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use super::ledger::{CLIENTS, Ledger, SOURCE};
 use super::{extent, seed};
 use crate::faultfs::{FaultFs, Image, Op, Side, Survival};
-use crate::harness::daemon::{Daemon, Ended, Home};
+use crate::harness::daemon::{Daemon, Home};
 use crate::harness::receiver::{Act, OK, Receiver};
 use crate::harness::within;
 
@@ -106,7 +106,7 @@ async fn findings(daemon: &Daemon, ledger: &Ledger, from: u64) -> Vec<String> {
         found.push("a power cut was taken for damage".into());
     }
     if daemon.log().iter().any(|line| line.contains("panicked")) {
-        found.push(format!("the daemon panicked: {:#?}", daemon.log()));
+        found.push(format!("the daemon panicked: {:#?}", daemon.complaints()));
     }
     found
 }
@@ -130,15 +130,12 @@ async fn what_was_acknowledged_is_known_and_delivered_over_many_power_cuts() {
             starting += 1;
             match home.try_start().await {
                 Ok(daemon) => drop(daemon.killed().await),
-                Err(ended) => {
-                    let Ended { status, log } = &ended;
-                    assert!(ended.left_with_an_error(), "{what}: {status:?} {log:#?}");
-                }
+                Err(ended) => assert!(ended.left_with_an_error(), "{what}: {ended:?}"),
             }
             disk.cut();
         } else {
             let daemon = home.try_start().await;
-            let daemon = daemon.unwrap_or_else(|ended| panic!("before {what}: {ended:#?}"));
+            let daemon = daemon.unwrap_or_else(|ended| panic!("before {what}: {ended:?}"));
             let found = findings(&daemon, &ledger, from).await;
             assert!(found.is_empty(), "before {what}: {} findings: {found:#?}", found.len());
             from = ledger.next();

@@ -82,8 +82,8 @@ impl Stage {
                 judge(daemon, &disk, fault, &ledger, &what).await;
             }
             Err(ended) => {
-                assert!(disk.struck() > 0, "{what}: did not start: {ended:#?}");
-                assert!(ended.left_with_an_error(), "{what}: {ended:#?}");
+                assert!(disk.struck() > 0, "{what}: did not start: {ended:?}");
+                assert!(ended.left_with_an_error(), "{what}: {ended:?}");
             }
         }
         let struck = disk.struck() > 0;
@@ -91,7 +91,7 @@ impl Stage {
         let survival = Survival::ALL[rng.random_range(0..Survival::ALL.len())];
         let disk = FaultFs::mount(disk.image(survival, rng.random()));
         let daemon = home(&self.receiver, &disk).try_start().await;
-        let daemon = daemon.unwrap_or_else(|ended| panic!("{what}, {survival:?}: {ended:#?}"));
+        let daemon = daemon.unwrap_or_else(|ended| panic!("{what}, {survival:?}: {ended:?}"));
         let lost = ledger.lost(&daemon, 0).await;
         assert!(lost.is_empty(), "{what}, {survival:?}: {} lost: {lost:#?}", lost.len());
         daemon.killed().await;
@@ -135,11 +135,11 @@ async fn judge(mut daemon: Daemon, disk: &FaultFs, fault: Fault, ledger: &Ledger
     let by_itself = daemon.has_ended();
     let ended = if by_itself { daemon.finished().await } else { daemon.killed().await };
     if by_itself {
-        assert!(disk.struck() > 0, "{what}: left without a reason: {ended:#?}");
+        assert!(disk.struck() > 0, "{what}: left without a reason: {ended:?}");
         let gave_up = ended.aborted() && !ended.panicked();
-        assert!(ended.left_with_an_error() || gave_up, "{what}: {ended:#?}");
+        assert!(ended.left_with_an_error() || gave_up, "{what}: {ended:?}");
     } else {
-        assert!(!ended.panicked(), "{what}: panicked and went on: {ended:#?}");
+        assert!(!ended.panicked(), "{what}: panicked and went on: {ended:?}");
     }
 }
 

@@ -31,11 +31,29 @@ pub struct Daemon {
 }
 
 /// A daemon that has ended.
-#[derive(Debug)]
 pub struct Ended {
     pub status: ExitStatus,
     /// Every line it wrote to stderr.
     pub log: Vec<String>,
+}
+
+impl std::fmt::Debug for Ended {
+    /// How it ended and its last words, not what it said every day before.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {:#?}", self.status, complaints(&self.log))
+    }
+}
+
+/// The last lines that are errors, or no log lines at all.
+fn complaints(log: &[String]) -> Vec<&String> {
+    let everyday = |line: &&String| {
+        ["DEBUG", "INFO", "WARN"]
+            .iter()
+            .any(|level| line.contains(&format!("\"level\":\"{level}\"")))
+    };
+    let mut last: Vec<_> = log.iter().rev().filter(|line| !everyday(line)).take(20).collect();
+    last.reverse();
+    last
 }
 
 impl Ended {
@@ -211,6 +229,11 @@ impl Daemon {
     /// Every log line so far.
     pub fn log(&self) -> Vec<String> {
         self.log.lock().expect("no panic").clone()
+    }
+
+    /// What it complained about, for the message of a failing test.
+    pub fn complaints(&self) -> Vec<String> {
+        complaints(&self.log()).into_iter().cloned().collect()
     }
 
     pub fn pid(&self) -> u32 {

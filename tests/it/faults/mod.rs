@@ -10,7 +10,7 @@ mod write_errors;
 
 /// How much a suite does: the variable of its own if it is set, else the long form if `EVERHOOK_LONG` is set,
 /// else the short form.
-fn extent(variable: &str, short: u64, long: u64) -> u64 {
+pub fn extent(variable: &str, short: u64, long: u64) -> u64 {
     let own = number(variable);
     own.unwrap_or(if is_long() { long } else { short })
 }
@@ -20,7 +20,7 @@ fn is_long() -> bool {
 }
 
 /// `EVERHOOK_SEED`, or one that differs from run to run; printed, so that a run can be repeated.
-fn seed(suite: &str) -> u64 {
+pub fn seed(suite: &str) -> u64 {
     let seed = number("EVERHOOK_SEED").unwrap_or_else(|| u64::from(std::process::id()));
     println!("{suite}: EVERHOOK_SEED={seed}");
     seed

@@ -19,6 +19,8 @@ use crate::harness::within;
 
 /// Most webhooks that one connection posts in one round.
 const EACH: u64 = 60;
+/// Most cuts of one journal: its pending webhooks grow with every cut.
+const CHAIN: u64 = 60;
 /// Longest wait for a cut beside an operation that may not come.
 const LONGEST: Duration = Duration::from_secs(2);
 
@@ -116,18 +118,38 @@ async fn what_was_acknowledged_is_known_and_delivered_over_many_power_cuts() {
     let begun = Instant::now();
     let (cuts, seed) = (extent("EVERHOOK_CUTS", 30, 300), seed("power cuts"));
     let mut rng = StdRng::seed_from_u64(seed);
-    let mut targets = Targets::start().await;
+    let mut sum = Figures::default();
+    while sum.cuts < cuts {
+        chain((cuts - sum.cuts).min(CHAIN), &mut rng, &mut sum).await;
+        println!("{sum:?}, 0 lost, in {:?}", begun.elapsed());
+    }
+}
+
+/// What was done so far.
+#[derive(Debug, Default)]
+struct Figures {
+    cuts: u64,
+    /// Those of them that struck a daemon that was starting.
+    while_starting: u64,
+    posted: u64,
+    acknowledged: usize,
+}
+
+/// Cuts one journal again and again; at the end everything that was acknowledged into it must be delivered.
+async fn chain(cuts: u64, rng: &mut StdRng, sum: &mut Figures) {
+    let targets = Targets::start().await;
     let ledger = Arc::new(Ledger::default());
     let mut disk = FaultFs::empty();
-    let (mut from, mut starting) = (0, 0);
-    for round in 0..cuts {
-        let moment = Moment::random(&mut rng);
+    let mut from = 0;
+    for _ in 0..cuts {
+        let moment = Moment::random(rng);
         let survival = Survival::ALL[rng.random_range(0..Survival::ALL.len())];
-        let what = format!("cut {round} of seed {seed}, {moment:?}, {survival:?}");
+        let what = format!("cut {}, {moment:?}, {survival:?}", sum.cuts);
+        sum.cuts += 1;
         let home = targets.home(&disk);
         if let Moment::Starting(op, nth, side) = moment {
             disk.cut_nth(op, nth, side);
-            starting += 1;
+            sum.while_starting += 1;
             match home.try_start().await {
                 Ok(daemon) => drop(daemon.killed().await),
                 Err(ended) => assert!(ended.left_with_an_error(), "{what}: {ended:?}"),
@@ -147,21 +169,17 @@ async fn what_was_acknowledged_is_known_and_delivered_over_many_power_cuts() {
     targets.open.store(true, Ordering::Relaxed);
     let daemon = targets.home(&disk).start().await;
     let found = findings(&daemon, &ledger, 0).await;
-    assert!(found.is_empty(), "after seed {seed}: {} findings: {found:#?}", found.len());
-    delivered(&daemon, &ledger, &mut targets).await;
+    assert!(found.is_empty(), "after the last cut: {} findings: {found:#?}", found.len());
+    delivered(&daemon, &ledger, &targets).await;
     assert_eq!(posted, ledger.next(), "a repeat is not a new webhook");
-    println!(
-        "{cuts} power cuts, {starting} of them while starting, {posted} webhooks posted, {} acknowledged, \
-         0 lost, in {:?}",
-        ledger.acknowledged().len(),
-        begun.elapsed()
-    );
+    sum.posted += posted;
+    sum.acknowledged += ledger.acknowledged().len();
     daemon.terminate();
     assert!(daemon.ended().await.success());
 }
 
 /// Waits until nothing is pending and compares what the targets got.
-async fn delivered(daemon: &Daemon, ledger: &Ledger, targets: &mut Targets) {
+async fn delivered(daemon: &Daemon, ledger: &Ledger, targets: &Targets) {
     for (name, receiver) in [("flaky", &targets.flaky), ("held", &targets.held)] {
         for state in ["ready", "waiting", "in_flight"] {
             let series = format!("everhook_deliveries{{state=\"{state}\",target=\"{name}\"}}");

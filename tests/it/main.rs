@@ -6,11 +6,14 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::print_stdout,
     clippy::unwrap_used,
     reason = "a test stops at the first surprise"
 )]
 
 mod config_mistakes;
+mod faultfs;
+mod faults;
 mod harness;
 mod ingress_bounds;
 mod ingress_gate;

@@ -2,13 +2,15 @@
 
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
-use std::path::PathBuf;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
 
 use super::http::{Connection, Reply};
 use super::within;
@@ -16,6 +18,7 @@ use super::within;
 /// A configuration and a journal that outlive the processes that use them.
 pub struct Home {
     dir: TempDir,
+    journal: PathBuf,
 }
 
 /// A running daemon.
@@ -24,6 +27,49 @@ pub struct Daemon {
     pub ingress: SocketAddr,
     pub admin: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
+    reader: JoinHandle<()>,
+}
+
+/// A daemon that has ended.
+pub struct Ended {
+    pub status: ExitStatus,
+    /// Every line it wrote to stderr.
+    pub log: Vec<String>,
+}
+
+impl std::fmt::Debug for Ended {
+    /// How it ended and its last words, not what it said every day before.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {:#?}", self.status, complaints(&self.log))
+    }
+}
+
+/// The last lines that are errors, or no log lines at all.
+fn complaints(log: &[String]) -> Vec<&String> {
+    let everyday = |line: &&String| {
+        ["DEBUG", "INFO", "WARN"]
+            .iter()
+            .any(|level| line.contains(&format!("\"level\":\"{level}\"")))
+    };
+    let mut last: Vec<_> = log.iter().rev().filter(|line| !everyday(line)).take(20).collect();
+    last.reverse();
+    last
+}
+
+impl Ended {
+    /// Whether it left by itself and said with its exit code that something is wrong.
+    pub fn left_with_an_error(&self) -> bool {
+        self.status.signal().is_none() && !self.status.success()
+    }
+
+    /// Whether it ended itself with SIGABRT, as a watchdog does that cannot wait for a thread.
+    pub fn aborted(&self) -> bool {
+        self.status.signal() == Some(rustix::process::Signal::ABORT.as_raw())
+    }
+
+    pub fn panicked(&self) -> bool {
+        self.log.iter().any(|line| line.contains("panicked"))
+    }
 }
 
 impl Home {
@@ -34,8 +80,17 @@ impl Home {
 
     /// The same with further keys of `[ingress]`.
     pub fn with_ingress(ingress: &str, body: &str) -> Self {
-        let home = Self { dir: tempfile::tempdir().expect("a temporary directory") };
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let home = Self { journal: dir.path().join("journal"), dir };
         home.write(ingress, body);
+        home
+    }
+
+    /// A configuration whose journal is somewhere else; `body` may begin with further keys of `[journal]`.
+    pub fn with_journal(journal: &Path, body: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let home = Self { journal: journal.to_owned(), dir };
+        home.write("", body);
         home
     }
 
@@ -58,7 +113,7 @@ impl Home {
     }
 
     pub fn journal(&self) -> PathBuf {
-        self.dir.path().join("journal")
+        self.journal.clone()
     }
 
     /// A command that runs the binary with this configuration.
@@ -75,6 +130,11 @@ impl Home {
         Self::started(self.command(&["serve"])).await
     }
 
+    /// The same, or how it ended instead.
+    pub async fn try_start(&self) -> Result<Daemon, Ended> {
+        Self::spawned(self.command(&["serve"])).await
+    }
+
     /// The same on a socket that outlives the daemon, handed over as systemd does.
     pub async fn start_on(&self, socket: &std::net::TcpListener) -> Daemon {
         let inherited = rustix::io::FdFlags::empty();
@@ -88,7 +148,11 @@ impl Home {
         Self::started(shell).await
     }
 
-    async fn started(mut command: Command) -> Daemon {
+    async fn started(command: Command) -> Daemon {
+        Self::spawned(command).await.unwrap_or_else(|ended| panic!("the daemon ended: {ended:#?}"))
+    }
+
+    async fn spawned(mut command: Command) -> Result<Daemon, Ended> {
         let mut child = command.spawn().expect("the binary runs");
         let stderr = child.stderr.take().expect("piped");
         let mut lines = BufReader::new(stderr).lines();
@@ -97,7 +161,9 @@ impl Home {
         while addresses.0.is_none() || addresses.1.is_none() {
             let line = within("the daemon says where it listens", lines.next_line()).await;
             let Some(line) = line.expect("readable") else {
-                panic!("the daemon ended: {:#?}", log.lock().expect("no panic"));
+                let status = within("the daemon ends", child.wait()).await.expect("a status");
+                let log = log.lock().expect("no panic").clone();
+                return Err(Ended { status, log });
             };
             let json: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
             let address = |name: &str| json["fields"][name].as_str().and_then(|a| a.parse().ok());
@@ -106,13 +172,13 @@ impl Home {
             log.lock().expect("no panic").push(line);
         }
         let rest = Arc::clone(&log);
-        tokio::task::spawn(async move {
+        let reader = tokio::task::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
                 rest.lock().expect("no panic").push(line);
             }
         });
         let (Some(ingress), Some(admin)) = addresses else { unreachable!("both were found") };
-        Daemon { child, ingress, admin, log }
+        Ok(Daemon { child, ingress, admin, log, reader })
     }
 }
 
@@ -165,6 +231,11 @@ impl Daemon {
         self.log.lock().expect("no panic").clone()
     }
 
+    /// What it complained about, for the message of a failing test.
+    pub fn complaints(&self) -> Vec<String> {
+        complaints(&self.log()).into_iter().cloned().collect()
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id().expect("running")
     }
@@ -172,6 +243,26 @@ impl Daemon {
     /// Kills it without warning, as kill -9 does.
     pub async fn kill(mut self) {
         self.child.kill().await.expect("it was running");
+    }
+
+    /// The same, and what it said until then.
+    pub async fn killed(mut self) -> Ended {
+        // It may have ended by itself a moment ago.
+        drop(self.child.start_kill());
+        self.finished().await
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a status").is_some()
+    }
+
+    /// Waits for its end and for the last of what it said.
+    pub async fn finished(mut self) -> Ended {
+        let status = within("the daemon ends", self.child.wait()).await.expect("a status");
+        within("its log ends", self.reader).await.expect("no panic");
+        let log = self.log.lock().expect("no panic").clone();
+        Ended { status, log }
     }
 
     /// Sends SIGTERM.

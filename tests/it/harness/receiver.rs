@@ -138,7 +138,8 @@ async fn serve(
             seen.len() - 1
         };
         let act = script(number, &request);
-        drop(sender.send(request).await);
+        // A test that only looks at what was seen does not read these: what does not fit is left out.
+        drop(sender.try_send(request));
         match act {
             Act::Answer(status, headers) => {
                 let head = format!("HTTP/1.1 {status}\r\ncontent-length: 2\r\n{headers}\r\nok");

@@ -41,10 +41,10 @@ use crate::model::{Name, Secret};
 use crate::rules::breaker::BreakerPolicy;
 use crate::rules::intake::Intake;
 use crate::rules::limiter::RequestRate;
+use crate::rules::rate::Rate;
 use crate::rules::retry::RetryPolicy;
 use crate::rules::sign::Signer;
 use crate::rules::stages::Patience;
-use crate::rules::rate::Rate;
 use crate::template::Body;
 
 /// The file that is read when none is named.

@@ -14,8 +14,8 @@ use super::setting::{Bytes, Conditions, Named, NamedTable, Setting, Tolerance, c
 use super::table::{Field, Shape, Table, table};
 use super::tree::{Datum, KeyPath, Node};
 use crate::model::Secret;
-use crate::rules::provider::Preset;
 use crate::rules::limiter::RequestRate;
+use crate::rules::provider::Preset;
 use crate::rules::verify::{Algorithm, Encoding, Kind, Unit};
 use crate::template;
 

@@ -9,8 +9,8 @@ use ipnet::IpNet;
 use super::answer::Cause;
 use crate::config;
 use crate::model::Headers;
-use crate::rules::origin::{self, contains};
 use crate::rules::limiter::{Limiter, RequestRate};
+use crate::rules::origin::{self, contains};
 use crate::time::Timestamp;
 
 /// The gate of one source.

@@ -150,10 +150,10 @@ fn every_sample_of_every_provider_has_a_message() {
             if provider.name != "custom" {
                 let bare = format!("*{} from ci*", sample.event);
                 let about = text(Preset::Slack);
-                assert!(
-                    sample.event == "ping" || !about.contains(&bare),
-                    "no better word: {about}"
-                );
+                // What is not about a build has no better word than its own name.
+                let about_builds = ["streampixel", "buildpixel", "buildkite"];
+                let named = sample.event != "ping" && about_builds.contains(&provider.name);
+                assert!(!named || !about.contains(&bare), "no better word: {about}");
             }
         }
     }

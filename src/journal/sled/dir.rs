@@ -179,10 +179,22 @@ pub(super) fn copy_aside(root: &Path, number: u32) -> io::Result<()> {
 /// Puts the untouched copy of a generation back in its place.
 pub(super) fn restore_aside(root: &Path, number: u32) -> io::Result<()> {
     let (path, copy) = (generation(root, number), aside(root, number));
+    let changed = path.with_extension("changed");
+    // The copy and its name are durable before anything else happens, and at every moment one of both has its place.
     sync_tree(&copy)?;
-    fs::remove_dir_all(&path)?;
-    fs::rename(&copy, &path)?;
-    sync_dir(&root.join("generations"))
+    sync_dir(&root.join("aside"))?;
+    sync_dir(root)?;
+    if changed.exists() {
+        fs::remove_dir_all(&changed)?;
+    }
+    fs::rename(&path, &changed)?;
+    if let Err(error) = fs::rename(&copy, &path) {
+        fs::rename(&changed, &path)?;
+        return Err(error);
+    }
+    sync_dir(&root.join("generations"))?;
+    sync_dir(&root.join("aside"))?;
+    fs::remove_dir_all(&changed)
 }
 
 /// Removes the copy of a generation, if there is one.

@@ -77,12 +77,25 @@ impl Generation {
         read()
     }
 
+    /// Lets go of the store without closing it: sled panics when it is closed after an error, and the process ends
+    /// anyway.
+    fn forget(body: &mut Body) {
+        if let Body::Written(store) = std::mem::replace(body, Body::Closed) {
+            std::mem::forget(store);
+        }
+    }
+
     /// Closes the store when its last reader is gone; the locked body keeps new ones away.
     fn close(body: &mut Body) {
         let Body::Written(mut store) = std::mem::replace(body, Body::Closed) else { return };
         for _ in 0..READER_TRIES {
             match Arc::try_unwrap(store) {
-                Ok(last) => return drop(last),
+                Ok(last) => {
+                    if catch_unwind(AssertUnwindSafe(|| drop(last))).is_err() {
+                        tracing::error!("the storage engine panicked while it was closed");
+                    }
+                    return;
+                }
                 Err(shared) => store = shared,
             }
             std::thread::park_timeout(READER_WAIT);
@@ -234,6 +247,16 @@ impl Generations {
         let store = Arc::new(opened.unwrap_or(Err(StoreError::Missing))?);
         *body = Body::Written(Arc::clone(&store));
         Ok(store)
+    }
+
+    /// Lets go of every file of a journal that failed, without a last write to any of them.
+    pub(super) fn forget(&self) {
+        drop(lock(&self.jobs).take());
+        let members =
+            std::mem::take(&mut *self.members.write().unwrap_or_else(PoisonError::into_inner));
+        for generation in members.into_values().chain(lock(&self.spare).take()) {
+            Generation::forget(&mut lock(&generation.body));
+        }
     }
 
     /// Ends the housekeeper and closes every generation.

@@ -230,8 +230,14 @@ impl SledJournal {
             tracing::error!("the journal's writer panicked");
         }
         let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if lock.is_some() {
-            self.generations.close();
+        match (lock, self.shared.health()) {
+            (None, _) => {}
+            (Some(lock), Health::Failed { .. }) => {
+                self.generations.forget();
+                // Its files are still open: the lock is given back by the end of the process.
+                std::mem::forget(lock);
+            }
+            (Some(_lock), Health::Healthy | Health::Full { .. }) => self.generations.close(),
         }
     }
 

@@ -4,6 +4,9 @@
 //! A client keeps every 2xx and a target keeps every delivery; after the fault the daemon starts on what is left,
 //! and whatever was acknowledged must be known to it and reach its targets.
 
+mod damage;
+mod disk_full;
+mod ext4;
 mod ledger;
 mod survives_power_cuts;
 mod write_errors;

@@ -57,6 +57,8 @@ pub(super) struct Committer {
     /// Bytes of payload after which a generation is full.
     pub(super) generation_bytes: u64,
     pub(super) ballast: Ballast,
+    /// The ballast was given up: nothing new is accepted until it could be taken again.
+    pub(super) starved: bool,
     /// What the generation that is written holds.
     pub(super) holds: Holds,
     /// Names that it knows.
@@ -234,7 +236,7 @@ impl Committer {
     /// Writes the commit. When the disk has no room for it, everyone who waits is told, and it is written as soon as
     /// there is room: what it holds is delivered then, and a repeat of it is a duplicate.
     fn write(
-        &self,
+        &mut self,
         commit: &Commit,
         outcome: &mut Outcome,
         begun: Timestamp,
@@ -270,15 +272,16 @@ impl Committer {
     }
 
     /// A write failed. If it was for want of room, gives up the ballast and waits a moment.
-    fn wait_for_room(&self, error: StoreError, outcome: &mut Outcome) -> Result<(), Failure> {
+    fn wait_for_room(&mut self, error: StoreError, outcome: &mut Outcome) -> Result<(), Failure> {
         let Some(detail) = error.no_room() else { return Err(Failure::Store(error)) };
         self.shared.metrics.errors.with_label_values(&["commit"]).inc();
         self.shared.set_health(Health::Full { detail });
         for (answer, _) in outcome.answers.drain(..) {
             answered(answer, Err(AppendError::Full));
         }
-        if let Err(error) = self.ballast.release() {
-            tracing::debug!(%error, "the ballast could not be released");
+        match self.ballast.release() {
+            Ok(released) => self.starved |= released,
+            Err(error) => tracing::debug!(%error, "the ballast could not be released"),
         }
         self.shared.commit_begins();
         if self.shared.pause(REOPEN_INTERVAL) { Ok(()) } else { Err(Failure::Stopped) }
@@ -334,16 +337,15 @@ impl Committer {
             return Err(Failure::Generation(detail));
         }
         let size = self.generations.occupied().map_err(StoreError::from)?;
-        self.shared.look_at_disk(size);
+        match self.ballast.take(self.shared.limits().min_free) {
+            Ok(there) => self.starved &= !there,
+            Err(error) => tracing::debug!(%error, "the ballast could not be taken"),
+        }
+        self.shared.look_at_disk(size, self.starved);
         let evicted = self.dedup.take_evicted();
         if evicted > 0 {
             self.shared.metrics.dedup_evicted.inc_by(evicted);
             tracing::warn!(evicted, "dedup keys were forgotten before their window was over");
-        }
-        if self.shared.health() == Health::Healthy {
-            if let Err(error) = self.ballast.take(self.shared.limits().min_free) {
-                tracing::debug!(%error, "the ballast could not be taken");
-            }
         }
         if let Err(error) = self.generations.ledger().sync() {
             self.shared.metrics.errors.with_label_values(&["ledger"]).inc();

@@ -25,30 +25,33 @@ impl Ballast {
         Self { path: root.join("ballast"), bytes: MAX_BALLAST.min(max_bytes / 8) }
     }
 
-    /// Gives its bytes back to the file system.
-    pub(super) fn release(&self) -> io::Result<()> {
+    /// Gives its bytes back to the file system; false when there were none.
+    pub(super) fn release(&self) -> io::Result<bool> {
         match std::fs::remove_file(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => Ok(()),
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
-    /// Takes the bytes, if that leaves `min_free` and as much again as the ballast.
-    pub(super) fn take(&self, min_free: u64) -> io::Result<()> {
+    /// Takes the bytes, if that leaves `min_free` and as much again as the ballast. Whether they are there then.
+    pub(super) fn take(&self, min_free: u64) -> io::Result<bool> {
         let there = std::fs::metadata(&self.path).map_or(0, |it| it.len());
         if there >= self.bytes {
-            return Ok(());
+            return Ok(true);
         }
         let free = dir::free_bytes(self.path.parent().unwrap_or(Path::new(".")))?;
         if free < min_free.saturating_add(self.bytes.saturating_mul(2)) {
-            return Ok(());
+            return Ok(false);
         }
         let file: File =
             OpenOptions::new().create(true).truncate(false).write(true).open(&self.path)?;
         match fallocate(&file, FallocateFlags::empty(), 0, self.bytes) {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(true),
             // A file system without it: the free-space mark has to do.
-            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => self.release(),
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
+                self.release().map(|_| false)
+            }
             Err(error) => {
                 self.release()?;
                 Err(error.into())
@@ -67,13 +70,13 @@ mod tests {
         let ballast = Ballast::new(dir.path(), 8 * 1024 * 1024);
         let there = || std::fs::metadata(dir.path().join("ballast")).map(|it| it.len()).ok();
         for _ in 0..2 {
-            ballast.take(0).unwrap();
+            assert!(ballast.take(0).unwrap());
             assert_eq!(there(), Some(1024 * 1024));
-            ballast.release().unwrap();
-            ballast.release().unwrap();
+            assert!(ballast.release().unwrap());
+            assert!(!ballast.release().unwrap());
             assert_eq!(there(), None);
         }
-        ballast.take(u64::MAX).unwrap();
+        assert!(!ballast.take(u64::MAX).unwrap());
         assert_eq!(there(), None, "not when that would leave too little");
     }
 }

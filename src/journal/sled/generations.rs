@@ -236,16 +236,20 @@ impl Generations {
         lock(&self.failure).clone()
     }
 
-    /// Drops the store of the generation that is written and opens it again, after a write to it failed.
+    /// Drops the store of the generation that is written and opens it again, after a write to it failed. As long as
+    /// it cannot be opened, what is in it is read without the engine, so that deliveries go on.
     pub(super) fn reopen(&self) -> Result<Arc<Store>, StoreError> {
         let current = self.current().ok_or(StoreError::Closed)?;
-        let mut body = lock(&current.body);
-        Generation::close(&mut body);
         let path = dir::generation(&self.root, current.number);
+        if !current.is_sealed() {
+            let mut body = lock(&current.body);
+            Generation::close(&mut body);
+            *body = Body::Sealed(Arc::new(Sealed::open(&path.join("db"))?.sealed));
+        }
         dir::remove_snapshots(&path)?;
         let opened = catch_unwind(AssertUnwindSafe(|| Store::open(&path)));
         let store = Arc::new(opened.unwrap_or(Err(StoreError::Missing))?);
-        *body = Body::Written(Arc::clone(&store));
+        *lock(&current.body) = Body::Written(Arc::clone(&store));
         Ok(store)
     }
 

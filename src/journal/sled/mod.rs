@@ -171,7 +171,7 @@ impl SledJournal {
         let memory = (recovered.index, recovered.usage);
         let shared = Arc::new(Shared::new(clock.clone(), metrics, memory.0, memory.1, limits));
         if let Ok(size) = generations.occupied() {
-            shared.look_at_disk(size);
+            shared.look_at_disk(size, false);
         }
         let committer = Committer {
             shared: Arc::clone(&shared),
@@ -183,6 +183,7 @@ impl SledJournal {
             retention: *retention,
             generation_bytes: GENERATION_BYTES.min(max_bytes / 16),
             ballast,
+            starved: false,
             holds,
             // Said once more with the first commit: it is not worth knowing which of them are there.
             names_written: 0,

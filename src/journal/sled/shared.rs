@@ -245,8 +245,8 @@ impl Shared {
         self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Compares the disk with its bounds.
-    pub(super) fn look_at_disk(&self, size: u64) {
+    /// Compares the disk with its bounds. `starved`: it has been full, and there is not room enough yet.
+    pub(super) fn look_at_disk(&self, size: u64, starved: bool) {
         let Limits { path, max_bytes, min_free } = &self.limits;
         self.metrics.bytes.set(gauge_value(size));
         let free = dir::free_bytes(path).ok();
@@ -261,6 +261,8 @@ impl Shared {
             let detail =
                 format!("{free} bytes are free on its disk; journal.min_free is {min_free}");
             Health::Full { detail }
+        } else if starved {
+            Health::Full { detail: "its disk has been full and has too little room yet".into() }
         } else {
             Health::Healthy
         };

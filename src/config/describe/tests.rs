@@ -260,7 +260,6 @@ fn bounds(field: &Field) -> String {
 fn named(shape: &Shape) -> String {
     match shape {
         Shape::Network => "address or network".into(),
-        Shape::RequestRate => "rate".into(),
         Shape::Text => "text".into(),
         Shape::Boolean => "true or false".into(),
         Shape::Integer => "whole number".into(),
@@ -269,7 +268,7 @@ fn named(shape: &Shape) -> String {
         Shape::Duration => "duration".into(),
         Shape::DurationOrSeconds => "duration, or whole seconds".into(),
         Shape::Size => "size".into(),
-        Shape::Frequency => "rate".into(),
+        Shape::Frequency | Shape::RequestRate => "rate".into(),
         Shape::Address => "IP:PORT".into(),
         Shape::Secret => "secret".into(),
         Shape::Provider => "provider".into(),

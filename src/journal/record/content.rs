@@ -50,12 +50,12 @@ pub(in crate::journal) struct Parts {
     commit: u64,
     frames: u32,
     /// Each with the ordinal of its first frame.
-    parts: Vec<(u32, BytesMut)>,
+    cut: Vec<(u32, BytesMut)>,
 }
 
 impl Parts {
     pub(in crate::journal) fn new(commit: u64) -> Self {
-        Self { commit, frames: 0, parts: Vec::new() }
+        Self { commit, frames: 0, cut: Vec::new() }
     }
 
     /// Frames so far.
@@ -65,7 +65,7 @@ impl Parts {
 
     /// The parts, in order, each with the ordinal of its first frame.
     pub(in crate::journal) fn iter(&self) -> impl Iterator<Item = (u32, &[u8])> {
-        self.parts.iter().map(|(first, part)| (*first, &part[..]))
+        self.cut.iter().map(|(first, part)| (*first, &part[..]))
     }
 
     /// Adds an event's content and says where it will be.
@@ -76,7 +76,7 @@ impl Parts {
         }
         let mark = self.mark();
         frame::put(self.room_for(length, mark), KIND_CONTENT, mark, |out| {
-            put_payload(out, content)
+            put_payload(out, content);
         });
         Place { commit: mark.commit, ordinal: mark.ordinal, length: long(length) }
     }
@@ -96,7 +96,7 @@ impl Parts {
                 out.put_slice(chunk);
             });
             length = length.saturating_add(part.len());
-            self.parts.push((mark.ordinal, part));
+            self.cut.push((mark.ordinal, part));
         }
         Place { commit: self.commit, ordinal: first, length: long(length) }
     }
@@ -110,15 +110,12 @@ impl Parts {
     /// The last part if it has room, or a new one that begins with this frame.
     fn room_for(&mut self, length: usize, mark: Mark) -> &mut BytesMut {
         let fits = |(_, part): &(u32, BytesMut)| part.len().saturating_add(length) <= PART;
-        let at = match self.parts.last().is_some_and(fits) {
-            true => self.parts.len().saturating_sub(1),
-            false => {
-                self.parts.push((mark.ordinal, BytesMut::with_capacity(PART)));
-                self.parts.len().saturating_sub(1)
-            }
-        };
+        if !self.cut.last().is_some_and(fits) {
+            self.cut.push((mark.ordinal, BytesMut::with_capacity(PART)));
+        }
+        let last = self.cut.len().saturating_sub(1);
         #[expect(clippy::indexing_slicing, reason = "there is a last part, and this is its number")]
-        &mut self.parts[at].1
+        &mut self.cut[last].1
     }
 }
 

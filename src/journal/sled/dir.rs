@@ -260,10 +260,11 @@ pub(super) fn occupied(path: &Path) -> io::Result<u64> {
     for entry in entries {
         match entry?.metadata() {
             Err(error) if gone(&error) => {}
+            Err(error) => return Err(error),
             Ok(file) if file.is_file() => {
                 bytes = bytes.saturating_add(file.blocks().saturating_mul(512));
             }
-            other => drop(other?),
+            Ok(_) => {}
         }
     }
     Ok(bytes)

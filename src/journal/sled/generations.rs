@@ -317,7 +317,7 @@ impl Generations {
             match done {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, "a generation of the journal was not kept in order")
+                    tracing::warn!(%error, "a generation of the journal was not kept in order");
                 }
                 Err(_panic) => tracing::error!("the journal's housekeeper panicked; it goes on"),
             }

@@ -125,7 +125,10 @@ fn not_made(root: &Path, error: StoreError) -> OpenError {
         StoreError::Sled(sled::Error::Io(source)) | StoreError::Sync(source) => {
             OpenError::io("creating", root, source)
         }
-        error => OpenError::damaged(root, error.to_string()),
+        error @ (StoreError::Sled(_)
+        | StoreError::Damaged(_)
+        | StoreError::Missing
+        | StoreError::Closed) => OpenError::damaged(root, error.to_string()),
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod config;
 mod demo;
+mod journal;
 mod logs;
 mod providers;
 mod secret;
@@ -80,6 +81,9 @@ enum Command {
     /// Look at the configuration without running anything.
     #[command(subcommand)]
     Config(config::Command),
+    /// Look at the journal without running anything.
+    #[command(subcommand)]
+    Journal(journal::Command),
 }
 
 /// Why a command failed, by exit code.
@@ -112,6 +116,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Providers(arguments) => providers::run(&arguments, &common),
         Command::Secret(command) => secret::run(&command, &common),
         Command::Config(command) => config::run(&command, &common),
+        Command::Journal(command) => journal::run(&command, &common),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -97,7 +97,7 @@ pub enum OpenError {
         format: u32,
     },
     /// Something that must be there is not, or cannot be read.
-    #[error("the journal at {} is damaged: {what}. It was left as it was found: the untouched files are in {}. To go on with what can be read, run: everhook journal repair{}", path.display(), path.join("generations").display(), accept(*lost))]
+    #[error("the journal at {} is damaged: {what}. It was left as it was found: the untouched files are in {}. `everhook journal verify` counts what can be read. Keep a copy of the directory; then restore it from a backup, or point journal.path at a new directory to go on without these events", path.display(), path.join("generations").display())]
     Damaged {
         /// The journal.
         path: PathBuf,
@@ -120,10 +120,6 @@ pub enum OpenError {
 
 fn owner(pid: Option<u32>) -> String {
     pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
-}
-
-fn accept(lost: Option<u64>) -> String {
-    lost.filter(|lost| *lost > 0).map_or_else(String::new, |lost| format!(" --accept-loss {lost}"))
 }
 
 impl OpenError {

@@ -128,6 +128,8 @@ fn a_build_of_which_nothing_is_heard_stalls_once() {
     assert_eq!(watch.after(STALL * 2), [""; 0]);
     watch.hears_all(&["build.extracting"]);
     assert_eq!(watch.after(STALL), ["stall build.extracting"]);
+    watch.hears_all(&["build.never-heard-of"]);
+    assert_eq!(watch.after(STALL), ["stall build.extracting"], "it lived, and stands still again");
 }
 
 #[test]

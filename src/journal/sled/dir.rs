@@ -22,6 +22,10 @@ use super::OpenError;
 /// The directory format this release writes, and the newest it opens.
 const FORMAT: u32 = 1;
 
+/// How long an open waits for an earlier one of the same process to let go of the lock: 1 s at most.
+const RELEASE_WAIT: std::time::Duration = std::time::Duration::from_millis(10);
+const RELEASE_TRIES: u32 = 100;
+
 /// Which generations count.
 #[derive(Debug, Serialize, Deserialize)]
 struct Manifest {
@@ -48,14 +52,21 @@ impl Lock {
             .truncate(false)
             .open(&path)
             .map_err(failed)?;
-        if let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        let mut tries = RELEASE_TRIES;
+        while let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
             if error != rustix::io::Errno::WOULDBLOCK {
                 return Err(OpenError::io("locking", &path, error.into()));
             }
             let mut pid = String::new();
-            file.read_to_string(&mut pid).map_err(failed)?;
+            file.rewind().and_then(|()| file.read_to_string(&mut pid)).map_err(failed)?;
             let pid = pid.trim().parse().ok();
-            return Err(OpenError::Locked { path: root.to_owned(), pid });
+            // An earlier open of this process may just be letting go: a child that was forked meanwhile holds the
+            // file until it runs its own program.
+            if pid != Some(std::process::id()) || tries == 0 {
+                return Err(OpenError::Locked { path: root.to_owned(), pid });
+            }
+            tries -= 1;
+            std::thread::park_timeout(RELEASE_WAIT);
         }
         let write = |file: &mut File| {
             file.set_len(0)?;
@@ -164,8 +175,9 @@ pub(super) fn remove_generation(root: &Path, number: u32) -> io::Result<()> {
 
 /// Copies a generation aside, so that it is there untouched whatever opening it does to the files.
 pub(super) fn copy_aside(root: &Path, number: u32) -> io::Result<()> {
-    let (from, to) = (generation(root, number), aside(root, number));
-    drop_aside(root, number)?;
+    let (from, whole) = (generation(root, number), aside(root, number));
+    // Half a copy must never be taken for a whole one.
+    let to = whole.with_extension("part");
     fs::create_dir_all(&to)?;
     for entry in fs::read_dir(&from)? {
         let entry = entry?;
@@ -173,7 +185,15 @@ pub(super) fn copy_aside(root: &Path, number: u32) -> io::Result<()> {
             fs::copy(entry.path(), to.join(entry.file_name()))?;
         }
     }
-    Ok(())
+    fs::rename(&to, &whole)
+}
+
+/// Removes every copy that an earlier open left.
+pub(super) fn clear_aside(root: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(root.join("aside")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Puts the untouched copy of a generation back in its place.
@@ -197,9 +217,9 @@ pub(super) fn restore_aside(root: &Path, number: u32) -> io::Result<()> {
     fs::remove_dir_all(&changed)
 }
 
-/// Removes the copy of a generation, if there is one.
-pub(super) fn drop_aside(root: &Path, number: u32) -> io::Result<()> {
-    match fs::remove_dir_all(aside(root, number)) {
+/// Removes half a copy of a generation.
+pub(super) fn clear_part(root: &Path, number: u32) -> io::Result<()> {
+    match fs::remove_dir_all(aside(root, number).with_extension("part")) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),
     }

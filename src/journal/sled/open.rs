@@ -49,13 +49,43 @@ pub(super) fn open(
         );
     }
     remove_unlisted(root, &listed, &read.known)?;
+    dir::clear_aside(root)
+        .map_err(|source| OpenError::io("removing", &root.join("aside"), source))?;
     let mut fold = Fold::new(now, retention);
     let mut opened = Vec::new();
-    for number in listed {
-        let known = read.known.get(&number).copied().unwrap_or_default();
-        opened.push(generation(root, ballast, number, known, &mut fold)?);
+    for number in &listed {
+        let known = read.known.get(number).copied().unwrap_or_default();
+        match generation(root, ballast, *number, known, &mut fold) {
+            Ok(examined) => opened.push(examined),
+            Err(error) => {
+                drop(opened);
+                // Everything is as it was found, what was opened before this one included.
+                for number in &listed {
+                    restore(root, *number)?;
+                }
+                return Err(match error {
+                    Refusal::Final(error) => error,
+                    Refusal::Damaged(what) => refuse(root, &what),
+                });
+            }
+        }
     }
+    dir::clear_aside(root)
+        .map_err(|source| OpenError::io("removing", &root.join("aside"), source))?;
     start(root, opened, fold, now)
+}
+
+/// Why a generation was not opened.
+enum Refusal {
+    /// It is damaged in this way. What can be read is counted once everything is back in its place.
+    Damaged(String),
+    Final(OpenError),
+}
+
+impl From<OpenError> for Refusal {
+    fn from(error: OpenError) -> Self {
+        Self::Final(error)
+    }
 }
 
 /// One generation that was opened and looked through.
@@ -197,14 +227,14 @@ fn generation(
     number: u32,
     known: Known,
     fold: &mut Fold,
-) -> Result<Examined, OpenError> {
+) -> Result<Examined, Refusal> {
     let path = dir::generation(root, number);
     for file in ["db", "conf"] {
         let file = path.join(file);
         let present = std::fs::metadata(&file).is_ok_and(|it| it.is_file() && it.len() > 0);
         if !present {
             let what = format!("{} is missing or empty", file.display());
-            return Err(refuse(root, &what));
+            return Err(Refusal::Damaged(what));
         }
     }
     match known.seal {
@@ -220,7 +250,7 @@ fn sealed(
     seal: Seal,
     known: Known,
     fold: &mut Fold,
-) -> Result<Examined, OpenError> {
+) -> Result<Examined, Refusal> {
     let db = dir::generation(root, number).join("db");
     let failed = |source| OpenError::io("reading", &db, source);
     let found = Sealed::open(&db).map_err(failed)?;
@@ -231,15 +261,15 @@ fn sealed(
             db.display(),
             seal.length
         );
-        return Err(refuse(root, &what));
+        return Err(Refusal::Damaged(what));
     }
     match fold.sealed(number, &found, known) {
         Ok(survey) if survey.is_whole() => {
             Ok((Generation::sealed(number, found.sealed), survey, known))
         }
-        Ok(survey) => Err(refuse(root, &format!("generation {number}: {}", missing(&survey)))),
-        Err(StoreError::Sync(source)) => Err(failed(source)),
-        Err(error) => Err(refuse(root, &format!("generation {number}: {error}"))),
+        Ok(survey) => Err(Refusal::Damaged(format!("generation {number}: {}", missing(&survey)))),
+        Err(StoreError::Sync(source)) => Err(failed(source).into()),
+        Err(error) => Err(Refusal::Damaged(format!("generation {number}: {error}"))),
     }
 }
 
@@ -250,7 +280,7 @@ fn unsealed(
     number: u32,
     mut known: Known,
     fold: &mut Fold,
-) -> Result<Examined, OpenError> {
+) -> Result<Examined, Refusal> {
     let path = dir::generation(root, number);
     copy_aside(root, ballast, number)?;
     let opened = catch_unwind(AssertUnwindSafe(|| {
@@ -264,9 +294,6 @@ fn unsealed(
             if dir::has_blobs(&path) {
                 tracing::error!(path = %path.display(), "the store holds files that it does not sync");
             }
-            let dropped = dir::drop_aside(root, number);
-            dropped
-                .map_err(|source| OpenError::io("removing", &dir::aside(root, number), source))?;
             known.holds = survey.holds.filter(|_| survey.first.is_some());
             return Ok((Generation::written(number, store), survey, known));
         }
@@ -277,14 +304,12 @@ fn unsealed(
         Ok(Err(StoreError::Sync(source) | StoreError::Sled(sled::Error::Io(source))))
             if is_about_the_system(&source) =>
         {
-            restore(root, number)?;
-            return Err(OpenError::io("opening", &path, source));
+            return Err(OpenError::io("opening", &path, source).into());
         }
         Ok(Err(error)) => format!("the storage engine cannot read it: {error}"),
         Err(_panic) => "the storage engine cannot read it".to_owned(),
     };
-    restore(root, number)?;
-    Err(refuse(root, &format!("generation {number}: {what}")))
+    Err(Refusal::Damaged(format!("generation {number}: {what}")))
 }
 
 /// Whether an error is the file system's refusal rather than what was found in the file.
@@ -310,13 +335,18 @@ fn copy_aside(root: &Path, ballast: &Ballast, number: u32) -> Result<(), OpenErr
             return Err(error);
         }
         // On a full disk the ballast makes room for the copy.
+        dir::clear_part(root, number)?;
         ballast.release()?;
         dir::copy_aside(root, number)
     });
     copied.map_err(|source| OpenError::io("copying aside", &dir::generation(root, number), source))
 }
 
+/// Puts the untouched copy of a generation back, if there is one.
 fn restore(root: &Path, number: u32) -> Result<(), OpenError> {
+    if !dir::aside(root, number).exists() {
+        return Ok(());
+    }
     let path = dir::generation(root, number);
     dir::restore_aside(root, number).map_err(|source| OpenError::io("restoring", &path, source))
 }

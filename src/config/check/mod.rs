@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use super::mistake::Findings;
 use super::raw;
+use super::table::did_you_mean;
 use super::tree::KeyPath;
 use super::{Admin, Config, Ingress, IngressTls, Journal, Log};
 use crate::model::Secret;
@@ -136,12 +137,26 @@ fn journal(raw: raw::Journal) -> Option<Journal> {
 
 fn log(raw: raw::Log, findings: &mut Findings) -> Option<Log> {
     let level = raw.level?;
-    if tracing_subscriber::EnvFilter::try_new(&level).is_err() {
-        let remedy =
-            r#"write error, warn, info, debug or trace, or a filter such as "everhook=debug,info""#;
-        findings.mistake(&KeyPath::of(&["log", "level"]), "this is not a log filter", remedy);
+    let at = KeyPath::of(&["log", "level"]);
+    let remedy =
+        r#"write error, warn, info, debug or trace, or a filter such as "everhook=debug,info""#;
+    if let Some(word) = level.split(',').map(str::trim).find(|part| !is_directive(part)) {
+        let guess = did_you_mean(word, &LEVELS).map(|guess| format!("{guess} "));
+        let remedy = format!("{}{remedy}", guess.unwrap_or_default());
+        findings.mistake(&at, "this is not a log level", remedy);
+    } else if tracing_subscriber::EnvFilter::try_new(&level).is_err() {
+        findings.mistake(&at, "this is not a log filter", remedy);
     }
     Some(Log { level, format: raw.format? })
+}
+
+/// The levels of a log line.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// Whether a part of a filter says a level. The filter's parser takes any other word for the name of a module, all
+/// of which is then logged, and nothing else: a misspelt level would silence the daemon.
+fn is_directive(part: &str) -> bool {
+    part.contains('=') || LEVELS.iter().any(|level| level.eq_ignore_ascii_case(part))
 }
 
 /// The one secret or the several.

@@ -1,0 +1,21 @@
+//! What a configuration says that would only show later, or be shown where it should not: log levels, secrets,
+//! proofs, certificates.
+
+use super::SMALLEST;
+use super::desk::{Desk, text};
+
+#[test]
+fn a_log_level_that_is_none_is_no_filter_either() {
+    // Each of these would be read as the name of a module and silence everything else.
+    for (level, guess) in
+        [("inof", "`info`"), ("warning", "`warn`"), ("lots", ""), ("x=debug,inof", "`info`")]
+    {
+        let mistakes = Desk::with(&format!("[log]\nlevel = {level:?}\n{SMALLEST}")).mistakes();
+        assert!(mistakes.contains("everhook.toml:2: log.level: "), "{mistakes}");
+        assert!(mistakes.contains(guess), "{mistakes}");
+    }
+    for level in ["off", "ERROR", "warn", "everhook=debug,info", "info,everhook::relay=trace"] {
+        let output = Desk::with(&format!("[log]\nlevel = {level:?}\n{SMALLEST}")).check(&[]);
+        assert!(output.status.success(), "{level}: {}", text(&output.stderr));
+    }
+}

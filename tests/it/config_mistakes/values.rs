@@ -3,6 +3,7 @@
 
 use super::SMALLEST;
 use super::desk::{Desk, text};
+use super::source_mistakes;
 
 #[test]
 fn a_log_level_that_is_none_is_no_filter_either() {
@@ -18,4 +19,11 @@ fn a_log_level_that_is_none_is_no_filter_either() {
         let output = Desk::with(&format!("[log]\nlevel = {level:?}\n{SMALLEST}")).check(&[]);
         assert!(output.status.success(), "{level}: {}", text(&output.stderr));
     }
+}
+
+#[test]
+fn a_secret_of_white_space_is_no_secret() {
+    let mistakes = source_mistakes("path_token = \"plain:   \"\nsecrets = [\"plain: \\t \"]");
+    assert!(mistakes.contains("source.a.secrets[0]: the secret is only white space"), "{mistakes}");
+    assert!(mistakes.contains("source.a.path_token: the secret is only white space"), "{mistakes}");
 }

@@ -47,6 +47,8 @@ impl Field {
 #[derive(Clone, Copy)]
 pub(super) enum Shape {
     Text,
+    /// A URL, whose query may hold a secret.
+    Url,
     Integer,
     Number,
     Duration,

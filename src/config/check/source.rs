@@ -100,7 +100,8 @@ fn spec(
         let read: Vec<_> = texts.iter().enumerate().map(read).collect();
         read.into_iter().collect::<Option<Vec<_>>>()
     };
-    if let Some(problem) = raw.public_url.as_deref().and_then(url::fault) {
+    let public_url = raw.public_url.map(|url| url.0);
+    if let Some(problem) = public_url.as_deref().and_then(url::fault) {
         findings.mistake(&at.key("public_url"), problem, url::REMEDY);
     }
     let listening = around.targets.iter().filter(|target| target.listens_to(name));
@@ -125,7 +126,7 @@ fn spec(
         provider: raw.provider?,
         verify,
         secrets,
-        public_url: raw.public_url,
+        public_url,
         admit: admit?,
         event,
         dedup,

@@ -41,7 +41,7 @@ pub(super) fn targets(
 
 fn target(name: Name, raw: raw::Target, sources: &[Name], findings: &mut Findings) -> Checked {
     let at = KeyPath::of(&["target", name.as_str()]);
-    if let Some(problem) = raw.url.as_deref().and_then(url::fault) {
+    if let Some(problem) = raw.url.as_ref().and_then(|url| url::fault(&url.0)) {
         findings.mistake(&at.key("url"), problem, url::REMEDY);
     }
     for (index, from) in raw.from.iter().flatten().enumerate() {
@@ -67,7 +67,7 @@ fn target(name: Name, raw: raw::Target, sources: &[Name], findings: &mut Finding
     let build = || {
         Some(Target {
             name,
-            url: raw.url?,
+            url: raw.url?.0,
             timeout: raw.timeout?,
             connect_timeout: raw.connect_timeout?,
             concurrency: raw.concurrency?,

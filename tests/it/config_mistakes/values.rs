@@ -27,3 +27,17 @@ fn a_secret_of_white_space_is_no_secret() {
     assert!(mistakes.contains("source.a.secrets[0]: the secret is only white space"), "{mistakes}");
     assert!(mistakes.contains("source.a.path_token: the secret is only white space"), "{mistakes}");
 }
+
+#[test]
+fn what_a_query_holds_is_not_shown() {
+    let url = "https://example.com/hooks/build?token=hunter2&team=a&hunter2#";
+    let url = url.trim_end_matches('#');
+    let desk = Desk::with(&SMALLEST.replace("http://127.0.0.1:9000/", url));
+    for arguments in [["config", "show"].as_slice(), &["config", "show", "--json"]] {
+        let shown = text(&desk.run(arguments, &[]).stdout);
+        assert!(!shown.contains("hunter2"), "{shown}");
+        let redacted =
+            "https://example.com/hooks/build?token=[redacted]&team=[redacted]&[redacted]";
+        assert!(shown.contains(redacted), "{shown}");
+    }
+}

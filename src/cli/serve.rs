@@ -5,7 +5,7 @@ use everhook::app::{Daemon, Sockets, StartError};
 use everhook::config::Config;
 use everhook::lifecycle::{self, Signals};
 
-use super::{Common, EXIT_JOURNAL, Failure, complain, logs};
+use super::{Common, EXIT_JOURNAL, Failure, complain, counted, logs};
 
 /// Descriptors for the journal, the admin side and the runtime.
 const RESERVED_FILES: usize = 128;
@@ -66,7 +66,8 @@ async fn serve(mut config: Config) -> Result<(), Failure> {
         tracing::info!(admin = %address, "metrics and health are here");
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), sources, targets, files, "ready");
-    lifecycle::notify_ready(&format!("relaying {sources} sources to {targets} targets"));
+    let (sources, targets) = (counted(sources, "source"), counted(targets, "target"));
+    lifecycle::notify_ready(&format!("relaying {sources} to {targets}"));
 
     let failure = tokio::select! {
         signal = signals.stop_asked() => {

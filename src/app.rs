@@ -133,8 +133,7 @@ impl Daemon {
             clock,
             &metrics,
             rng.random(),
-        )
-        .context("preparing the ingress")?;
+        );
         for socket in sockets.ingress {
             ingress.spawn(receive.clone().run(socket, ingress.clone()));
         }

@@ -19,6 +19,7 @@ mod show;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use figment::providers::{Env, Format as _, Toml};
@@ -106,10 +107,8 @@ pub struct Ingress {
 /// `ingress.tls`
 #[derive(Clone, Debug)]
 pub struct IngressTls {
-    /// PEM certificate chain.
-    pub cert_file: PathBuf,
-    /// PEM private key.
-    pub key_file: PathBuf,
+    /// Certificate, key and protocols, ready to serve with.
+    pub server: Arc<rustls::ServerConfig>,
 }
 
 /// `[admin]`: metrics and health.

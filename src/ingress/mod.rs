@@ -9,7 +9,6 @@ mod connection;
 mod framing;
 mod handler;
 mod routes;
-mod tls;
 mod wire;
 
 use std::io;
@@ -24,7 +23,6 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use self::routes::Routes;
-pub use self::tls::TlsError;
 use crate::config;
 use crate::journal::Journal;
 use crate::lifecycle::Tasks;
@@ -71,7 +69,7 @@ struct SourceState {
 }
 
 impl Ingress {
-    /// Prepares the sources; `seed` makes event ids. Fails when the TLS files cannot be used.
+    /// Prepares the sources; `seed` makes event ids.
     pub fn new(
         config: &config::Ingress,
         sources: Vec<config::Source>,
@@ -79,7 +77,7 @@ impl Ingress {
         clock: Clock,
         metrics: &Metrics,
         seed: u64,
-    ) -> Result<Self, TlsError> {
+    ) -> Self {
         let state = |source: config::Source| {
             Arc::new(SourceState {
                 accepted: metrics.events_accepted.with_label_values(&[source.name.as_str()]),
@@ -105,11 +103,11 @@ impl Ingress {
             body_timeout: config.body_timeout,
             draining: CancellationToken::new(),
         };
-        Ok(Self {
+        Self {
             shared: Arc::new(shared),
             permits: Arc::new(Semaphore::new(config.max_connections)),
-            tls: config.tls.as_ref().map(tls::acceptor).transpose()?,
-        })
+            tls: config.tls.as_ref().map(|tls| TlsAcceptor::from(Arc::clone(&tls.server))),
+        }
     }
 
     /// Accepts until `tasks` is asked to stop; connections run in `tasks` and finish what they have begun.

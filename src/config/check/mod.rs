@@ -2,6 +2,7 @@
 
 mod source;
 mod target;
+mod tls;
 mod url;
 
 use std::net::SocketAddr;
@@ -11,7 +12,7 @@ use super::mistake::Findings;
 use super::raw;
 use super::table::did_you_mean;
 use super::tree::KeyPath;
-use super::{Admin, Config, Ingress, IngressTls, Journal, Log};
+use super::{Admin, Config, Ingress, Journal, Log};
 use crate::model::Secret;
 use crate::rules::filter::{Condition, Patterns};
 use crate::rules::payload::Field;
@@ -55,7 +56,7 @@ fn exposed(root: &raw::Root) -> bool {
 
 fn ingress(raw: raw::Ingress, findings: &mut Findings) -> Option<Ingress> {
     let at = KeyPath::of(&["ingress"]);
-    let tls = raw.tls.map(|tls| tls_files(tls, &at.key("tls"), findings));
+    let tls = raw.tls.map(|tls| tls::tls(tls, &at.key("tls"), findings));
     let listen = raw.listen?;
     for (index, address) in listen.iter().enumerate() {
         if listen.iter().take(index).any(|earlier| overlap(*earlier, *address)) {
@@ -75,18 +76,6 @@ fn ingress(raw: raw::Ingress, findings: &mut Findings) -> Option<Ingress> {
             None => None,
         },
     })
-}
-
-fn tls_files(raw: raw::Tls, at: &KeyPath, findings: &mut Findings) -> Option<IngressTls> {
-    let files = IngressTls { cert_file: raw.cert_file?.into(), key_file: raw.key_file?.into() };
-    for (key, path) in [("cert_file", &files.cert_file), ("key_file", &files.key_file)] {
-        if let Err(error) = std::fs::File::open(path) {
-            let problem = format!("cannot read {}: {error}", path.display());
-            let remedy = "make the file readable for the user that runs everhook";
-            findings.mistake(&at.key(key), problem, remedy);
-        }
-    }
-    Some(files)
 }
 
 fn admin(raw: raw::Admin, findings: &mut Findings) -> Option<Admin> {

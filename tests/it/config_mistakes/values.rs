@@ -41,3 +41,58 @@ fn what_a_query_holds_is_not_shown() {
         assert!(shown.contains(redacted), "{shown}");
     }
 }
+
+/// A certificate with its key, and the key of another.
+fn pem_files(desk: &Desk) {
+    for (cert, key) in [("cert.pem", "key.pem"), ("other.pem", "other-key.pem")] {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+        desk.write(cert, &made.cert.pem());
+        desk.write(key, &made.signing_key.serialize_pem());
+    }
+}
+
+#[test]
+fn certificate_and_key_are_tried_before_anything_starts() {
+    let with = |cert: &str, key: &str| {
+        let tls = format!("[ingress.tls]\ncert_file = {cert:?}\nkey_file = {key:?}\n");
+        let desk = Desk::with(&format!("{tls}{SMALLEST}"));
+        pem_files(&desk);
+        desk.write("text.pem", "this is not PEM");
+        desk
+    };
+    assert!(with("cert.pem", "key.pem").check(&[]).status.success());
+    for (cert, key, expected) in [
+        (
+            "text.pem",
+            "key.pem",
+            "everhook.toml:2: ingress.tls.cert_file: text.pem holds no certificate",
+        ),
+        (
+            "key.pem",
+            "key.pem",
+            "everhook.toml:2: ingress.tls.cert_file: key.pem holds no certificate",
+        ),
+        (
+            "cert.pem",
+            "text.pem",
+            "everhook.toml:3: ingress.tls.key_file: text.pem holds no private key",
+        ),
+        (
+            "cert.pem",
+            "cert.pem",
+            "everhook.toml:3: ingress.tls.key_file: cert.pem holds no private key",
+        ),
+        (
+            "cert.pem",
+            "other-key.pem",
+            "everhook.toml:3: ingress.tls.key_file: other-key.pem is not the key",
+        ),
+    ] {
+        let mistakes = with(cert, key).mistakes();
+        assert!(mistakes.contains(expected), "{cert} {key}: {mistakes}");
+    }
+    // `serve` says the same before it touches anything.
+    let desk = with("cert.pem", "other-key.pem");
+    assert_eq!(desk.run(&["serve"], &[]).status.code(), Some(78));
+    assert!(!desk.path().join("everhook-data").exists());
+}

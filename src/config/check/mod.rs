@@ -4,6 +4,7 @@ mod source;
 mod target;
 mod tls;
 mod url;
+mod verify;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

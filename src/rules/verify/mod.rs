@@ -21,9 +21,11 @@ mod signature;
 mod stamp;
 mod template;
 mod imitate;
+mod faults;
 #[cfg(test)]
 mod tests;
 
+pub use faults::{Fault, Place};
 use key::{Key, Mac};
 use signature::Layout;
 use stamp::Stamp;

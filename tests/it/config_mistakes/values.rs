@@ -1,6 +1,8 @@
 //! What a configuration says that would only show later, or be shown where it should not: log levels, secrets,
 //! proofs, certificates.
 
+use insta::assert_snapshot;
+
 use super::SMALLEST;
 use super::desk::{Desk, text};
 use super::source_mistakes;
@@ -40,6 +42,58 @@ fn what_a_query_holds_is_not_shown() {
             "https://example.com/hooks/build?token=[redacted]&team=[redacted]&[redacted]";
         assert!(shown.contains(redacted), "{shown}");
     }
+}
+
+#[test]
+fn every_mistake_of_a_proof_is_found_beside_every_other_and_names_its_key() {
+    let desk = Desk::with(
+        r#"[source.a]
+provider = "custom"
+path = "no slash"
+secrets = ["plain:0a", "plain:nothex"]
+[source.a.verify]
+kind = "hmac"
+header = "x-signature"
+key_encoding = "hex"
+prefix = "sha256="
+list = ","
+signed = "{timestamp}.{nope}.{body}"
+tolerance = "5m"
+[source.b]
+provider = "custom"
+verify = { kind = "hmac", header = "x", signed = "{timestamp}", pick = "v1" }
+[source.c]
+provider = "custom"
+[source.d]
+provider = "buildpixel"
+where = { "nopointer" = "x" }
+[source.e]
+provider = "streampixel"
+secret = "plain:hunter2"
+event = "nopointer"
+[source.f]
+provider = "custom"
+secret = "plain:hunter2"
+verify = { kind = "none" }
+[source.g]
+provider = "custom"
+secret = "plain:hunter2"
+verify = { kind = "hmac", header = "x", signed = "{timestamp}{url}{body}", timestamp = "nowhere" }
+[source.h]
+provider = "custom"
+secret = "plain:hunter2"
+verify = { kind = "token", header = "x", key_encoding = "hex", algorithm = "sha1" }
+[source.i]
+provider = "custom"
+secret = "plain:hunter2"
+verify = { kind = "ed25519", header = "x", list = ",", kv = ",", pick = "v1", timestamp = "sig:t" }
+[target.t]
+url = "http://127.0.0.1:9000/"
+"#,
+    );
+    let mistakes = desk.mistakes();
+    assert!(!mistakes.contains("hunter2"), "{mistakes}");
+    assert_snapshot!(mistakes);
 }
 
 /// A certificate with its key, and the key of another.

@@ -43,7 +43,23 @@ pub struct Sockets {
 
 impl Sockets {
     /// Takes over the sockets systemd holds, or binds the configured addresses.
-    pub fn open(config: &Config) -> anyhow::Result<Self> {
+    ///
+    /// When another daemon has both an address and the journal, it is the journal's owner that is named: this is
+    /// the same daemon started twice.
+    pub fn open(config: &Config) -> Result<Self, StartError> {
+        Self::bind(config).map_err(|error| {
+            let in_use = |e: &std::io::Error| e.kind() == std::io::ErrorKind::AddrInUse;
+            let path = &config.journal.path;
+            match SledJournal::owner(path) {
+                Some(pid) if error.root_cause().downcast_ref().is_some_and(in_use) => {
+                    OpenError::Locked { path: path.clone(), pid: Some(pid) }.into()
+                }
+                Some(_) | None => error.into(),
+            }
+        })
+    }
+
+    fn bind(config: &Config) -> anyhow::Result<Self> {
         let adopted = lifecycle::adopted_sockets().context("taking over systemd's sockets")?;
         let ingress = if adopted.is_empty() {
             let bind = |address: &SocketAddr| {

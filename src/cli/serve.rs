@@ -47,7 +47,7 @@ async fn serve(mut config: Config) -> Result<(), Failure> {
         1024
     });
     fit_connections(&mut config, files);
-    let sockets = Sockets::open(&config)?;
+    let sockets = Sockets::open(&config).map_err(refused)?;
     let (ingress, admin) = (sockets.ingress_addresses(), sockets.admin_address());
     let (sources, targets) = (config.sources.len(), config.targets.len());
     lifecycle::notify_status("recovering the journal");

@@ -18,5 +18,6 @@ mod journal_on_disk;
 mod journal_space;
 mod relay_stories;
 mod simulation;
+mod starts_and_stops;
 mod survives_a_crash;
 mod tidy;

@@ -29,6 +29,10 @@ use crate::time::Clock;
 
 /// How long attempts in flight may take to finish when the daemon stops.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
+/// How long interrupted attempts may take to say that they were: nothing is sent any more.
+const INTERRUPT_DEADLINE: Duration = Duration::from_millis(500);
+/// How long an answer of the admin side may take to be read when the daemon stops.
+const ADMIN_DEADLINE: Duration = Duration::from_millis(500);
 /// How often the journal is asked whether it still works.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 /// The revision this binary was built from, when the build says so.
@@ -174,21 +178,26 @@ impl Daemon {
     }
 
     /// Stops in order: refuses new work, finishes what is in flight or interrupts it after five seconds, makes
-    /// every settlement durable.
+    /// every settlement durable. A sender that is still amid a request then is left: nothing was promised to it.
     pub async fn stop(self) {
         self.readiness.draining();
         self.ingress.stop();
         self.relay.stop();
-        let drained = async { tokio::join!(self.ingress.ended(), self.relay.ended()) };
-        tokio::pin!(drained);
-        if tokio::time::timeout(DRAIN_DEADLINE, &mut drained).await.is_err() {
-            tracing::info!("attempts in flight are interrupted; they will be made again");
-            self.interrupt.cancel();
-            drop(tokio::time::timeout(DRAIN_DEADLINE, drained).await);
+        let delivered = async {
+            if tokio::time::timeout(DRAIN_DEADLINE, self.relay.ended()).await.is_err() {
+                tracing::info!("attempts in flight are interrupted; they will be made again");
+                self.interrupt.cancel();
+                drop(tokio::time::timeout(INTERRUPT_DEADLINE, self.relay.ended()).await);
+            }
+        };
+        let received = tokio::time::timeout(DRAIN_DEADLINE, self.ingress.ended());
+        let ((), received) = tokio::join!(delivered, received);
+        if received.is_err() {
+            tracing::info!("connections amid a request are closed without an answer");
         }
         self.journal.close().await;
         self.admin.stop();
-        drop(tokio::time::timeout(DRAIN_DEADLINE, self.admin.ended()).await);
+        drop(tokio::time::timeout(ADMIN_DEADLINE, self.admin.ended()).await);
     }
 
     /// Ends as a crash would: nothing is finished, nothing is written any more.

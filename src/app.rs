@@ -153,6 +153,7 @@ impl Daemon {
             clock,
             &metrics,
             rng.random(),
+            &ingress,
         );
         for socket in sockets.ingress {
             ingress.spawn(receive.clone().run(socket, ingress.clone()));

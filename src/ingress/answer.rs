@@ -26,6 +26,7 @@ pub(super) enum Cause {
     TooLarge,
     MediaType,
     TooManyHeaders,
+    Busy,
     JournalFull,
     JournalFailed,
     AckTimeout,
@@ -86,6 +87,11 @@ impl Cause {
                 "headers-too-large",
                 "the request has too many header fields",
             ),
+            Self::Busy => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "busy",
+                "too many bodies are being read at once; send it again",
+            ),
             Self::JournalFull => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "journal-full",
@@ -113,7 +119,7 @@ impl Cause {
     fn retry_after(self) -> Option<&'static str> {
         match self {
             Self::JournalFull | Self::JournalFailed => Some("10"),
-            Self::AckTimeout | Self::Draining => Some("2"),
+            Self::AckTimeout | Self::Busy | Self::Draining => Some("2"),
             Self::Malformed
             | Self::Unverified
             | Self::NotAllowed
@@ -134,6 +140,7 @@ impl Cause {
                 | Self::BodyTimeout
                 | Self::TooLarge
                 | Self::TooManyHeaders
+                | Self::Busy
                 | Self::Draining
         )
     }

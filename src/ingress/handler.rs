@@ -1,23 +1,22 @@
 //! One request, from its head to its answer: limits, source, body, decision, commit, acknowledgement.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Version};
 
 use super::answer::{Answer, Cause, acknowledged, handshake, refused};
+use super::append::Counted;
+use super::body::Whole;
+use super::framing::MAX_FIELDS;
 use super::routes::Route;
 use super::{Shared, SourceState};
 use crate::journal::{Append, AppendError, Appended};
 use crate::metrics::NO_SOURCE;
 use crate::model::{Event, EventId, Headers};
 use crate::rules::intake::Admission;
-
-/// Most header fields of a request; HTTP/1 is cut off at the same number by the HTTP library.
-pub(super) const MAX_FIELDS: usize = 64;
 
 /// A request that was refused, and whose it was, if that is known.
 struct Refused<'a> {
@@ -29,22 +28,37 @@ struct Refused<'a> {
 pub(super) async fn handle(shared: &Shared, request: Request<Incoming>) -> Answer {
     let path = request.uri().path().to_owned();
     let http_1 = request.version() < Version::HTTP_2;
-    let (label, mut answer) = match answered(shared, &path, request).await {
-        Ok((source, answer)) => (source.name.as_str(), answer),
+    let mut answer = match answered(shared, &path, request).await {
+        Ok((source, answer)) => {
+            shared.count(source.name.as_str(), &answer);
+            answer
+        }
         Err(Refused { source, cause }) => {
             let label = source.map_or(NO_SOURCE, |source| source.name.as_str());
-            let metrics = &shared.metrics;
-            metrics.ingress_rejected.with_label_values(&[label, cause.as_str()]).inc();
-            tracing::debug!(source = label, cause = cause.as_str(), "a request was refused");
-            (label, refused(cause))
+            shared.refuse(label, cause)
         }
     };
-    shared.metrics.ingress_requests.with_label_values(&[label, answer.status().as_str()]).inc();
     // While we stop, a request is still served: its sender may never try again. Its next one needs a new connection.
     if http_1 && shared.is_draining() {
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     answer
+}
+
+impl Shared {
+    /// Refuses a request, whoever found out that it must be, and counts it.
+    pub(super) fn refuse(&self, label: &str, cause: Cause) -> Answer {
+        self.metrics.ingress_rejected.with_label_values(&[label, cause.as_str()]).inc();
+        tracing::debug!(source = label, cause = cause.as_str(), "a request was refused");
+        let answer = refused(cause);
+        self.count(label, &answer);
+        answer
+    }
+
+    fn count(&self, label: &str, answer: &Answer) {
+        let code = answer.status();
+        self.metrics.ingress_requests.with_label_values(&[label, code.as_str()]).inc();
+    }
 }
 
 async fn answered<'a>(
@@ -72,23 +86,11 @@ async fn answered<'a>(
     if head.headers.len() > MAX_FIELDS {
         return Err(refuse(Cause::TooManyHeaders));
     }
-    let body = read(body, shared.max_body, shared.body_timeout).await.map_err(refuse)?;
+    let read = shared.bodies.read(body, shared.max_body, shared.body_timeout).await;
+    let Whole { bytes: body, room } = read.map_err(refuse)?;
     let appended = stored(shared, source, &head.headers, body).await.map_err(refuse)?;
+    drop(room);
     Ok((source, acknowledged(appended)))
-}
-
-/// The whole body within its bounds. What claims to be larger is refused before it is read.
-async fn read(body: Incoming, most: usize, within: Duration) -> Result<Bytes, Cause> {
-    let claimed = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if claimed > most {
-        return Err(Cause::TooLarge);
-    }
-    match tokio::time::timeout(within, Limited::new(body, most).collect()).await {
-        Err(_elapsed) => Err(Cause::BodyTimeout),
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Cause::TooLarge),
-        Ok(Err(_broken)) => Err(Cause::Malformed),
-    }
 }
 
 /// Decides about a complete request and, if it is to be stored, stores it.
@@ -112,19 +114,20 @@ async fn stored(
         headers,
         body,
     };
-    let append = shared.journal.append(Append { event, targets, dedup });
-    let appended = match tokio::time::timeout(shared.ack_timeout, append).await {
-        Err(_elapsed) => return Err(Cause::AckTimeout),
+    let journal = Arc::clone(&shared.journal);
+    let append = async move { journal.append(Append { event, targets, dedup }).await };
+    let mut append = Counted::new(append, &source.outcomes, &shared.tasks);
+    let appended = match tokio::time::timeout(shared.ack_timeout, append.wait()).await {
+        Err(_elapsed) => {
+            append.give_up();
+            return Err(Cause::AckTimeout);
+        }
         Ok(Err(AppendError::Full)) => return Err(Cause::JournalFull),
         Ok(Err(AppendError::TooLarge)) => return Err(Cause::TooLarge),
         Ok(Err(AppendError::Closed)) => return Err(Cause::Draining),
         Ok(Err(AppendError::Failed)) => return Err(Cause::JournalFailed),
         Ok(Ok(appended)) => appended,
     };
-    match appended {
-        Appended::New(_) => source.accepted.inc(),
-        Appended::Duplicate(_) => source.duplicate.inc(),
-    }
     source.ack_duration.observe(shared.clock.now().since(begun).as_secs_f64());
     Ok(appended)
 }

@@ -5,6 +5,8 @@
 //! here knows of targets being up or down: the only thing a sender ever waits for is stable storage.
 
 mod answer;
+mod append;
+mod body;
 mod connection;
 mod framing;
 mod handler;
@@ -22,11 +24,13 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use self::append::Outcomes;
+use self::body::Room;
 use self::routes::Routes;
 use crate::config;
 use crate::journal::Journal;
 use crate::lifecycle::Tasks;
-use crate::metrics::{Counter, Metrics, Timing};
+use crate::metrics::{Metrics, Timing};
 use crate::model::{Name, Secret};
 use crate::rules::intake::Intake;
 use crate::time::Clock;
@@ -52,9 +56,12 @@ struct Shared {
     rng: Mutex<StdRng>,
     ack_timeout: Duration,
     max_body: usize,
+    bodies: Room,
     header_timeout: Duration,
     body_timeout: Duration,
     draining: CancellationToken,
+    /// Owns what outlives a connection.
+    tasks: Tasks,
 }
 
 /// One source with the handles of its metrics.
@@ -63,13 +70,12 @@ struct SourceState {
     path: String,
     path_token: Option<Secret>,
     intake: Intake,
-    accepted: Counter,
-    duplicate: Counter,
+    outcomes: Arc<Outcomes>,
     ack_duration: Timing,
 }
 
 impl Ingress {
-    /// Prepares the sources; `seed` makes event ids.
+    /// Prepares the sources; `seed` makes event ids. What outlives a connection runs in `tasks`.
     pub fn new(
         config: &config::Ingress,
         sources: Vec<config::Source>,
@@ -77,11 +83,11 @@ impl Ingress {
         clock: Clock,
         metrics: &Metrics,
         seed: u64,
+        tasks: &Tasks,
     ) -> Self {
         let state = |source: config::Source| {
             Arc::new(SourceState {
-                accepted: metrics.events_accepted.with_label_values(&[source.name.as_str()]),
-                duplicate: metrics.events_duplicate.with_label_values(&[source.name.as_str()]),
+                outcomes: Arc::new(Outcomes::of(metrics, &source.name)),
                 ack_duration: metrics
                     .ingress_ack_duration
                     .with_label_values(&[source.name.as_str()]),
@@ -99,9 +105,11 @@ impl Ingress {
             rng: Mutex::new(StdRng::seed_from_u64(seed)),
             ack_timeout: config.ack_timeout,
             max_body: config.max_body,
+            bodies: Room::new(config.max_body),
             header_timeout: config.header_timeout,
             body_timeout: config.body_timeout,
             draining: CancellationToken::new(),
+            tasks: tasks.clone(),
         };
         Self {
             shared: Arc::new(shared),

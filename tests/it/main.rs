@@ -13,6 +13,7 @@
 mod config_mistakes;
 mod harness;
 mod ingress_bounds;
+mod ingress_refusals;
 mod journal_contract;
 mod journal_on_disk;
 mod journal_space;

@@ -29,6 +29,10 @@ use crate::time::Clock;
 
 /// How long attempts in flight may take to finish when the daemon stops.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
+/// How long interrupted attempts may take to say that they were: nothing is sent any more.
+const INTERRUPT_DEADLINE: Duration = Duration::from_millis(500);
+/// How long an answer of the admin side may take to be read when the daemon stops.
+const ADMIN_DEADLINE: Duration = Duration::from_millis(500);
 /// How often the journal is asked whether it still works.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 /// The revision this binary was built from, when the build says so.
@@ -43,7 +47,23 @@ pub struct Sockets {
 
 impl Sockets {
     /// Takes over the sockets systemd holds, or binds the configured addresses.
-    pub fn open(config: &Config) -> anyhow::Result<Self> {
+    ///
+    /// When another daemon has both an address and the journal, it is the journal's owner that is named: this is
+    /// the same daemon started twice.
+    pub fn open(config: &Config) -> Result<Self, StartError> {
+        Self::bind(config).map_err(|error| {
+            let in_use = |e: &std::io::Error| e.kind() == std::io::ErrorKind::AddrInUse;
+            let path = &config.journal.path;
+            match SledJournal::owner(path) {
+                Some(pid) if error.root_cause().downcast_ref().is_some_and(in_use) => {
+                    OpenError::Locked { path: path.clone(), pid: Some(pid) }.into()
+                }
+                Some(_) | None => error.into(),
+            }
+        })
+    }
+
+    fn bind(config: &Config) -> anyhow::Result<Self> {
         let adopted = lifecycle::adopted_sockets().context("taking over systemd's sockets")?;
         let ingress = if adopted.is_empty() {
             let bind = |address: &SocketAddr| {
@@ -138,8 +158,8 @@ impl Daemon {
             clock,
             &metrics,
             rng.random(),
-        )
-        .context("preparing the ingress")?;
+            &ingress,
+        );
         for socket in sockets.ingress {
             ingress.spawn(receive.clone().run(socket, ingress.clone()));
         }
@@ -165,21 +185,26 @@ impl Daemon {
     }
 
     /// Stops in order: refuses new work, finishes what is in flight or interrupts it after five seconds, makes
-    /// every settlement durable.
+    /// every settlement durable. A sender that is still amid a request then is left: nothing was promised to it.
     pub async fn stop(self) {
         self.readiness.draining();
         self.ingress.stop();
         self.relay.stop();
-        let drained = async { tokio::join!(self.ingress.ended(), self.relay.ended()) };
-        tokio::pin!(drained);
-        if tokio::time::timeout(DRAIN_DEADLINE, &mut drained).await.is_err() {
-            tracing::info!("attempts in flight are interrupted; they will be made again");
-            self.interrupt.cancel();
-            drop(tokio::time::timeout(DRAIN_DEADLINE, drained).await);
+        let delivered = async {
+            if tokio::time::timeout(DRAIN_DEADLINE, self.relay.ended()).await.is_err() {
+                tracing::info!("attempts in flight are interrupted; they will be made again");
+                self.interrupt.cancel();
+                drop(tokio::time::timeout(INTERRUPT_DEADLINE, self.relay.ended()).await);
+            }
+        };
+        let received = tokio::time::timeout(DRAIN_DEADLINE, self.ingress.ended());
+        let ((), received) = tokio::join!(delivered, received);
+        if received.is_err() {
+            tracing::info!("connections amid a request are closed without an answer");
         }
         self.journal.close().await;
         self.admin.stop();
-        drop(tokio::time::timeout(DRAIN_DEADLINE, self.admin.ended()).await);
+        drop(tokio::time::timeout(ADMIN_DEADLINE, self.admin.ended()).await);
     }
 
     /// Ends as a crash would: nothing is finished, nothing is written any more.

@@ -140,7 +140,7 @@ impl Metrics {
             ingress_requests: counters(
                 r,
                 "ingress_requests_total",
-                "Requests answered, by source and HTTP status code.",
+                "Requests answered, by source and HTTP status code; 200 also when the event was stored and its sender had left.",
                 &["source", "code"],
             )?,
             ingress_rejected: counters(

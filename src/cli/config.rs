@@ -4,7 +4,7 @@ use clap::Subcommand;
 use everhook::config::{self, Config, ConfigError, Place};
 use serde_json::{Value, json};
 
-use super::{Common, EXIT_CONFIG, Failure, complain, print};
+use super::{Common, EXIT_CONFIG, Failure, complain, counted, print};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -43,11 +43,6 @@ fn check(common: &Common) -> Result<(), Failure> {
     let sources = counted(config.sources.len(), "source");
     let targets = counted(config.targets.len(), "target");
     print(&format!("configuration is valid: {sources}, {targets}"))
-}
-
-fn counted(count: usize, noun: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {noun}{plural}")
 }
 
 fn verdict(loaded: &Result<Config, ConfigError>) -> Value {

@@ -149,6 +149,12 @@ fn print(data: &impl Display) -> Result<(), Failure> {
     }
 }
 
+/// A number and what is counted, "1 source" or "3 sources".
+fn counted(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
 /// Tells the person at the terminal. When even stderr is gone there is nobody to tell.
 fn complain(message: &impl Display) {
     drop(writeln!(std::io::stderr(), "everhook: {message}"));

@@ -5,7 +5,7 @@ use everhook::app::{Daemon, Sockets, StartError};
 use everhook::config::Config;
 use everhook::lifecycle::{self, Signals};
 
-use super::{Common, EXIT_JOURNAL, Failure, complain, logs};
+use super::{Common, EXIT_JOURNAL, Failure, complain, counted, logs};
 
 /// Descriptors for the journal, the admin side and the runtime.
 const RESERVED_FILES: usize = 128;
@@ -48,7 +48,7 @@ async fn serve(mut config: Config) -> Result<(), Failure> {
         1024
     });
     fit_connections(&mut config, files);
-    let sockets = Sockets::open(&config)?;
+    let sockets = Sockets::open(&config).map_err(refused)?;
     let (ingress, admin) = (sockets.ingress_addresses(), sockets.admin_address());
     let (sources, targets) = (config.sources.len(), config.targets.len());
     lifecycle::notify_status("recovering the journal");
@@ -67,7 +67,8 @@ async fn serve(mut config: Config) -> Result<(), Failure> {
         tracing::info!(admin = %address, "metrics and health are here");
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), sources, targets, files, "ready");
-    lifecycle::notify_ready(&format!("relaying {sources} sources to {targets} targets"));
+    let (sources, targets) = (counted(sources, "source"), counted(targets, "target"));
+    lifecycle::notify_ready(&format!("relaying {sources} to {targets}"));
 
     let failure = tokio::select! {
         signal = signals.stop_asked() => {

@@ -61,7 +61,7 @@ fn property(field: &Field) -> Value {
 
 fn typed(shape: &Shape, field: &Field) -> Value {
     match shape {
-        Shape::Text => sized(json!({ "type": "string" }), "Length", field),
+        Shape::Text | Shape::Url => sized(json!({ "type": "string" }), "Length", field),
         Shape::Boolean => json!({ "type": "boolean" }),
         Shape::Integer => ranged(json!({ "type": "integer" }), field),
         Shape::Number => ranged(json!({ "type": "number" }), field),

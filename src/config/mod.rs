@@ -121,12 +121,8 @@ pub struct Ingress {
 /// `ingress.tls`
 #[derive(Clone, Debug)]
 pub struct IngressTls {
-    /// PEM certificate chain.
-    pub cert_file: PathBuf,
-    /// PEM private key.
-    pub key_file: PathBuf,
-    /// PEM certificates of the authorities that clients must have a certificate of.
-    pub client_ca_file: Option<PathBuf>,
+    /// Certificate, key and protocols, ready to serve with.
+    pub server: Arc<rustls::ServerConfig>,
 }
 
 /// `[admin]`: metrics and health.

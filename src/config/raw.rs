@@ -10,7 +10,9 @@ use ipnet::IpNet;
 use super::LogFormat;
 use super::mistake::Findings;
 use super::policy::{Frequency, HeaderFields, SpreadBy};
-use super::setting::{Bytes, Conditions, Named, NamedTable, Setting, Tolerance, choices, word};
+use super::setting::{
+    Bytes, Conditions, Named, NamedTable, Setting, Tolerance, Url, choices, word,
+};
 use super::table::{Field, Shape, Table, table};
 use super::tree::{Datum, KeyPath, Node};
 use crate::model::Secret;
@@ -138,7 +140,7 @@ table! {
         /// Watch for steps of builds that never come, where the provider's order of them is known.
         stages: Stages;
         /// The URL the provider posts to, for schemes that sign it.
-        public_url: String, size 8 to 2048;
+        public_url: Url, size 8 to 2048;
     }
 
     /// How a request is verified.
@@ -195,7 +197,7 @@ table! {
     /// A target receives the events of the sources.
     pub Target {
         /// Where events are posted to: http or https.
-        url: String, size 8 to 2048, required r#"write url = "https://...""#;
+        url: Url, size 8 to 2048, required r#"write url = "https://...""#;
         /// The sources it listens to; every source when it is not set.
         from: Vec<String>, size 1 to 1000;
         /// Patterns on the event's name; every event when it is not set.

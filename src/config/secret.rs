@@ -54,6 +54,11 @@ pub(super) fn resolve(text: &str, at: &KeyPath, findings: &mut Findings) -> Opti
             findings.mistake(at, "the secret is empty", "give it a value that cannot be guessed");
             None
         }
+        Ok(bytes) if bytes.iter().all(u8::is_ascii_whitespace) => {
+            let problem = "the secret is only white space";
+            findings.mistake(at, problem, "give it a value that cannot be guessed");
+            None
+        }
         Ok(bytes) => {
             // Usually an `echo` or an editor too much; some providers do hand out such secrets.
             let edges = [bytes.first(), bytes.last()];

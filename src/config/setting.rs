@@ -112,6 +112,17 @@ impl Setting for String {
     }
 }
 
+/// A URL as it was written; `check` decides whether it is one.
+pub(super) struct Url(pub(super) String);
+
+impl Setting for Url {
+    const SHAPE: Shape = Shape::Url;
+
+    fn read(node: &Node, at: &KeyPath, field: &Field, findings: &mut Findings) -> Option<Self> {
+        String::read(node, at, field, findings).map(Self)
+    }
+}
+
 macro_rules! integers {
     ($($type:ty),+) => {$(
         impl Setting for $type {

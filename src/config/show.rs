@@ -38,6 +38,7 @@ pub(super) fn json(node: &Node, shape: &Shape) -> Value {
             let fields = fields.iter().map(|(k, node)| (k.clone(), json(node, &Shape::Secret)));
             Value::Object(fields.collect())
         }
+        (Shape::Url, Datum::Text(url)) => without_query_values(url).into(),
         (Shape::List(of), Datum::List(items)) => items.iter().map(|item| json(item, of)).collect(),
         (Shape::List(of), _) => Value::Array(vec![json(node, of)]),
         (Shape::Table(of) | Shape::Either(_, of), Datum::Table(_)) => table(node, of),
@@ -100,6 +101,17 @@ fn redacted(reference: &str) -> String {
         return format!("{PLAIN}[redacted]");
     }
     reference.to_owned()
+}
+
+/// A URL as it may be shown: tokens of receivers often stand in the query. A user or a password is refused before.
+fn without_query_values(url: &str) -> String {
+    let Some((before, query)) = url.split_once('?') else { return url.to_owned() };
+    let shown = |pair: &str| match pair.split_once('=') {
+        Some((name, _)) => format!("{name}=[redacted]"),
+        None if pair.is_empty() => String::new(),
+        None => "[redacted]".to_owned(),
+    };
+    format!("{before}?{}", query.split('&').map(shown).collect::<Vec<_>>().join("&"))
 }
 
 /// What `effective` gave, as TOML.

@@ -48,6 +48,8 @@ impl Field {
 pub(super) enum Shape {
     Text,
     Boolean,
+    /// A URL, whose query may hold a secret.
+    Url,
     Integer,
     Number,
     /// A number, or this word.

@@ -30,6 +30,7 @@ pub(super) enum Cause {
     TooManyHeaders,
     /// Too many requests; the seconds after which the next may come.
     RateLimited(u32),
+    Busy,
     JournalFull,
     JournalFailed,
     AckTimeout,
@@ -95,6 +96,11 @@ impl Cause {
                 "rate-limited",
                 "more requests than this source takes; send it again later",
             ),
+            Self::Busy => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "busy",
+                "too many bodies are being read at once; send it again",
+            ),
             Self::JournalFull => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "journal-full",
@@ -122,7 +128,7 @@ impl Cause {
     fn retry_after(self) -> Option<u32> {
         match self {
             Self::JournalFull | Self::JournalFailed => Some(10),
-            Self::AckTimeout | Self::Draining => Some(2),
+            Self::AckTimeout | Self::Busy | Self::Draining => Some(2),
             Self::RateLimited(seconds) => Some(seconds),
             Self::Malformed
             | Self::Unverified
@@ -144,6 +150,7 @@ impl Cause {
                 | Self::BodyTimeout
                 | Self::TooLarge
                 | Self::TooManyHeaders
+                | Self::Busy
                 | Self::Draining
         )
     }

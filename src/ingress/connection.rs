@@ -13,16 +13,19 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use super::handler::{MAX_FIELDS, handle};
-use super::wire::Wire;
+use super::framing::{MAX_FIELDS, MAX_HEAD};
+use super::handler::handle;
+use super::wire::{IDLE_TIMEOUT, Wire, refusal};
 use crate::lifecycle::Tasks;
+use crate::metrics::NO_SOURCE;
 
-/// Most bytes of a request head.
-const MAX_HEAD: usize = 32 * 1024;
+/// What the HTTP library may hold of HTTP/1 bytes: more than a head, whose bound is the wire's.
+const MAX_BUFFER: usize = 2 * MAX_HEAD;
 /// HTTP/2: most requests at once on one connection.
 const MAX_STREAMS: u32 = 128;
 /// HTTP/2: most streams a client may reset before it is cut off.
@@ -32,6 +35,13 @@ const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long connections that are idle when the ingress stops may still begin a request.
 const STOP_GRACE: Duration = Duration::from_secs(1);
+/// HTTP/2: how many bytes of one body, and of all bodies of a connection, may be on their way unread.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 256 * 1024;
+/// How long the goodbye of an HTTP/2 connection that was idle too long may take.
+const GOODBYE: Duration = Duration::from_secs(2);
+/// What an HTTP/2 connection begins with (RFC 9113, section 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How often the first bytes are looked at again when too few have come to tell the protocol.
 const PEEK_AGAIN: Duration = Duration::from_millis(5);
 
@@ -82,16 +92,20 @@ async fn grace_over(stop: &CancellationToken) {
     tokio::time::sleep(STOP_GRACE).await;
 }
 
-/// Tells HTTP/2 by its preface, `PRI * HTTP/2.0`: no method of HTTP/1 that we serve begins like it.
+/// Tells HTTP/2 by its preface, the whole of it: a method of HTTP/1 may begin like it.
 async fn spoken(socket: &TcpStream) -> std::io::Result<Version> {
-    let mut first = [0; 2];
+    let mut first = [0; PREFACE.len()];
     loop {
-        match socket.peek(&mut first).await? {
-            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-            1 if first.starts_with(b"P") => tokio::time::sleep(PEEK_AGAIN).await,
-            _ if first == *b"PR" => return Ok(Version::Http2),
-            _ => return Ok(Version::Http1),
+        let seen = socket.peek(&mut first).await?;
+        let seen = first.get(..seen).unwrap_or_default();
+        if seen.is_empty() {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        } else if seen == PREFACE {
+            return Ok(Version::Http2);
+        } else if !PREFACE.starts_with(seen) {
+            return Ok(Version::Http1);
         }
+        tokio::time::sleep(PEEK_AGAIN).await;
     }
 }
 
@@ -112,14 +126,21 @@ where
     let wire = Wire::http_1(io, shared.header_timeout);
     let service = service_fn(move |request: Request<Incoming>| {
         let shared = Arc::clone(&shared);
-        Box::pin(async move { Ok::<_, Infallible>(handle(&shared, peer, request).await) })
+        Box::pin(async move {
+            Ok::<_, Infallible>(match refusal(&request) {
+                Some(cause) => shared.refuse(NO_SOURCE, cause),
+                None => handle(&shared, peer, request).await,
+            })
+        })
     });
     // The header timeout is the wire's: the library's own would also close idle connections after it.
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(None)
         .max_headers(MAX_FIELDS)
-        .max_buf_size(MAX_HEAD)
+        .max_buf_size(MAX_BUFFER)
+        // A client that says it will send nothing more still waits for its answer.
+        .half_close(true)
         .serve_connection(TokioIo::new(wire), service);
     // Until the grace is over, requests are served and their answers say that the connection closes; then a
     // connection that is idle is closed.
@@ -145,19 +166,27 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let stop = tasks.stop_token().clone();
+    let wire = Wire::http_2(io, shared.header_timeout);
+    let (open, streams) = watch::channel(0);
     let service = service_fn(move |request: Request<Incoming>| {
-        let shared = Arc::clone(&shared);
-        async move { Ok::<_, Infallible>(handle(&shared, peer, request).await) }
+        let (shared, stream) = (Arc::clone(&shared), Stream::open(&open));
+        async move {
+            let answer = handle(&shared, peer, request).await;
+            drop(stream);
+            Ok::<_, Infallible>(answer)
+        }
     });
     let connection = http2::Builder::new(Streams(tasks))
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(MAX_RESETS)
         .max_local_error_reset_streams(MAX_RESETS)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT)
-        .serve_connection(TokioIo::new(Wire::http_2(io)), service);
+        .serve_connection(TokioIo::new(wire), service);
     let mut connection = std::pin::pin!(connection);
     let served = tokio::select! {
         served = connection.as_mut() => served,
@@ -165,9 +194,44 @@ where
             connection.as_mut().graceful_shutdown();
             connection.await
         }
+        () = idle(streams) => {
+            connection.as_mut().graceful_shutdown();
+            let goodbye = tokio::time::timeout(GOODBYE, connection).await;
+            goodbye.unwrap_or(Ok(()))
+        }
     };
     if let Err(error) = served {
         tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// Counts a request of an HTTP/2 connection while it is served.
+struct Stream(watch::Sender<usize>);
+
+impl Stream {
+    fn open(count: &watch::Sender<usize>) -> Self {
+        count.send_modify(|open| *open = open.saturating_add(1));
+        Self(count.clone())
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.0.send_modify(|open| *open = open.saturating_sub(1));
+    }
+}
+
+/// Resolves when no request has been served for as long as a connection may be idle: answering pings is no reason to
+/// hold one.
+async fn idle(mut open: watch::Receiver<usize>) {
+    loop {
+        // An error is a connection that has ended.
+        if open.wait_for(|open| *open == 0).await.is_err() {
+            return std::future::pending().await;
+        }
+        if tokio::time::timeout(IDLE_TIMEOUT, open.changed()).await.is_err() {
+            return;
+        }
     }
 }
 
@@ -182,5 +246,29 @@ where
 {
     fn execute(&self, task: F) {
         drop(self.0.spawn(task));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_idle_only_when_no_request_was_served_for_long() {
+        let (open, streams) = watch::channel(0);
+        let mut idle = std::pin::pin!(idle(streams));
+        let second = Duration::from_secs(1);
+        let stream = Stream::open(&open);
+        assert!(tokio::time::timeout(IDLE_TIMEOUT * 3, &mut idle).await.is_err(), "it is served");
+        drop(stream);
+        assert!(
+            tokio::time::timeout(IDLE_TIMEOUT.saturating_sub(second), &mut idle).await.is_err()
+        );
+        let stream = Stream::open(&open);
+        drop(stream);
+        assert!(
+            tokio::time::timeout(IDLE_TIMEOUT.saturating_sub(second), &mut idle).await.is_err()
+        );
+        assert!(tokio::time::timeout(second * 2, &mut idle).await.is_ok());
     }
 }

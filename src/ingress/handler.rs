@@ -1,16 +1,18 @@
 //! One request, from its head to its answer: limits, source, body, decision, commit, acknowledgement.
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Version};
 
 use super::answer::{Answer, Cause, acknowledged, handshake, handshaken, refused};
+use super::append::Counted;
+use super::body::Whole;
+use super::framing::MAX_FIELDS;
 use super::gate::client;
 use super::routes::Route;
 use super::{Shared, SourceState};
@@ -18,9 +20,6 @@ use crate::journal::{Append, AppendError, Appended};
 use crate::metrics::NO_SOURCE;
 use crate::model::{Event, EventId, Headers};
 use crate::rules::intake::{self, Admission, Decision, Inbound};
-
-/// Most header fields of a request; HTTP/1 is cut off at the same number by the HTTP library.
-pub(super) const MAX_FIELDS: usize = 64;
 
 /// A request that was refused, and whose it was, if that is known.
 struct Refused<'a> {
@@ -32,22 +31,37 @@ struct Refused<'a> {
 pub(super) async fn handle(shared: &Shared, peer: IpAddr, request: Request<Incoming>) -> Answer {
     let path = request.uri().path().to_owned();
     let http_1 = request.version() < Version::HTTP_2;
-    let (label, mut answer) = match answered(shared, peer, &path, request).await {
-        Ok((source, answer)) => (source.name.as_str(), answer),
+    let mut answer = match answered(shared, peer, &path, request).await {
+        Ok((source, answer)) => {
+            shared.count(source.name.as_str(), &answer);
+            answer
+        }
         Err(Refused { source, cause }) => {
             let label = source.map_or(NO_SOURCE, |source| source.name.as_str());
-            let metrics = &shared.metrics;
-            metrics.ingress_rejected.with_label_values(&[label, cause.as_str()]).inc();
-            tracing::debug!(source = label, cause = cause.as_str(), "a request was refused");
-            (label, refused(cause))
+            shared.refuse(label, cause)
         }
     };
-    shared.metrics.ingress_requests.with_label_values(&[label, answer.status().as_str()]).inc();
     // While we stop, a request is still served: its sender may never try again. Its next one needs a new connection.
     if http_1 && shared.is_draining() {
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     answer
+}
+
+impl Shared {
+    /// Refuses a request, whoever found out that it must be, and counts it.
+    pub(super) fn refuse(&self, label: &str, cause: Cause) -> Answer {
+        self.metrics.ingress_rejected.with_label_values(&[label, cause.as_str()]).inc();
+        tracing::debug!(source = label, cause = cause.as_str(), "a request was refused");
+        let answer = refused(cause);
+        self.count(label, &answer);
+        answer
+    }
+
+    fn count(&self, label: &str, answer: &Answer) {
+        let code = answer.status();
+        self.metrics.ingress_requests.with_label_values(&[label, code.as_str()]).inc();
+    }
 }
 
 async fn answered<'a>(
@@ -83,23 +97,11 @@ async fn answered<'a>(
     if head.headers.len() > MAX_FIELDS {
         return Err(refuse(Cause::TooManyHeaders));
     }
-    let body = read(body, shared.max_body, shared.body_timeout).await.map_err(refuse)?;
+    let read = shared.bodies.read(body, shared.max_body, shared.body_timeout).await;
+    let Whole { bytes: body, room } = read.map_err(refuse)?;
     let answer = decided(shared, source, method, &head, body).await.map_err(refuse)?;
+    drop(room);
     Ok((source, answer))
-}
-
-/// The whole body within its bounds. What claims to be larger is refused before it is read.
-async fn read(body: Incoming, most: usize, within: Duration) -> Result<Bytes, Cause> {
-    let claimed = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if claimed > most {
-        return Err(Cause::TooLarge);
-    }
-    match tokio::time::timeout(within, Limited::new(body, most).collect()).await {
-        Err(_elapsed) => Err(Cause::BodyTimeout),
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Cause::TooLarge),
-        Ok(Err(_broken)) => Err(Cause::Malformed),
-    }
 }
 
 /// Decides about a complete request, and answers it when what is to be stored is stored.
@@ -120,7 +122,7 @@ async fn decided(
     };
     let Admission { event: name, order_key, dedup, targets } = admission;
     let watched =
-        source.watch.as_ref().and_then(|watch| Some((watch, order_key.clone()?, name.clone())));
+        source.watch.clone().and_then(|watch| Some((watch, order_key.clone()?, name.clone())));
     let event = Event {
         id: EventId::new(begun, shared.entropy()),
         source: source.name.clone(),
@@ -130,25 +132,32 @@ async fn decided(
         headers,
         body,
     };
-    let appended = stored(shared, Append { event, targets, dedup }).await?;
-    match appended {
-        Appended::New(_) => {
-            source.accepted.inc();
-            if let Some((watch, build, name)) = watched {
-                watch.stored(&build, &name, begun);
-            }
+    let journal = Arc::clone(&shared.journal);
+    let append = async move {
+        let appended = journal.append(Append { event, targets, dedup }).await;
+        // Here, because the sender may have left: the build has had its step all the same.
+        if let (Ok(Appended::New(_)), Some((watch, build, name))) = (&appended, watched) {
+            watch.stored(&build, &name, begun);
         }
-        Appended::Duplicate(_) => source.duplicate.inc(),
-    }
+        appended
+    };
+    let appended = stored(shared, source, append).await?;
     source.ack_duration.observe(shared.clock.now().since(begun).as_secs_f64());
     Ok(acknowledged(appended))
 }
 
 /// Resolves when the event is on stable storage.
-async fn stored(shared: &Shared, append: Append) -> Result<Appended, Cause> {
-    let append = shared.journal.append(append);
-    match tokio::time::timeout(shared.ack_timeout, append).await {
-        Err(_elapsed) => Err(Cause::AckTimeout),
+async fn stored(
+    shared: &Shared,
+    source: &SourceState,
+    append: impl Future<Output = Result<Appended, AppendError>> + Send + 'static,
+) -> Result<Appended, Cause> {
+    let mut append = Counted::new(append, &source.outcomes, &shared.tasks);
+    match tokio::time::timeout(shared.ack_timeout, append.wait()).await {
+        Err(_elapsed) => {
+            append.give_up();
+            Err(Cause::AckTimeout)
+        }
         Ok(Err(AppendError::Full)) => Err(Cause::JournalFull),
         Ok(Err(AppendError::TooLarge)) => Err(Cause::TooLarge),
         Ok(Err(AppendError::Closed)) => Err(Cause::Draining),

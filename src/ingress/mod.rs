@@ -5,12 +5,13 @@
 //! here knows of targets being up or down: the only thing a sender ever waits for is stable storage.
 
 mod answer;
+mod append;
+mod body;
 mod connection;
 mod framing;
 mod gate;
 mod handler;
 mod routes;
-mod tls;
 mod watch;
 mod wire;
 
@@ -27,14 +28,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use self::append::Outcomes;
+use self::body::Room;
 use self::gate::Gate;
 use self::routes::Routes;
-pub use self::tls::TlsError;
 use self::watch::Watch;
 use crate::config;
 use crate::journal::Journal;
 use crate::lifecycle::Tasks;
-use crate::metrics::{Counter, Metrics, Timing};
+use crate::metrics::{Metrics, Timing};
 use crate::model::{Name, Secret};
 use crate::rules::intake::Intake;
 use crate::rules::stages::Stages;
@@ -61,10 +63,13 @@ struct Shared {
     rng: Mutex<StdRng>,
     ack_timeout: Duration,
     max_body: usize,
+    bodies: Room,
     header_timeout: Duration,
     body_timeout: Duration,
     trusted_proxies: Vec<IpNet>,
     draining: CancellationToken,
+    /// Owns what outlives a connection.
+    tasks: Tasks,
 }
 
 /// One source with the handles of its metrics.
@@ -75,14 +80,13 @@ struct SourceState {
     gate: Gate,
     intake: Intake,
     /// Present when the builds of this source are watched.
-    watch: Option<Watch>,
-    accepted: Counter,
-    duplicate: Counter,
+    watch: Option<Arc<Watch>>,
+    outcomes: Arc<Outcomes>,
     ack_duration: Timing,
 }
 
 impl Ingress {
-    /// Prepares the sources; `seed` makes event ids. Fails when the TLS files cannot be used.
+    /// Prepares the sources; `seed` makes event ids. What outlives a connection runs in `tasks`.
     pub fn new(
         config: &config::Ingress,
         sources: Vec<config::Source>,
@@ -90,11 +94,11 @@ impl Ingress {
         clock: Clock,
         metrics: &Metrics,
         seed: u64,
-    ) -> Result<Self, TlsError> {
+        tasks: &Tasks,
+    ) -> Self {
         let state = |source: config::Source| {
             Arc::new(SourceState {
-                accepted: metrics.events_accepted.with_label_values(&[source.name.as_str()]),
-                duplicate: metrics.events_duplicate.with_label_values(&[source.name.as_str()]),
+                outcomes: Arc::new(Outcomes::of(metrics, &source.name)),
                 ack_duration: metrics
                     .ingress_ack_duration
                     .with_label_values(&[source.name.as_str()]),
@@ -102,7 +106,7 @@ impl Ingress {
                 watch: source.stages.map(|patience| {
                     let steps = source.intake.provider().steps;
                     let stages = Stages::new(steps, patience, clock.now());
-                    Watch::new(&source.name, stages, metrics)
+                    Arc::new(Watch::new(&source.name, stages, metrics))
                 }),
                 name: source.name,
                 path: source.path,
@@ -118,16 +122,18 @@ impl Ingress {
             rng: Mutex::new(StdRng::seed_from_u64(seed)),
             ack_timeout: config.ack_timeout,
             max_body: config.max_body,
+            bodies: Room::new(config.max_body),
             header_timeout: config.header_timeout,
             body_timeout: config.body_timeout,
             trusted_proxies: config.trusted_proxies.clone(),
             draining: CancellationToken::new(),
+            tasks: tasks.clone(),
         };
-        Ok(Self {
+        Self {
             shared: Arc::new(shared),
             permits: Arc::new(Semaphore::new(config.max_connections)),
-            tls: config.tls.as_ref().map(tls::acceptor).transpose()?,
-        })
+            tls: config.tls.as_ref().map(|tls| TlsAcceptor::from(Arc::clone(&tls.server))),
+        }
     }
 
     /// Accepts until `tasks` is asked to stop; connections run in `tasks` and finish what they have begun.

@@ -1,30 +1,48 @@
 //! One connection's bytes: strict about framing, short with slow clients, and polite when it closes early.
 //!
-//! The HTTP library reads through this. A request that breaks the framing is cut off and replaced by bytes that
-//! no parser takes, so that the library itself answers 400 and closes.
+//! The HTTP library reads through this, and sees each head whole. A request that breaks the framing is cut off; in its
+//! place the library reads one of our own that says why, so that it is answered and counted in its turn, after
+//! the requests before it, like any other refusal. When a body breaks, its request is there already: it ends in bytes
+//! that no parser takes.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::{Buf as _, Bytes};
+use hyper::Request;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::Sleep;
 
-use super::framing::{Framing, Phase, Violation};
+use super::answer::Cause;
+use super::framing::{Framing, Phase, REFUSED, Refusal, Violation};
 use crate::time::deadline;
 
 /// How long a keep-alive connection may be idle. Far longer than a head may take: a provider that sends a
 /// webhook on a connection we are just closing would lose it.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// How long a client may leave our answer unread.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// After an early answer: how long and how much we go on reading, so that the client reads the answer before
 /// it learns that the connection is closed.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 16 * 1024 * 1024;
-/// No HTTP parser takes this inside a head or a chunk's size, and it ends both.
+/// No HTTP parser takes this as a chunk's size, and it ends one.
 const POISON: &[u8] = b"\0\r\n\r\n";
+/// What stands for a request that is refused. The method is one that no client gets through.
+const MALFORMED: &[u8] = b"REFUSED /malformed HTTP/1.1\r\nhost: x\r\n\r\n";
+const TOO_LARGE: &[u8] = b"REFUSED /too-large HTTP/1.1\r\nhost: x\r\n\r\n";
+/// The first bytes of an HTTP/2 connection: the preface and the head of the client's settings (RFC 9113, section 3.4).
+const HTTP_2_OPENING: usize = 24 + 9;
+
+/// Why the wire put this request in the place of another, if it did.
+pub(super) fn refusal<B>(request: &Request<B>) -> Option<Cause> {
+    (request.method().as_str() == REFUSED).then(|| match request.uri().path() {
+        "/too-large" => Cause::TooManyHeaders,
+        _ => Cause::Malformed,
+    })
+}
 
 /// A guarded connection.
 #[derive(Debug)]
@@ -36,36 +54,35 @@ pub(super) struct Wire<S> {
     phase: Phase,
     timer: Pin<Box<Sleep>>,
     write_timer: Option<Pin<Box<Sleep>>>,
-    /// What is left to give of the poison; then the connection seems to have ended.
-    poison: Option<&'static [u8]>,
+    /// The beginning of a head that is not complete yet.
+    held: Vec<u8>,
+    /// What the library reads next.
+    ready: Bytes,
+    /// Whether nothing more is read: the connection seems to have ended.
+    cut: bool,
+    /// How many bytes of an HTTP/2 connection's opening are still to come.
+    opening: usize,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// A connection that speaks HTTP/1; its first head must be complete within `header_timeout`.
     pub(super) fn http_1(io: S, header_timeout: Duration) -> Self {
-        Self {
-            io,
-            framing: Some(Framing::new()),
-            header_timeout,
-            phase: Phase::Head,
-            timer: Box::pin(tokio::time::sleep(header_timeout)),
-            write_timer: None,
-            poison: None,
-        }
+        Self { framing: Some(Framing::new()), opening: 0, ..Self::http_2(io, header_timeout) }
     }
 
-    /// A connection that speaks HTTP/2.
-    pub(super) fn http_2(io: S) -> Self {
-        let timer = Box::pin(tokio::time::sleep(IDLE_TIMEOUT));
-        let header_timeout = IDLE_TIMEOUT;
+    /// A connection that speaks HTTP/2; its opening must be complete within `header_timeout`.
+    pub(super) fn http_2(io: S, header_timeout: Duration) -> Self {
         Self {
             io,
             framing: None,
             header_timeout,
-            phase: Phase::Body,
-            timer,
+            phase: Phase::Head,
+            timer: Box::pin(tokio::time::sleep(header_timeout)),
             write_timer: None,
-            poison: None,
+            held: Vec::new(),
+            ready: Bytes::new(),
+            cut: false,
+            opening: HTTP_2_OPENING,
         }
     }
 
@@ -73,8 +90,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     pub(super) async fn close(mut self) {
         let polite = async {
             self.io.shutdown().await?;
-            let unread = self.poison.is_some()
-                || self.framing.as_ref().is_none_or(|f| f.phase() != Phase::Between);
+            let unread =
+                self.cut || self.framing.as_ref().is_none_or(|f| f.phase() != Phase::Between);
             let mut scratch = vec![0; 16 * 1024];
             let mut left = if unread { LINGER_BYTES } else { 0 };
             while left > 0 {
@@ -89,16 +106,44 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         drop(tokio::time::timeout(LINGER_TIMEOUT, polite).await);
     }
 
-    /// Looks at the bytes just read; gives how many may be passed on.
+    /// Whether the timer counts now. A body has its own limit, on the whole of it, where it is read.
+    fn is_timed(&self) -> bool {
+        match self.framing {
+            Some(_) => self.phase != Phase::Body,
+            None => self.opening > 0,
+        }
+    }
+
+    /// Looks at the bytes just read; gives how many of them may be passed on at once.
     fn follow(&mut self, bytes: &[u8]) -> usize {
-        let Some(framing) = &mut self.framing else { return bytes.len() };
-        let passed = match framing.feed(bytes) {
-            Ok(()) => bytes.len(),
-            Err(Violation { sound }) => {
-                self.poison = Some(POISON);
-                sound
-            }
+        let Some(framing) = &mut self.framing else {
+            self.opening = self.opening.saturating_sub(bytes.len());
+            return bytes.len();
         };
+        let fed = framing.feed(bytes);
+        let whole = match fed {
+            Ok(whole) => whole,
+            Err(Violation { sound, .. }) => sound,
+        };
+        let (now, later) = bytes.split_at(whole.min(bytes.len()));
+        let mut passed = now.len();
+        if fed.is_ok() && (self.held.is_empty() || now.is_empty()) {
+            self.held.extend_from_slice(later);
+        } else if !self.held.is_empty() && !now.is_empty() {
+            self.held.extend_from_slice(now);
+            self.ready = std::mem::replace(&mut self.held, later.to_vec()).into();
+            passed = 0;
+        }
+        if let Err(Violation { amid_body, refusal, .. }) = fed {
+            let last = match refusal {
+                Refusal::Malformed | Refusal::TooLarge if amid_body => POISON,
+                Refusal::Malformed => MALFORMED,
+                Refusal::TooLarge => TOO_LARGE,
+            };
+            self.ready = [&*self.ready, last].concat().into();
+            self.held = Vec::new();
+            self.cut = true;
+        }
         let phase = framing.phase();
         if phase != self.phase {
             let patience = match phase {
@@ -119,32 +164,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if let Some(poison) = &mut this.poison {
-            let (now, later) = poison.split_at(poison.len().min(buf.remaining()));
-            buf.put_slice(now);
-            *poison = later;
-            return Poll::Ready(Ok(()));
-        }
-        let before = buf.filled().len();
-        match Pin::new(&mut this.io).poll_read(cx, buf) {
-            Poll::Pending => {
-                // A body has its own limit, on the whole of it, where it is read.
-                let waiting = this.framing.is_some() && this.phase != Phase::Body;
-                if waiting && this.timer.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-                }
-                Poll::Pending
+        loop {
+            if this.ready.has_remaining() {
+                let now = this.ready.split_to(this.ready.len().min(buf.remaining()));
+                buf.put_slice(&now);
+                return Poll::Ready(Ok(()));
             }
-            Poll::Ready(Ok(())) => {
-                let read = buf.filled().get(before..).unwrap_or_default();
-                let (ended, passed) = (read.is_empty(), this.follow(read));
-                buf.set_filled(before.saturating_add(passed));
-                if passed == 0 && !ended {
-                    return Pin::new(this).poll_read(cx, buf);
-                }
-                Poll::Ready(Ok(()))
+            if this.cut {
+                return Poll::Ready(Ok(()));
             }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            let before = buf.filled().len();
+            match Pin::new(&mut this.io).poll_read(cx, buf) {
+                Poll::Pending => {
+                    if this.is_timed() && this.timer.as_mut().poll(cx).is_ready() {
+                        return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                    }
+                    return Poll::Pending;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Ok(())) => {
+                    let read = buf.filled().get(before..).unwrap_or_default();
+                    let (ended, passed) = (read.is_empty(), this.follow(read));
+                    buf.set_filled(before.saturating_add(passed));
+                    if ended || passed > 0 {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+            }
         }
     }
 }

@@ -19,6 +19,8 @@ mod handshake_tests;
 #[cfg(test)]
 mod tests;
 
+pub use self::compile::faults;
+
 /// Longest name of an event in bytes; a longer one is none.
 pub const MAX_EVENT_NAME: usize = 200;
 /// Longest order key in bytes; a longer one is replaced by its hash.

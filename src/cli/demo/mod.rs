@@ -164,7 +164,7 @@ impl<'a> Demo<'a> {
 
     async fn start(&mut self) -> Result<(), Failure> {
         let config = self.home.configure(self.receiver.address)?;
-        let sockets = Sockets::open(&config)?;
+        let sockets = Sockets::open(&config).context("opening the demo's sockets")?;
         let address = sockets.ingress_addresses().first().copied().context("no socket is open")?;
         let daemon = Daemon::start(config, sockets).await.map_err(anyhow::Error::new)?;
         self.daemon = Some((daemon, address));

@@ -1,10 +1,12 @@
 //! From what was written to what is meant: every mistake at once, and a [`Config`] when there is none.
 
 mod body;
+mod ingress_tls;
 mod source;
 mod target;
 mod tls;
 mod url;
+mod verify;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,8 +14,9 @@ use std::path::PathBuf;
 use super::mistake::Findings;
 use super::raw;
 use super::setting::{Conditions, Wanted};
+use super::table::did_you_mean;
 use super::tree::KeyPath;
-use super::{Admin, Config, Delivery, Ingress, IngressTls, Journal, Log};
+use super::{Admin, Config, Delivery, Ingress, Journal, Log};
 use crate::model::Secret;
 use crate::rules::filter::{Condition, Patterns};
 use crate::rules::payload::Field;
@@ -61,7 +64,7 @@ fn exposed(root: &raw::Root) -> bool {
 
 fn ingress(raw: raw::Ingress, findings: &mut Findings) -> Option<Ingress> {
     let at = KeyPath::of(&["ingress"]);
-    let tls = raw.tls.map(|tls| tls_files(tls, &at.key("tls"), findings));
+    let tls = raw.tls.map(|tls| ingress_tls::tls(tls, &at.key("tls"), findings));
     let listen = raw.listen?;
     for (index, address) in listen.iter().enumerate() {
         if listen.iter().take(index).any(|earlier| overlap(*earlier, *address)) {
@@ -83,24 +86,6 @@ fn ingress(raw: raw::Ingress, findings: &mut Findings) -> Option<Ingress> {
             None => None,
         },
     })
-}
-
-fn tls_files(raw: raw::Tls, at: &KeyPath, findings: &mut Findings) -> Option<IngressTls> {
-    let files = IngressTls {
-        cert_file: raw.cert_file?.into(),
-        key_file: raw.key_file?.into(),
-        client_ca_file: raw.client_ca_file.map(PathBuf::from),
-    };
-    let always = [("cert_file", &files.cert_file), ("key_file", &files.key_file)];
-    let authorities = files.client_ca_file.as_ref().map(|path| ("client_ca_file", path));
-    for (key, path) in always.into_iter().chain(authorities) {
-        if let Err(error) = std::fs::File::open(path) {
-            let problem = format!("cannot read {}: {error}", path.display());
-            let remedy = "make the file readable for the user that runs everhook";
-            findings.mistake(&at.key(key), problem, remedy);
-        }
-    }
-    Some(files)
 }
 
 fn admin(raw: raw::Admin, findings: &mut Findings) -> Option<Admin> {
@@ -151,12 +136,26 @@ fn journal(raw: raw::Journal) -> Option<Journal> {
 
 fn log(raw: raw::Log, findings: &mut Findings) -> Option<Log> {
     let level = raw.level?;
-    if tracing_subscriber::EnvFilter::try_new(&level).is_err() {
-        let remedy =
-            r#"write error, warn, info, debug or trace, or a filter such as "everhook=debug,info""#;
-        findings.mistake(&KeyPath::of(&["log", "level"]), "this is not a log filter", remedy);
+    let at = KeyPath::of(&["log", "level"]);
+    let remedy =
+        r#"write error, warn, info, debug or trace, or a filter such as "everhook=debug,info""#;
+    if let Some(word) = level.split(',').map(str::trim).find(|part| !is_directive(part)) {
+        let guess = did_you_mean(word, &LEVELS).map(|guess| format!("{guess} "));
+        let remedy = format!("{}{remedy}", guess.unwrap_or_default());
+        findings.mistake(&at, "this is not a log level", remedy);
+    } else if tracing_subscriber::EnvFilter::try_new(&level).is_err() {
+        findings.mistake(&at, "this is not a log filter", remedy);
     }
     Some(Log { level, format: raw.format? })
+}
+
+/// The levels of a log line.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// Whether a part of a filter says a level. The filter's parser takes any other word for the name of a module, all
+/// of which is then logged, and nothing else: a misspelt level would silence the daemon.
+fn is_directive(part: &str) -> bool {
+    part.contains('=') || LEVELS.iter().any(|level| level.eq_ignore_ascii_case(part))
 }
 
 /// The one secret or the several.

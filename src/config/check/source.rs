@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::target::Checked;
-use super::{FIELD_REMEDY, conditions, noted, secrets, url};
+use super::{FIELD_REMEDY, conditions, noted, secrets, url, verify};
 use crate::config::Source;
 use crate::config::mistake::Findings;
 use crate::config::raw;
@@ -14,7 +14,7 @@ use crate::rules::intake::{DedupSpec, Intake, IntakeSpec};
 use crate::rules::payload::Field;
 use crate::rules::provider::{Preset, Verification};
 use crate::rules::stages::Patience;
-use crate::rules::verify::{Algorithm, Kind, Scheme};
+use crate::rules::verify::Kind;
 
 /// Shorter tokens are refused: eight characters can still be tried one by one.
 const MIN_TOKEN: usize = 8;
@@ -140,7 +140,8 @@ fn spec(
         let read: Vec<_> = texts.iter().enumerate().map(read).collect();
         read.into_iter().collect::<Option<Vec<_>>>()
     };
-    if let Some(problem) = raw.public_url.as_deref().and_then(url::fault) {
+    let public_url = raw.public_url.map(|url| url.0);
+    if let Some(problem) = public_url.as_deref().and_then(url::fault) {
         findings.mistake(&at.key("public_url"), problem, url::REMEDY);
     }
     let listening = around.targets.iter().filter(|target| target.listens_to(name));
@@ -149,7 +150,6 @@ fn spec(
         findings
             .warning(at, "no target listens to this source: its events are stored and go nowhere");
     }
-    let verify = raw.verify.and_then(|verify| scheme(verify, &at.key("verify"), findings));
     let (dedup, own_window) = match raw.dedup {
         Some(raw::Dedup::Off) => (Some(DedupSpec::Off), None),
         Some(raw::Dedup::Key(table)) => {
@@ -164,14 +164,20 @@ fn spec(
     let event = raw.event.as_ref().and_then(|text| field(text, &at.key("event"), findings));
     let order_key = raw.order_key.and_then(|texts| fields(texts, &at.key("order_key"), findings));
     let admit = conditions(raw.r#where, &at.key("where"), findings);
-    let secrets = secrets(raw.secret, raw.secrets, at, findings);
+    let written = verify::Written {
+        verify: raw.verify,
+        several: raw.secrets.is_some(),
+        secrets: secrets(raw.secret, raw.secrets, at, findings),
+        public_url: public_url.as_deref(),
+    };
+    let (verify, secrets) = verify::proof(written, raw.provider, at, findings);
     Some(IntakeSpec {
         source: name.clone(),
         provider: raw.provider?,
         verify,
         secrets,
         handshake_token: raw.handshake_token,
-        public_url: raw.public_url,
+        public_url,
         admit: admit?,
         event,
         dedup,
@@ -179,43 +185,6 @@ fn spec(
         order_key,
         dedup_window: around.dedup_window?,
         targets,
-    })
-}
-
-fn scheme(raw: raw::Verify, at: &KeyPath, findings: &mut Findings) -> Option<Scheme> {
-    let kind = raw.kind?;
-    let header = raw.header?.to_ascii_lowercase();
-    let word = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    if kind != Kind::None && (header.is_empty() || !header.bytes().all(word)) {
-        let problem = "this is not the name of a header field";
-        findings.mistake(&at.key("header"), problem, r#"write header = "x-signature""#);
-    }
-    let algorithm = match (kind, raw.algorithm) {
-        (_, Some(raw::Digest::Hmac(algorithm))) if kind != Kind::Ed25519 => algorithm,
-        (Kind::Ed25519, None | Some(raw::Digest::Ed25519))
-        | (Kind::Hmac | Kind::Token | Kind::None, None) => Algorithm::Sha256,
-        (_, Some(_)) => {
-            let problem = "the algorithm does not belong to this kind";
-            let remedy = r#"kind "hmac" takes sha256, sha1 or sha512; kind "ed25519" takes none"#;
-            findings.mistake(&at.key("algorithm"), problem, remedy);
-            return None;
-        }
-    };
-    Some(Scheme {
-        kind,
-        header,
-        prefix: raw.prefix?,
-        list: raw.list.map(|list| list.0),
-        kv: raw.kv.map(|kv| kv.0),
-        pick: raw.pick,
-        algorithm,
-        encoding: raw.encoding?.0,
-        key_encoding: raw.key_encoding?.0,
-        key_prefix: raw.key_prefix?,
-        signed: raw.signed?,
-        timestamp: raw.timestamp,
-        unit: raw.unit?,
-        tolerance: raw.tolerance.map(|tolerance| tolerance.0),
     })
 }
 

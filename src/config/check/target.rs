@@ -56,7 +56,7 @@ pub(super) fn targets(
 
 fn target(name: Name, raw: raw::Target, sources: &[Name], findings: &mut Findings) -> Checked {
     let at = KeyPath::of(&["target", name.as_str()]);
-    if let Some(problem) = raw.url.as_deref().and_then(url::fault) {
+    if let Some(problem) = raw.url.as_ref().and_then(|url| url::fault(&url.0)) {
         findings.mistake(&at.key("url"), problem, url::REMEDY);
     }
     let body = body::body(&raw, &at, findings);
@@ -83,11 +83,12 @@ fn target(name: Name, raw: raw::Target, sources: &[Name], findings: &mut Finding
     let slow = raw.preset.is_some_and(|preset| preset.0 == Preset::Slack);
     let rate = rate(raw.rate, raw.burst, &at, findings).or(slow.then_some(SLACK_RATE));
     let signer = raw.sign.and_then(|sign| signer(sign, &at.key("sign"), findings));
-    let tls = raw.tls.as_ref().map(|keys| tls(keys, raw.url.as_deref(), &at.key("tls"), findings));
+    let url = raw.url.as_ref().map(|url| &*url.0);
+    let tls = raw.tls.as_ref().map(|keys| tls(keys, url, &at.key("tls"), findings));
     let build = || {
         Some(Target {
             name,
-            url: raw.url?,
+            url: raw.url?.0,
             body: body?,
             method: raw.method?.0,
             headers: headers?,

@@ -117,7 +117,7 @@ fn every_length_holds_at_both_ends_and_not_beyond() {
     each_field(|path, field| {
         let Some((low, high)) = field.size else { return };
         let written = |length: usize| match field.shape {
-            Shape::Text => format!("\"{}\"", "x".repeat(length)),
+            Shape::Text | Shape::Url => format!("\"{}\"", "x".repeat(length)),
             Shape::List(of) => {
                 let element =
                     if matches!(of, Shape::Secret) { "\"plain:x\"" } else { "\"1.1.1.1:1\"" };
@@ -246,12 +246,12 @@ fn reference() -> String {
 fn bounds(field: &Field) -> String {
     let range = field.range.map(|(low, high)| format!("{low} to {high}"));
     let unit = match field.shape {
-        Shape::Text => "bytes",
+        Shape::Text | Shape::Url => "bytes",
         Shape::Conditions | Shape::HeaderFields => "fields",
         _ => "elements",
     };
     // What `setting` gives a text that declares no bound.
-    let text = matches!(field.shape, Shape::Text).then_some((1, 1_024));
+    let text = matches!(field.shape, Shape::Text | Shape::Url).then_some((1, 1_024));
     let size = field.size.or(text).map(|(low, high)| format!("{low} to {high} {unit}"));
     let both: Vec<_> = size.into_iter().chain(range).collect();
     if both.is_empty() { "-".to_owned() } else { both.join(", each ") }
@@ -260,7 +260,7 @@ fn bounds(field: &Field) -> String {
 fn named(shape: &Shape) -> String {
     match shape {
         Shape::Network => "address or network".into(),
-        Shape::Text => "text".into(),
+        Shape::Text | Shape::Url => "text".into(),
         Shape::Boolean => "true or false".into(),
         Shape::Integer => "whole number".into(),
         Shape::Number => "number".into(),

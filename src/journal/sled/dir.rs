@@ -67,6 +67,16 @@ impl Lock {
     }
 }
 
+/// The process that holds a directory's lock, if any does and said so. Creates nothing.
+pub(super) fn owner(root: &Path) -> Option<u32> {
+    let mut file = File::open(root.join("lock")).ok()?;
+    // A shared lock is free to have only while nobody holds the directory; it is given back at once.
+    flock(&file, FlockOperation::NonBlockingLockShared).err()?;
+    let mut pid = String::new();
+    file.read_to_string(&mut pid).ok()?;
+    pid.trim().parse().ok()
+}
+
 /// Creates what is missing of the directory itself; its own entry is durable afterwards.
 pub(super) fn create_root(root: &Path) -> Result<(), OpenError> {
     let generations = root.join("generations");

@@ -206,6 +206,11 @@ impl SledJournal {
         salvage::assess(path)
     }
 
+    /// The process that has the journal at a path open, if one has.
+    pub fn owner(path: &Path) -> Option<u32> {
+        dir::owner(path)
+    }
+
     /// Ends at once, as a crash would: what waits is not committed and settlements not yet written are lost.
     /// Blocks until the writer has ended and the directory is free.
     pub fn abandon(&self) {

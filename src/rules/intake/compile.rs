@@ -7,7 +7,7 @@ use crate::rules::dedup;
 use crate::rules::filter::{Condition, Patterns};
 use crate::rules::payload::{Field, FieldId, FieldSet};
 use crate::rules::provider::{Handshake, PerEvent, Repeats, Unnamed, Verification};
-use crate::rules::verify::{Scheme, Verifier};
+use crate::rules::verify::{Fault, Place, Scheme, Verifier};
 
 impl Intake {
     /// Compiles a source. The error is a sentence for the configuration's author.
@@ -77,35 +77,66 @@ fn verifiers(spec: &IntakeSpec) -> Result<(Vec<Verifier>, Choice), String> {
     if let [scheme] = schemes.as_slice() {
         return Ok((vec![Verifier::new(scheme, &spec.secrets, url)?], choice));
     }
-    let shares = shares(&schemes, &spec.secrets);
-    let used = schemes.iter().zip(&shares).filter(|(_, secrets)| !secrets.is_empty());
-    let verifiers = used.map(|(scheme, secrets)| Verifier::new(scheme, secrets, url));
+    let verifiers = shares(&schemes, &spec.secrets)
+        .into_iter()
+        .map(|share| Verifier::new(share.scheme, &share.secrets, url));
     Ok((verifiers.collect::<Result<_, _>>()?, choice))
 }
 
-/// Which secrets belong to each scheme. One that begins with the key prefix of a scheme is for the schemes with that
-/// prefix. Any other is for those without a prefix, or for the first scheme when there are none: a public key must
-/// never serve as a symmetric one, which everybody would know.
-fn shares(schemes: &[Scheme], secrets: &[Secret]) -> Vec<Vec<Secret>> {
-    let begins = |secret: &Secret, scheme: &Scheme| {
-        !scheme.key_prefix.is_empty() && secret.expose().starts_with(scheme.key_prefix.as_bytes())
-    };
-    let mut shares = vec![Vec::new(); schemes.len()];
-    for secret in secrets {
-        let prefixed = schemes.iter().any(|scheme| begins(secret, scheme));
-        let plain = schemes.iter().any(|scheme| scheme.key_prefix.is_empty());
-        for (index, (scheme, share)) in schemes.iter().zip(&mut shares).enumerate() {
-            let fits = match (prefixed, plain) {
-                (true, _) => begins(secret, scheme),
-                (false, true) => scheme.key_prefix.is_empty(),
-                (false, false) => index == 0,
+/// What keeps these secrets from verifying with a preset's schemes; secrets are counted from the first of all.
+pub fn faults(schemes: &[Scheme], secrets: &[Secret], public_url: Option<&str>) -> Vec<Fault> {
+    if let [scheme] = schemes {
+        return scheme.faults(secrets, public_url);
+    }
+    let mut faults: Vec<Fault> = Vec::new();
+    for share in shares(schemes, secrets) {
+        for fault in share.scheme.faults(&share.secrets, public_url) {
+            let at = match fault.at {
+                Place::Secret(own) => {
+                    share.indices.get(own).map_or(Place::Secrets, |index| Place::Secret(*index))
+                }
+                Place::Verify(_) | Place::Secrets | Place::PublicUrl => fault.at,
             };
-            if fits {
-                share.push(secret.clone());
+            // Schemes that differ in their headers only find the same wrong.
+            if faults.iter().all(|known| known.at != at) {
+                faults.push(Fault { at, ..fault });
             }
         }
     }
-    shares
+    faults
+}
+
+/// A scheme and the secrets that are for it.
+struct Share<'a> {
+    scheme: &'a Scheme,
+    secrets: Vec<Secret>,
+    /// Which of all the secrets these are.
+    indices: Vec<usize>,
+}
+
+/// The schemes that have secrets. One that begins with the key prefix of a scheme is for the schemes with that
+/// prefix. Any other is for those without a prefix, or for the first scheme when there are none: a public key must
+/// never serve as a symmetric one, which everybody would know.
+fn shares<'a>(schemes: &'a [Scheme], secrets: &[Secret]) -> Vec<Share<'a>> {
+    let begins = |secret: &Secret, scheme: &Scheme| {
+        !scheme.key_prefix.is_empty() && secret.expose().starts_with(scheme.key_prefix.as_bytes())
+    };
+    let plain = schemes.iter().any(|scheme| scheme.key_prefix.is_empty());
+    let share = |(place, scheme): (usize, &'a Scheme)| {
+        let fits = |secret: &Secret| {
+            let prefixed = schemes.iter().any(|scheme| begins(secret, scheme));
+            match (prefixed, plain) {
+                (true, _) => begins(secret, scheme),
+                (false, true) => scheme.key_prefix.is_empty(),
+                (false, false) => place == 0,
+            }
+        };
+        let own = secrets.iter().enumerate().filter(|(_, secret)| fits(secret));
+        let (indices, secrets) = own.map(|(index, secret)| (index, secret.clone())).unzip();
+        Share { scheme, secrets, indices }
+    };
+    let all = schemes.iter().enumerate().map(share);
+    all.filter(|share: &Share<'_>| !share.secrets.is_empty()).collect()
 }
 
 fn naming(spec: &IntakeSpec, signed: bool, set: &mut FieldSet) -> Result<Naming, String> {

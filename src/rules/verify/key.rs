@@ -76,7 +76,22 @@ enum KeyKind {
 }
 
 impl Key {
+    /// Whether the scheme can have keys at all; otherwise the key of `verify` to blame, and a sentence.
+    pub(super) fn check(scheme: &Scheme) -> Result<(), (&'static str, String)> {
+        let token = matches!(scheme.kind, Kind::Token | Kind::None);
+        if token && scheme.key_encoding != Encoding::Utf8 {
+            let sentence = "a token is compared as text; remove `key_encoding`";
+            return Err(("key_encoding", sentence.into()));
+        }
+        if scheme.encoding == Encoding::Utf8 && scheme.kind != Kind::Token {
+            let sentence = "`encoding` of a signature is hex, base64 or base64url";
+            return Err(("encoding", sentence.into()));
+        }
+        Ok(())
+    }
+
     pub(super) fn derive(scheme: &Scheme, secret: &Secret) -> Result<Self, String> {
+        Self::check(scheme).map_err(|(_, sentence)| sentence)?;
         let secret = secret.expose();
         let text = secret.strip_prefix(scheme.key_prefix.as_bytes()).unwrap_or(secret);
         let bytes = key_bytes(text, scheme.key_encoding)?;
@@ -91,19 +106,11 @@ impl Key {
                 })?;
                 KeyKind::Ed25519(key)
             }
-            Kind::Token | Kind::None => {
-                if scheme.key_encoding != Encoding::Utf8 {
-                    return Err("a token is compared as text; remove `key_encoding`".into());
-                }
-                KeyKind::Token {
-                    digest: digest::digest(&digest::SHA256, &bytes),
-                    text: Secret::new(bytes.to_vec()),
-                }
-            }
+            Kind::Token | Kind::None => KeyKind::Token {
+                digest: digest::digest(&digest::SHA256, &bytes),
+                text: Secret::new(bytes.to_vec()),
+            },
         };
-        if scheme.encoding == Encoding::Utf8 && scheme.kind != Kind::Token {
-            return Err("`encoding` of a signature is hex, base64 or base64url".into());
-        }
         Ok(Self { kind, encoding: scheme.encoding })
     }
 

@@ -20,9 +20,11 @@ mod signature;
 mod stamp;
 mod template;
 mod imitate;
+mod faults;
 #[cfg(test)]
 mod tests;
 
+pub use faults::{Fault, Place};
 pub use key::PrivateKey;
 use key::{Key, Mac};
 use signature::Layout;

@@ -15,21 +15,28 @@ pub(super) struct Layout {
 
 impl Layout {
     pub(super) fn new(scheme: &Scheme) -> Result<Self, String> {
-        let kv = match (scheme.kv, &scheme.pick) {
-            (None, None) => None,
-            (Some(kv), Some(pick)) if !pick.is_empty() => Some((kv, pick.clone())),
-            (Some(_), _) => {
-                return Err("`kv` needs `pick`: the key whose values are signatures".into());
-            }
-            (None, Some(_)) => return Err("`pick` needs `kv`: what separates key and value".into()),
-        };
-        if scheme.list.is_some() && !scheme.prefix.is_empty() {
-            return Err("`prefix` cannot be used together with `list`; use `kv` and `pick`".into());
-        }
-        if scheme.list.is_some() && scheme.list == scheme.kv {
-            return Err("`list` and `kv` must be different characters".into());
-        }
+        Self::check(scheme).map_err(|(_, sentence)| sentence)?;
+        let kv = scheme.kv.zip(scheme.pick.clone());
         Ok(Self { prefix: scheme.prefix.clone(), list: scheme.list, kv })
+    }
+
+    /// Whether the keys fit together; otherwise the one to blame, and a sentence.
+    pub(super) fn check(scheme: &Scheme) -> Result<(), (&'static str, String)> {
+        let picks = scheme.pick.as_ref().is_some_and(|pick| !pick.is_empty());
+        let (key, sentence) = match (scheme.kv, &scheme.pick) {
+            (Some(_), _) if !picks => {
+                ("kv", "`kv` needs `pick`: the key whose values are signatures")
+            }
+            (None, Some(_)) => ("pick", "`pick` needs `kv`: what separates key and value"),
+            _ if scheme.list.is_some() && !scheme.prefix.is_empty() => {
+                ("prefix", "`prefix` cannot be used together with `list`; use `kv` and `pick`")
+            }
+            _ if scheme.list.is_some() && scheme.list == scheme.kv => {
+                ("kv", "`list` and `kv` must be different characters")
+            }
+            _ => return Ok(()),
+        };
+        Err((key, sentence.to_owned()))
     }
 
     /// The elements of the header's value; `None` without the required prefix.

@@ -1,0 +1,60 @@
+//! How the daemon begins beside another one, and how soon it ends.
+
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
+use crate::harness::daemon::Home;
+use crate::harness::receiver::{Act, Receiver};
+use crate::harness::within;
+
+fn relay_to(receiver: &Receiver) -> String {
+    format!(
+        "[source.any]\nprovider = \"custom\"\nverify = {{ kind = \"none\" }}\n[target.t]\nurl = {:?}\n",
+        receiver.url()
+    )
+}
+
+#[tokio::test]
+async fn a_connection_amid_a_request_does_not_prolong_the_end() {
+    let receiver = Receiver::scripted(|_, _| Act::Hang).await;
+    let limits = "header_timeout = \"60s\"\nbody_timeout = \"60s\"\n";
+    let home = Home::with_ingress(limits, &relay_to(&receiver));
+    let daemon = home.start().await;
+    daemon.post("/in/any", &[], b"hangs at the target").await.ack();
+    let mut half_head = TcpStream::connect(daemon.ingress).await.expect("it listens");
+    half_head.write_all(b"POST /in/any HTTP/1.1\r\nHost: a\r\n").await.expect("sent");
+    let mut half_body = TcpStream::connect(daemon.ingress).await.expect("it listens");
+    let begun = b"POST /in/any HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf";
+    half_body.write_all(begun).await.expect("sent");
+    // It was taken up: a later connection was served.
+    daemon.metric_grows("everhook_deliveries{state=\"in_flight\",target=\"t\"}").await;
+    daemon.terminate();
+    // Five seconds for what is in flight, and a little.
+    let status = tokio::time::timeout(Duration::from_millis(7_500), daemon.ended()).await;
+    assert!(status.expect("it ends in time").success());
+}
+
+#[tokio::test]
+async fn a_second_daemon_with_the_same_configuration_names_the_first() {
+    let receiver = Receiver::good().await;
+    let home = Home::new(&relay_to(&receiver));
+    let daemon = home.start().await;
+    let listen = format!("EVERHOOK_INGRESS__LISTEN={}", daemon.ingress);
+    for variable in [listen.as_str(), "EVERHOOK_INGRESS__LISTEN=127.0.0.1:0"] {
+        let (name, value) = variable.split_once('=').expect("a variable");
+        let second = home.command(&["serve"]).env(name, value).output();
+        let output = within("the second one ends", second).await.expect("it ran");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(74), "{said}");
+        assert!(said.contains(&format!("in use by process {}", daemon.pid())), "{said}");
+    }
+    // Whoever else has the address is no journal's owner.
+    let elsewhere = Home::new(&relay_to(&receiver));
+    let mut other = elsewhere.command(&["serve"]);
+    let output = other.env("EVERHOOK_INGRESS__LISTEN", daemon.ingress.to_string()).output();
+    let output = within("it ends", output).await.expect("it ran");
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(daemon.post("/in/any", &[], b"still there").await.status, 200);
+}

@@ -150,3 +150,34 @@ fn certificate_and_key_are_tried_before_anything_starts() {
     assert_eq!(desk.run(&["serve"], &[]).status.code(), Some(78));
     assert!(!desk.path().join("everhook-data").exists());
 }
+
+#[test]
+fn authorities_of_clients_are_tried_before_anything_starts() {
+    for (authorities, expected) in [
+        ("absent.pem", "ingress.tls.client_ca_file: cannot read absent.pem"),
+        ("key.pem", "ingress.tls.client_ca_file: key.pem holds no certificate"),
+    ] {
+        let files = "cert_file = \"cert.pem\"\nkey_file = \"key.pem\"";
+        let tls = format!("[ingress.tls]\n{files}\nclient_ca_file = {authorities:?}\n");
+        let desk = Desk::with(&format!("{tls}{SMALLEST}"));
+        pem_files(&desk);
+        let mistakes = desk.mistakes();
+        assert!(mistakes.contains(&format!("everhook.toml:4: {expected}")), "{mistakes}");
+    }
+}
+
+#[test]
+fn a_wrong_secret_of_a_preset_with_several_schemes_is_named_by_its_place() {
+    let text = |second: &str| {
+        format!(
+            "[source.a]\nprovider = \"standard-webhooks\"\n\
+             secrets = [\"plain:whsec_MDEyMzQ1Njc4OWFiY2RlZg==\", \"plain:{second}\"]\n\
+             [target.t]\nurl = \"http://127.0.0.1:9000/\"\n"
+        )
+    };
+    let mistakes = Desk::with(&text("whpk_c2hvcnQ=")).mistakes();
+    assert!(mistakes.contains("source.a.secrets[1]: an ed25519 public key has 32"), "{mistakes}");
+    assert!(!mistakes.contains("secrets[0]"), "{mistakes}");
+    let key = "whpk_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    assert!(Desk::with(&text(key)).check(&[]).status.success());
+}

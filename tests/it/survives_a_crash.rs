@@ -1,6 +1,6 @@
 //! Nothing acknowledged is lost by kill -9, wherever it strikes.
 //!
-//! `EVERHOOK_KILLS` sets the number of kills (12 unless told otherwise; the long form is 100 and more) and
+//! `EVERHOOK_KILLS` sets the number of kills (100 unless told otherwise, which take a minute or so) and
 //! `EVERHOOK_SEED` replays one run.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +22,7 @@ const CLIENTS: usize = 16;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_is_delivered_over_many_kills() {
     let number = |name: &str| std::env::var(name).ok().and_then(|n| n.parse::<u64>().ok());
-    let kills = number("EVERHOOK_KILLS").unwrap_or(12);
+    let kills = number("EVERHOOK_KILLS").unwrap_or(100);
     let seed = number("EVERHOOK_SEED").unwrap_or_else(|| u64::from(std::process::id()));
     println!("{kills} kills with EVERHOOK_SEED={seed}");
     let mut rng = StdRng::seed_from_u64(seed);

@@ -234,7 +234,7 @@ async fn tls_is_spoken_when_it_is_configured() {
     std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
     let home = Home::with_ingress(
         &format!(
-            "tls = {{ cert_file = {:?}, key_file = {:?} }}\n",
+            "header_timeout = \"2s\"\ntls = {{ cert_file = {:?}, key_file = {:?} }}\n",
             cert.display().to_string(),
             key.display().to_string()
         ),
@@ -247,18 +247,28 @@ async fn tls_is_spoken_when_it_is_configured() {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(made.cert.der().clone()).expect("a certificate");
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("versions")
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
-    let socket = TcpStream::connect(daemon.ingress).await.expect("it listens");
-    let name = "localhost".try_into().expect("a name");
-    let mut stream = connector.connect(name, socket).await.expect("TLS");
+    let connect = async |config: &rustls::ClientConfig| {
+        let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config.clone()));
+        let socket = TcpStream::connect(daemon.ingress).await.expect("it listens");
+        let name = "localhost".try_into().expect("a name");
+        connector.connect(name, socket).await.expect("TLS")
+    };
+    let mut stream = connect(&config).await;
     let request = post("Content-Length: 1\r\nConnection: close\r\n", "x");
     stream.write_all(&request).await.expect("sent");
     let mut answer = Vec::new();
     within("an answer", async { drop(stream.read_to_end(&mut answer).await) }).await;
     assert_eq!(codes(&String::from_utf8_lossy(&answer)), ["200"]);
+    // Who agrees on HTTP/2 and never begins it is cut off.
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let mut stream = connect(&config).await;
+    stream.write_all(b"PRI * HT").await.expect("sent");
+    let silent = async { drop(stream.read_to_end(&mut Vec::new()).await) };
+    let cut = tokio::time::timeout(Duration::from_secs(20), silent).await;
+    assert!(cut.is_ok(), "it holds its connection");
 }

@@ -58,3 +58,25 @@ async fn a_second_daemon_with_the_same_configuration_names_the_first() {
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(daemon.post("/in/any", &[], b"still there").await.status, 200);
 }
+
+#[tokio::test]
+async fn the_service_manager_is_told_what_is_relayed_in_good_grammar() {
+    let receiver = Receiver::good().await;
+    let home = Home::new(&relay_to(&receiver));
+    let path = home.config().with_file_name("notify");
+    let manager = tokio::net::UnixDatagram::bind(&path).expect("a socket");
+    let mut daemon = home.command(&["serve"]).env("NOTIFY_SOCKET", &path).spawn().expect("it runs");
+    let told = within("it is ready", async {
+        loop {
+            let mut message = [0; 1024];
+            let length = manager.recv(&mut message).await.expect("a message");
+            let text = String::from_utf8_lossy(&message[..length]).into_owned();
+            if text.contains("READY=1") {
+                return text;
+            }
+        }
+    });
+    let told = told.await;
+    assert!(told.contains("STATUS=relaying 1 source to 1 target\n"), "{told}");
+    daemon.kill().await.expect("it was running");
+}

@@ -15,12 +15,11 @@ use tokio_rustls::TlsAcceptor;
 use crate::harness::daemon::{Daemon, Home};
 use crate::harness::hostile::{Bad, Hostile};
 use crate::harness::receiver::Receiver;
-use crate::harness::within;
 
 const SOURCE: &str = "[source.any]\nprovider = \"custom\"\nverify = { kind = \"none\" }\n";
-/// One attempt each, and that soon over.
+/// One attempt each, and that soon over. A connection has less time than the whole attempt, or chance would name what ends.
 const SHORT: &str =
-    "timeout = \"700ms\"\nconnect_timeout = \"700ms\"\nretry = { schedule = [\"1h\"] }";
+    "timeout = \"700ms\"\nconnect_timeout = \"400ms\"\nretry = { schedule = [\"1h\"] }";
 
 fn target(name: &str, url: &str, more: &str) -> String {
     format!("[target.{name}]\nurl = {url:?}\n{SHORT}\n{more}\n")

@@ -60,7 +60,7 @@ async fn each_misbehaviour_has_a_name_and_an_end_and_delays_nobody() {
     text.push_str(&target("refused", "http://127.0.0.1:9/hook", ""));
     text.push_str(
         &target("nameless", "http://nothing.invalid/hook", "connect_timeout = \"5s\"").replacen(
-            "connect_timeout = \"700ms\"\n",
+            "connect_timeout = \"400ms\"\n",
             "",
             1,
         ),

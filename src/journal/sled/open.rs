@@ -239,7 +239,35 @@ fn generation(
     }
     match known.seal {
         Some(seal) => sealed(root, number, seal, known, fold),
-        None => unsealed(root, ballast, number, known, fold),
+        None => match unsealed(root, ballast, number, known, fold) {
+            Err(Refusal::Damaged(what)) => by_frames(root, number, known, fold, what),
+            other => other,
+        },
+    }
+}
+
+/// sled does not find everything in its own file: every record that must be there may stand in it all the same. Then the
+/// generation is read by its frames from now on, and not written any more.
+fn by_frames(
+    root: &Path,
+    number: u32,
+    mut known: Known,
+    fold: &mut Fold,
+    what: String,
+) -> Result<Examined, Refusal> {
+    restore(root, number)?;
+    let db = dir::generation(root, number).join("db");
+    let found = Sealed::open(&db)
+        .map_err(|source| Refusal::Final(OpenError::io("reading", &db, source)))?;
+    match fold.sealed(number, &found, known) {
+        Ok(survey) if survey.is_whole() && survey.first.is_some() => {
+            tracing::warn!(generation = number, what, "a generation is read by its records");
+            known.holds = survey.holds;
+            let Whole { length, checksum } = found.whole;
+            known.seal = Some(Seal { length, checksum });
+            Ok((Generation::sealed(number, found.sealed), survey, known))
+        }
+        Ok(_) | Err(_) => Err(Refusal::Damaged(what)),
     }
 }
 

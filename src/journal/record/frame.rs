@@ -29,6 +29,7 @@ pub(in crate::journal) struct Mark {
 pub(in crate::journal) struct Frame<'a> {
     pub(in crate::journal) kind: u8,
     pub(in crate::journal) mark: Mark,
+    pub(in crate::journal) checksum: u32,
     pub(in crate::journal) payload: &'a [u8],
 }
 
@@ -88,7 +89,7 @@ pub(in crate::journal) fn take<'a>(bytes: &mut &'a [u8]) -> Result<Frame<'a>, Da
     }
     let commit = counted.try_get_u64().map_err(|_short| Damage::Shape)?;
     let ordinal = counted.try_get_u32().map_err(|_short| Damage::Shape)?;
-    Ok(Frame { kind: *kind, mark: Mark { commit, ordinal }, payload: counted })
+    Ok(Frame { kind: *kind, mark: Mark { commit, ordinal }, checksum, payload: counted })
 }
 
 /// How long the frame at the beginning of these bytes says it is.

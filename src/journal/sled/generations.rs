@@ -346,6 +346,12 @@ impl Generations {
             *lock(&self.failure) = Some(detail);
             return Err(StoreError::Missing);
         }
+        if found.ambiguous {
+            // sled knows which record counts: it goes on reading this generation.
+            *body = Body::Written(Arc::new(Store::open(&path)?));
+            tracing::warn!(generation = generation.number, "a generation stays with its engine");
+            return Ok(());
+        }
         *body = Body::Sealed(Arc::new(found.sealed));
         drop(body);
         let Whole { length, checksum } = found.whole;

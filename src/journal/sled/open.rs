@@ -260,7 +260,7 @@ fn by_frames(
     let found = Sealed::open(&db)
         .map_err(|source| Refusal::Final(OpenError::io("reading", &db, source)))?;
     match fold.sealed(number, &found, known) {
-        Ok(survey) if survey.is_whole() && survey.first.is_some() => {
+        Ok(survey) if survey.is_whole() && survey.first.is_some() && !found.ambiguous => {
             tracing::warn!(generation = number, what, "a generation is read by its records");
             known.holds = survey.holds;
             let Whole { length, checksum } = found.whole;

@@ -34,6 +34,8 @@ pub(super) struct Found {
     pub(super) records: Vec<(Mark, u32)>,
     /// Content frames.
     pub(super) contents: u64,
+    /// Two different records go by one name: one of them was never committed, and which cannot be told from here.
+    pub(super) ambiguous: bool,
     pub(super) whole: Whole,
 }
 
@@ -45,16 +47,13 @@ impl Sealed {
             // A generation is far smaller than 4 GiB; a frame beyond would count as missing.
             let Ok(at) = u32::try_from(at) else { return };
             match frame.kind {
-                KIND_CONTENT | KIND_CHUNK => contents.push((frame.mark, at)),
-                _ => records.push((frame.mark, at)),
+                KIND_CONTENT | KIND_CHUNK => contents.push((frame.mark, at, frame.checksum)),
+                _ => records.push((frame.mark, at, frame.checksum)),
             }
         })?;
-        for found in [&mut records, &mut contents] {
-            // Of several copies the first stays: in the order of marks those are nearly in the order of places.
-            found.sort_unstable();
-            found.dedup_by_key(|(mark, _)| *mark);
-            found.shrink_to_fit();
-        }
+        let (records, ambiguous_record) = one_of_each(records);
+        let (contents, ambiguous_content) = one_of_each(contents);
+        let ambiguous = ambiguous_record || ambiguous_content;
         let (mut commits, mut offsets) = (Vec::new(), Vec::with_capacity(contents.len()));
         for (mark, at) in &contents {
             if commits.last().is_none_or(|(commit, _)| *commit != mark.commit) {
@@ -64,7 +63,7 @@ impl Sealed {
         }
         let contents = u64::try_from(contents.len()).unwrap_or(u64::MAX);
         let sealed = Self { file: File::open(db)?, commits, offsets };
-        Ok(Found { sealed, records, contents, whole })
+        Ok(Found { sealed, records, contents, ambiguous, whole })
     }
 
     /// The small records at these places, read in blocks.
@@ -108,6 +107,15 @@ impl Sealed {
     }
 }
 
+/// The first place of every mark, in order, and whether a mark has copies that differ.
+fn one_of_each(mut found: Vec<(Mark, u32, u32)>) -> (Vec<(Mark, u32)>, bool) {
+    found.sort_unstable();
+    let differ = |pair: &[(Mark, u32, u32)]| matches!(pair, [a, b] if a.0 == b.0 && a.2 != b.2);
+    let ambiguous = found.windows(2).any(differ);
+    found.dedup_by_key(|(mark, _, _)| *mark);
+    (found.into_iter().map(|(mark, at, _)| (mark, at)).collect(), ambiguous)
+}
+
 /// A stretch of a file in memory.
 struct Block<'a> {
     file: &'a File,
@@ -149,4 +157,29 @@ fn read_at(file: &File, at: u64, most: usize) -> io::Result<Vec<u8>> {
     }
     bytes.truncate(filled);
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::{BufMut as _, BytesMut};
+
+    use super::*;
+
+    #[test]
+    fn copies_of_a_record_are_one_and_two_records_of_one_name_are_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = dir.path().join("db");
+        let mark = Mark { commit: 3, ordinal: 0 };
+        let put =
+            |out: &mut BytesMut, byte| frame::put(out, KIND_CONTENT, mark, |out| out.put_u8(byte));
+        let mut bytes = BytesMut::new();
+        put(&mut bytes, 1);
+        put(&mut bytes, 1);
+        std::fs::write(&db, &bytes).unwrap();
+        let found = Sealed::open(&db).unwrap();
+        assert_eq!((found.contents, found.ambiguous), (1, false));
+        put(&mut bytes, 2);
+        std::fs::write(&db, &bytes).unwrap();
+        assert!(Sealed::open(&db).unwrap().ambiguous);
+    }
 }

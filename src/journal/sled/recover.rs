@@ -10,8 +10,10 @@ use super::ledger::{Holds, Known};
 use super::sealed::Found;
 use super::store::{Store, StoreError};
 use super::usage::{Usage, Written};
+use crate::journal::Note;
 use crate::journal::dedup::{self, DedupIndex};
 use crate::journal::index::{Entry, Index, Slot, State};
+use crate::journal::notes::Notes;
 use crate::journal::record::content::Place;
 use crate::journal::record::{self, Record, frame};
 use crate::journal::slot::Slots;
@@ -24,6 +26,7 @@ pub(super) struct Recovered {
     pub(super) index: Index<Place>,
     pub(super) dedup: DedupIndex,
     pub(super) usage: Usage,
+    pub(super) notes: Notes,
     pub(super) next_commit: u64,
     pub(super) next_sequence: u64,
 }
@@ -53,6 +56,7 @@ pub(super) struct Fold {
     names: BTreeMap<u16, String>,
     dedup: DedupIndex,
     usage: Usage,
+    notes: Notes,
     next_commit: u64,
     next_sequence: u64,
     now: Timestamp,
@@ -66,6 +70,7 @@ impl Fold {
             names: BTreeMap::new(),
             dedup: DedupIndex::default(),
             usage: Usage::default(),
+            notes: Notes::default(),
             next_commit: 0,
             next_sequence: 0,
             now,
@@ -161,6 +166,7 @@ impl Fold {
             index,
             dedup: self.dedup,
             usage: self.usage,
+            notes: self.notes,
             next_commit: self.next_commit,
             next_sequence: self.next_sequence,
         }
@@ -170,7 +176,16 @@ impl Fold {
         let mut written = Written { bytes: 64, ..Written::default() };
         self.next_commit = self.next_commit.max(commit.saturating_add(1));
         match record {
-            Record::Event { sequence, id, received_at, order, place, dedup, deliveries } => {
+            Record::Event {
+                sequence,
+                id,
+                received_at,
+                order,
+                place,
+                dedup,
+                deliveries,
+                label: _,
+            } => {
                 self.next_sequence = self.next_sequence.max(sequence.saturating_add(1));
                 self.dedup.remember(&dedup, id, received_at);
                 self.dedup.prune(self.now, dedup.len().saturating_add(1));
@@ -207,6 +222,11 @@ impl Fold {
             Record::Name { number, name } => {
                 self.names.insert(number, name);
             }
+            Record::Note { topic, name, value } => {
+                if let Err(error) = self.notes.put(Note { topic, name, value }) {
+                    tracing::warn!(%error, "a note of the journal was not taken up");
+                }
+            }
             Record::Commit { at, .. } => self.usage.wrote(commit, at, &Written::default()),
         }
         self.usage.wrote(commit, Timestamp::EPOCH, &written);
@@ -221,7 +241,11 @@ impl Fold {
     fn no_later(&self, state: State, decided_at: Timestamp) -> State {
         match state {
             State::Waiting(due) => State::Waiting(due.min(self.now.plus(due.since(decided_at)))),
-            State::Ready | State::InFlight(_) | State::Delivered | State::Dead(_) => state,
+            State::Ready
+            | State::InFlight(_)
+            | State::Delivered
+            | State::Dead(_)
+            | State::Discarded => state,
         }
     }
 }
@@ -241,7 +265,7 @@ fn closing_time(record: &Record) -> Option<Timestamp> {
     match record {
         Record::Event { received_at, .. } => Some(*received_at),
         Record::Settled { at, .. } | Record::Commit { at, .. } => Some(*at),
-        Record::Dedup { .. } | Record::Name { .. } => None,
+        Record::Dedup { .. } | Record::Name { .. } | Record::Note { .. } => None,
     }
 }
 

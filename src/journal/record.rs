@@ -49,8 +49,9 @@ pub(super) enum Record {
     Dedup { entries: Vec<(EventId, Timestamp, DedupKey)> },
     /// What a target's number means. Each generation says it before the number is used there.
     Name { number: Number, name: String },
-    /// The last small record of each commit: when it was written, and how many records it has, itself included.
-    Commit { at: Timestamp, records: u32, contents: u32 },
+    /// The last small record of each commit: when it was written, which commit came before it, and how many records
+    /// it has, itself included. Numbers are skipped, so that none is given twice; the commits are a chain.
+    Commit { at: Timestamp, after: u64, records: u32, contents: u32 },
 }
 
 /// Appends one record to `out`.
@@ -95,11 +96,14 @@ pub(super) fn put_record(out: &mut BytesMut, mark: Mark, record: &Record) {
             out.put_u16(*number);
             out.put_slice(name.as_bytes());
         }),
-        Record::Commit { at, records, contents } => frame::put(out, KIND_COMMIT, mark, |out| {
-            out.put_i64(at.as_micros());
-            out.put_u32(*records);
-            out.put_u32(*contents);
-        }),
+        Record::Commit { at, after, records, contents } => {
+            frame::put(out, KIND_COMMIT, mark, |out| {
+                out.put_i64(at.as_micros());
+                out.put_u64(*after);
+                out.put_u32(*records);
+                out.put_u32(*contents);
+            });
+        }
     }
 }
 
@@ -170,8 +174,9 @@ fn take_name(bytes: &mut &[u8]) -> Option<Record> {
 
 fn take_commit(bytes: &mut &[u8]) -> Option<Record> {
     let at = take_time(bytes)?;
+    let after = bytes.try_get_u64().ok()?;
     let (records, contents) = (bytes.try_get_u32().ok()?, bytes.try_get_u32().ok()?);
-    Some(Record::Commit { at, records, contents })
+    Some(Record::Commit { at, after, records, contents })
 }
 
 fn put_key(out: &mut BytesMut, key: &DedupKey) {

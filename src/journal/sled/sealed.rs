@@ -11,6 +11,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 
+use super::chain::Chain;
 use super::scan::{self, Whole};
 use super::store::StoreError;
 use crate::journal::record::content::{self, Content, PART, Place};
@@ -40,10 +41,13 @@ pub(super) struct Found {
 }
 
 impl Sealed {
-    /// Walks through a generation's file and finds every record in it.
-    pub(super) fn open(db: &Path) -> io::Result<Found> {
+    /// Walks through a generation's file and finds every record in it, save those of commits that were never finished.
+    /// `newest`: its newest commit, if that is known for certain.
+    pub(super) fn open(db: &Path, newest: Option<u64>) -> io::Result<Found> {
         let (mut records, mut contents) = (Vec::new(), Vec::new());
+        let mut chain = Chain::default();
         let whole = scan::frames(db, |at, frame| {
+            chain.see(&frame);
             // A generation is far smaller than 4 GiB; a frame beyond would count as missing.
             let Ok(at) = u32::try_from(at) else { return };
             match frame.kind {
@@ -51,6 +55,9 @@ impl Sealed {
                 _ => records.push((frame.mark, at, frame.checksum)),
             }
         })?;
+        let finished = |(mark, _, _): &(Mark, u32, u32)| !chain.is_unfinished(mark.commit, newest);
+        records.retain(finished);
+        contents.retain(finished);
         let (records, ambiguous_record) = one_of_each(records);
         let (contents, ambiguous_content) = one_of_each(contents);
         let ambiguous = ambiguous_record || ambiguous_content;
@@ -176,10 +183,10 @@ mod tests {
         put(&mut bytes, 1);
         put(&mut bytes, 1);
         std::fs::write(&db, &bytes).unwrap();
-        let found = Sealed::open(&db).unwrap();
+        let found = Sealed::open(&db, None).unwrap();
         assert_eq!((found.contents, found.ambiguous), (1, false));
         put(&mut bytes, 2);
         std::fs::write(&db, &bytes).unwrap();
-        assert!(Sealed::open(&db).unwrap().ambiguous);
+        assert!(Sealed::open(&db, None).unwrap().ambiguous);
     }
 }

@@ -208,7 +208,7 @@ impl<P: Clone> Index<P> {
             return None;
         }
         let entry = self.events.remove(sequence)?;
-        for slot in entry.deliveries.iter().filter(|slot| slot.state != State::Delivered) {
+        for slot in entry.deliveries.iter().filter(|slot| matches!(slot.state, State::Dead(_))) {
             if let Some(queue) = self.queues.get_mut(usize::from(slot.target)) {
                 queue.dead = queue.dead.saturating_sub(1);
             }
@@ -235,6 +235,7 @@ impl<P: Clone> Index<P> {
                 State::InFlight(_) => Stage::InFlight,
                 State::Delivered => Stage::Delivered,
                 State::Dead(reason) => Stage::Dead(reason),
+                State::Discarded => Stage::Discarded,
             };
             let target = self.name(slot.target)?.clone();
             Some(DeliveryState { target, stage, attempts: slot.attempts })
@@ -279,7 +280,9 @@ impl Queue {
     fn enter(&mut self, sequence: u64, state: State) {
         match state {
             State::Ready | State::InFlight(_) => self.ready.push_back(sequence),
-            State::Waiting(_) | State::Delivered | State::Dead(_) => self.re_enter(sequence, state),
+            State::Waiting(_) | State::Delivered | State::Dead(_) | State::Discarded => {
+                self.re_enter(sequence, state);
+            }
         }
         if !state.is_final() {
             self.pending.insert(sequence);
@@ -297,7 +300,7 @@ impl Queue {
                 self.dead = self.dead.saturating_add(1);
                 self.pending.remove(sequence);
             }
-            State::Delivered => self.pending.remove(sequence),
+            State::Delivered | State::Discarded => self.pending.remove(sequence),
             State::InFlight(_) => {}
         }
     }

@@ -8,10 +8,11 @@ use tokio::sync::Notify;
 
 use super::dedup::DedupIndex;
 use super::index::{Entry, Index, Slot, State};
+use super::notes::Notes;
 use super::slot::Slots;
 use super::{
     Append, AppendError, Appended, BoxFuture, Claimed, Demand, Depth, Found, Health, Journal,
-    Lease, LoadError, SettleError,
+    Lease, LoadError, Note, NoteError, SettleError,
 };
 use crate::model::{Attempt, Event, EventId, Settlement};
 use crate::time::Clock;
@@ -28,6 +29,7 @@ pub struct MemoryJournal {
 struct Inner {
     index: Index<Event>,
     dedup: DedupIndex,
+    notes: Notes,
     next: u64,
     closed: bool,
 }
@@ -35,8 +37,13 @@ struct Inner {
 impl MemoryJournal {
     /// An empty journal.
     pub fn new(clock: Clock) -> Self {
-        let inner =
-            Inner { index: Index::new(), dedup: DedupIndex::default(), next: 0, closed: false };
+        let inner = Inner {
+            index: Index::new(),
+            dedup: DedupIndex::default(),
+            notes: Notes::default(),
+            next: 0,
+            closed: false,
+        };
         Self { clock, state: Mutex::new(inner), changed: Notify::new() }
     }
 
@@ -111,6 +118,15 @@ impl Journal for MemoryJournal {
             deliveries: inner.index.states(&entry.deliveries),
         });
         Box::pin(async move { found })
+    }
+
+    fn note(&self, note: Note) -> BoxFuture<'_, Result<(), NoteError>> {
+        let taken = self.lock().notes.put(note);
+        Box::pin(async move { taken })
+    }
+
+    fn notes(&self, topic: &str) -> Vec<(String, Vec<u8>)> {
+        self.lock().notes.of(topic)
     }
 
     fn depth(&self) -> Vec<Depth> {

@@ -6,6 +6,7 @@
 
 mod dedup;
 mod index;
+mod notes;
 pub mod memory;
 mod record;
 pub mod sled;
@@ -59,6 +60,13 @@ pub trait Journal: Send + Sync + 'static {
 
     /// What is known of one event and its deliveries; `None` when it was never there or its retention is over.
     fn find(&self, id: EventId) -> BoxFuture<'_, Option<Found>>;
+
+    /// Remembers something small over restarts: the latest value of a topic and name counts, and an empty value
+    /// forgets it. Resolves when the journal has taken it; it becomes durable with a later commit.
+    fn note(&self, note: Note) -> BoxFuture<'_, Result<(), NoteError>>;
+
+    /// Every name and value of a topic, by name.
+    fn notes(&self, topic: &str) -> Vec<(String, Vec<u8>)>;
 
     /// How much is queued per target, those included that only the journal still knows.
     fn depth(&self) -> Vec<Depth>;
@@ -163,6 +171,33 @@ pub enum SettleError {
     Closed,
 }
 
+/// Something small that outlives the process, for example that a target is paused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// What it is about; at most 255 bytes.
+    pub topic: String,
+    /// Whom it is about; at most 255 bytes.
+    pub name: String,
+    /// At most [`MAX_NOTE`] bytes; empty forgets the note.
+    pub value: Vec<u8>,
+}
+
+/// Most bytes of one note's value.
+pub const MAX_NOTE: usize = 4 * 1024;
+/// Most bytes of all notes together: each generation of the journal begins with them.
+pub const MAX_NOTES: usize = 2 * 1024 * 1024;
+
+/// Why a note was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoteError {
+    /// It is longer than a note may be, or all notes together would be.
+    #[error("the note is too long, or there are too many of them")]
+    TooLarge,
+    /// The journal has stopped or failed.
+    #[error("the journal no longer takes notes")]
+    Closed,
+}
+
 /// One event with what became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
@@ -196,6 +231,8 @@ pub enum Stage {
     Delivered,
     /// Final until retried by an operator: a dead letter.
     Dead(crate::model::DeadReason),
+    /// Final: an operator gave it up.
+    Discarded,
 }
 
 /// The queue of one target in numbers.

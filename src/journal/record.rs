@@ -7,6 +7,7 @@
 //! frames, of that commit. So a record that is found anywhere, even in a file that no engine can open any more,
 //! says by itself which one it is, and what is missing can be counted.
 
+mod attempt;
 pub(super) mod content;
 pub(super) mod frame;
 
@@ -14,12 +15,13 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, BytesMut};
 
+use self::attempt::{put_attempt, take_attempt};
 use self::content::Place;
 use self::frame::{
-    Damage, Frame, KIND_COMMIT, KIND_DEDUP, KIND_EVENT, KIND_NAME, KIND_SETTLED, Mark,
+    Damage, Frame, KIND_COMMIT, KIND_DEDUP, KIND_EVENT, KIND_NAME, KIND_NOTE, KIND_SETTLED, Mark,
 };
 use super::index::{Number, Slot, State};
-use crate::model::{Answer, Attempt, DeadReason, DedupKey, ErrorClass, EventId};
+use crate::model::{Attempt, DeadReason, DedupKey, EventId};
 use crate::time::Timestamp;
 
 /// What recovery folds, in the order it was committed.
@@ -33,6 +35,7 @@ pub(super) enum Record {
         /// Groups events that belong together; 0 for none.
         order: u64,
         place: Place,
+        label: Label,
         dedup: Vec<DedupKey>,
         deliveries: Vec<Slot>,
     },
@@ -49,15 +52,41 @@ pub(super) enum Record {
     Dedup { entries: Vec<(EventId, Timestamp, DedupKey)> },
     /// What a target's number means. Each generation says it before the number is used there.
     Name { number: Number, name: String },
+    /// Something small that outlives the process; the latest of one topic and name counts, and an empty value is none.
+    Note { topic: String, name: String, value: Vec<u8> },
     /// The last small record of each commit: when it was written, which commit came before it, and how many records
     /// it has, itself included. Numbers are skipped, so that none is given twice; the commits are a chain.
     Commit { at: Timestamp, after: u64, records: u32, contents: u32 },
 }
 
+/// What a list shows of an event, so that it need not read the content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Label {
+    /// The name of the source.
+    pub(super) source: String,
+    /// The provider's name for what happened, its first [`MAX_LABEL`] bytes.
+    pub(super) name: String,
+}
+
+/// Most bytes of a source's or an event's name in a label.
+pub(super) const MAX_LABEL: usize = 128;
+
+impl Label {
+    /// Both names, cut where they are too long.
+    pub(super) fn new(source: &str, name: &str) -> Self {
+        Self { source: cut(source).to_owned(), name: cut(name).to_owned() }
+    }
+}
+
+/// At most [`MAX_LABEL`] bytes of a text, whole characters.
+fn cut(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(MAX_LABEL)).unwrap_or(text)
+}
+
 /// Appends one record to `out`.
 pub(super) fn put_record(out: &mut BytesMut, mark: Mark, record: &Record) {
     match record {
-        Record::Event { sequence, id, received_at, order, place, dedup, deliveries } => {
+        Record::Event { sequence, id, received_at, order, place, label, dedup, deliveries } => {
             frame::put(out, KIND_EVENT, mark, |out| {
                 out.put_u64(*sequence);
                 out.put_slice(&id.to_bytes());
@@ -65,6 +94,8 @@ pub(super) fn put_record(out: &mut BytesMut, mark: Mark, record: &Record) {
                 out.put_u64(*order);
                 out.put_u32(place.ordinal);
                 out.put_u32(place.length);
+                put_text(out, &label.source);
+                put_text(out, &label.name);
                 out.put_u8(u8::try_from(dedup.len()).unwrap_or(u8::MAX));
                 for key in dedup.iter().take(usize::from(u8::MAX)) {
                     put_key(out, key);
@@ -96,6 +127,11 @@ pub(super) fn put_record(out: &mut BytesMut, mark: Mark, record: &Record) {
             out.put_u16(*number);
             out.put_slice(name.as_bytes());
         }),
+        Record::Note { topic, name, value } => frame::put(out, KIND_NOTE, mark, |out| {
+            put_text(out, topic);
+            put_text(out, name);
+            out.put_slice(value);
+        }),
         Record::Commit { at, after, records, contents } => {
             frame::put(out, KIND_COMMIT, mark, |out| {
                 out.put_i64(at.as_micros());
@@ -121,6 +157,7 @@ pub(super) fn record(frame: &Frame<'_>) -> Result<Record, Damage> {
         KIND_SETTLED => take_settled(&mut payload),
         KIND_DEDUP => take_entries(&mut payload),
         KIND_NAME => take_name(&mut payload),
+        KIND_NOTE => take_note(&mut payload),
         KIND_COMMIT => take_commit(&mut payload),
         _ => None,
     };
@@ -134,6 +171,7 @@ fn take_event(bytes: &mut &[u8], commit: u64) -> Option<Record> {
     let order = bytes.try_get_u64().ok()?;
     let place =
         Place { commit, ordinal: bytes.try_get_u32().ok()?, length: bytes.try_get_u32().ok()? };
+    let label = Label { source: take_text(bytes)?, name: take_text(bytes)? };
     let count = bytes.try_get_u8().ok()?;
     let dedup = (0..count).map(|_| take_key(bytes)).collect::<Option<_>>()?;
     let count = bytes.try_get_u16().ok()?;
@@ -143,7 +181,7 @@ fn take_event(bytes: &mut &[u8], commit: u64) -> Option<Record> {
         Some(Slot { target, attempts, state })
     };
     let deliveries = (0..count).map(|_| slot(bytes)).collect::<Option<_>>()?;
-    Some(Record::Event { sequence, id, received_at, order, place, dedup, deliveries })
+    Some(Record::Event { sequence, id, received_at, order, place, label, dedup, deliveries })
 }
 
 fn take_settled(bytes: &mut &[u8]) -> Option<Record> {
@@ -172,11 +210,30 @@ fn take_name(bytes: &mut &[u8]) -> Option<Record> {
     Some(Record::Name { number, name })
 }
 
+fn take_note(bytes: &mut &[u8]) -> Option<Record> {
+    let (topic, name) = (take_text(bytes)?, take_text(bytes)?);
+    Some(Record::Note { topic, name, value: std::mem::take(bytes).to_vec() })
+}
+
 fn take_commit(bytes: &mut &[u8]) -> Option<Record> {
     let at = take_time(bytes)?;
     let after = bytes.try_get_u64().ok()?;
     let (records, contents) = (bytes.try_get_u32().ok()?, bytes.try_get_u32().ok()?);
     Some(Record::Commit { at, after, records, contents })
+}
+
+/// A text of at most 255 bytes; what is longer is cut.
+fn put_text(out: &mut BytesMut, text: &str) {
+    let text = text.get(..text.floor_char_boundary(usize::from(u8::MAX))).unwrap_or(text);
+    out.put_u8(u8::try_from(text.len()).unwrap_or(u8::MAX));
+    out.put_slice(text.as_bytes());
+}
+
+fn take_text(bytes: &mut &[u8]) -> Option<String> {
+    let length = usize::from(bytes.try_get_u8().ok()?);
+    let (text, rest) = bytes.split_at_checked(length)?;
+    *bytes = rest;
+    Some(std::str::from_utf8(text).ok()?.to_owned())
 }
 
 fn put_key(out: &mut BytesMut, key: &DedupKey) {
@@ -221,6 +278,7 @@ fn put_state(out: &mut BytesMut, state: State, attempts: u32) {
         State::Waiting(due) => (1, Some(due.as_micros())),
         State::Delivered => (2, None),
         State::Dead(reason) => (3, Some(dead_reason(reason))),
+        State::Discarded => (4, None),
     };
     out.put_u8(if attempts > 0 { tag | TRIED } else { tag });
     if attempts > 0 {
@@ -242,6 +300,7 @@ fn take_state(bytes: &mut &[u8]) -> Option<(State, u32)> {
             let value = bytes.try_get_i64().ok()?;
             State::Dead(DeadReason::ALL.into_iter().find(|r| dead_reason(*r) == value)?)
         }
+        4 => State::Discarded,
         _ => return None,
     };
     Some((state, attempts))
@@ -255,59 +314,6 @@ fn dead_reason(reason: DeadReason) -> i64 {
         DeadReason::Damaged => 4,
         DeadReason::Refused => 5,
         DeadReason::Template => 6,
-    }
-}
-
-fn put_attempt(out: &mut BytesMut, attempt: Option<&Attempt>) {
-    let Some(Attempt { number, started_at, duration, answer }) = attempt else {
-        out.put_u8(0);
-        return;
-    };
-    out.put_u8(1);
-    out.put_u32(*number);
-    out.put_i64(started_at.as_micros());
-    out.put_u64(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
-    let (status, class) = match answer {
-        Answer::Status { status, .. } => (*status, 0),
-        Answer::Failed(class) => (0, error_class(*class)),
-        Answer::Interrupted => (0, 0),
-    };
-    out.put_u16(status);
-    out.put_u8(class);
-}
-
-fn take_attempt(bytes: &mut &[u8]) -> Option<Attempt> {
-    let number = bytes.try_get_u32().ok()?;
-    let started_at = take_time(bytes)?;
-    let duration = Duration::from_micros(bytes.try_get_u64().ok()?);
-    let (status, class) = (bytes.try_get_u16().ok()?, bytes.try_get_u8().ok()?);
-    let answer = match (status, class) {
-        (0, 0) => Answer::Interrupted,
-        (0, class) => Answer::Failed(CLASSES.into_iter().find(|c| error_class(*c) == class)?),
-        (status, _) => Answer::Status { status, retry_after: None },
-    };
-    Some(Attempt { number, started_at, duration, answer })
-}
-
-const CLASSES: [ErrorClass; 7] = [
-    ErrorClass::Dns,
-    ErrorClass::Connect,
-    ErrorClass::Tls,
-    ErrorClass::Reset,
-    ErrorClass::Timeout,
-    ErrorClass::Protocol,
-    ErrorClass::TooLarge,
-];
-
-fn error_class(class: ErrorClass) -> u8 {
-    match class {
-        ErrorClass::Dns => 1,
-        ErrorClass::Connect => 2,
-        ErrorClass::Tls => 3,
-        ErrorClass::Reset => 4,
-        ErrorClass::Timeout => 5,
-        ErrorClass::Protocol => 6,
-        ErrorClass::TooLarge => 7,
     }
 }
 

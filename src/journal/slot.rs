@@ -27,12 +27,14 @@ pub(super) enum State {
     Delivered,
     /// Final until an operator retries it.
     Dead(DeadReason),
+    /// Given up by an operator. Final until it is replayed.
+    Discarded,
 }
 
 impl State {
     /// Whether nothing more happens by itself.
     pub(super) fn is_final(self) -> bool {
-        matches!(self, Self::Delivered | Self::Dead(_))
+        matches!(self, Self::Delivered | Self::Dead(_) | Self::Discarded)
     }
 }
 
@@ -52,6 +54,7 @@ enum Tag {
     InFlight,
     Delivered,
     Dead(DeadReason),
+    Discarded,
 }
 
 /// The deliveries of one event. Most events have one, which needs no allocation.
@@ -121,6 +124,7 @@ impl Cell {
             State::InFlight(turn) => (Tag::InFlight, i64::from(turn)),
             State::Delivered => (Tag::Delivered, 0),
             State::Dead(reason) => (Tag::Dead(reason), 0),
+            State::Discarded => (Tag::Discarded, 0),
         };
         Self { value, attempts: slot.attempts, target: slot.target, tag }
     }
@@ -132,6 +136,7 @@ impl Cell {
             Tag::InFlight => State::InFlight(u32::try_from(self.value).unwrap_or(u32::MAX)),
             Tag::Delivered => State::Delivered,
             Tag::Dead(reason) => State::Dead(reason),
+            Tag::Discarded => State::Discarded,
         };
         Slot { target: self.target, attempts: self.attempts, state }
     }
@@ -149,6 +154,7 @@ mod tests {
             State::Waiting(Timestamp::from_micros(i64::MAX)),
             State::InFlight(u32::MAX),
             State::Delivered,
+            State::Discarded,
         ];
         for state in states.into_iter().chain(DeadReason::ALL.map(State::Dead)) {
             let slot = Slot { target: 9, attempts: u32::MAX, state };

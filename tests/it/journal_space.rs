@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use everhook::journal::sled::{Options, SledJournal};
-use everhook::journal::{Claimed, Demand, Journal};
+use everhook::journal::{Claimed, Demand, Journal, Note};
 use everhook::metrics::JournalMetrics;
 use everhook::model::{Name, Settlement};
 use everhook::time::Clock;
@@ -127,6 +127,8 @@ async fn churn_stays_flat_also_when_some_deliveries_stay() {
     let clock = crate::journal_contract::start();
     // Generations of 4 MiB.
     let mut journal = open(dir.path(), &clock, 64 * MIB);
+    let note = Note { topic: "paused".into(), name: "dead".into(), value: vec![7] };
+    journal.note(note).await.expect("taken");
     let (mut number, mut peak, mut stay) = (0, 0, 0u64);
     while number < events() {
         fill(&journal, &clock, number..number + AT_ONCE, &["a"]).await;
@@ -153,6 +155,8 @@ async fn churn_stays_flat_also_when_some_deliveries_stay() {
     assert!(peak < 2 * stay * 1_200 + 40 * MIB, "{peak} bytes");
     let dead = journal.depth().into_iter().find(|depth| depth.target.as_str() == "dead");
     assert_eq!(dead.map(|depth| depth.ready), Some(stay), "nothing that stays is lost");
+    assert!(!dir.path().join("generations/00000001").exists(), "the note's generation is gone");
+    assert_eq!(journal.notes("paused"), [("dead".to_owned(), vec![7])]);
     let claimed = journal.claim(Demand(vec![(Name::parse("dead").expect("a name"), 10_000)])).await;
     assert_eq!(claimed.len() as u64, stay);
     for one in claimed {

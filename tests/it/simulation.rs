@@ -16,7 +16,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use everhook::journal::memory::MemoryJournal;
 use everhook::journal::{Append, Demand, Journal, Lease};
-use everhook::model::{Answer, Attempt, DeadReason, Event, EventId, Headers, Name, Settlement};
+use everhook::model::{
+    Answer, Attempt, DeadReason, Event, EventId, Headers, Name, Seen, Settlement,
+};
 use everhook::rules::dispatch::{Action, Dispatcher, Finished, Job, Notice};
 use everhook::rules::retry::Moment;
 use everhook::time::{Clock, Timestamp};
@@ -257,7 +259,13 @@ impl World {
         let target = &mut self.targets[target];
         let number = target.find(lease).0.attempts + 1;
         target.ended(lease, &answer, now, wall);
-        let attempt = Attempt { number, started_at: now, duration: Duration::ZERO, answer };
+        let attempt = Attempt {
+            number,
+            started_at: now,
+            duration: Duration::ZERO,
+            answer,
+            seen: Seen::default(),
+        };
         let finished = Finished::Attempted(attempt);
         self.dispatcher.handle_finished(lease, finished, self.moment());
     }

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 const MAX_LINES: usize = 500;
 
 /// A folder or file and its floor. A file imports lower floors and its own room.
-const FLOORS: [(&str, u8); 18] = [
+const FLOORS: [(&str, u8); 19] = [
     ("src/time.rs", 0),
     ("src/model.rs", 1),
+    ("src/model/", 1),
     ("src/rules/", 2),
     ("src/template/", 2),
     ("src/config/", 3),

@@ -16,6 +16,9 @@ pub(in crate::journal) const KIND_CONTENT: u8 = 4;
 pub(in crate::journal) const KIND_NAME: u8 = 5;
 pub(in crate::journal) const KIND_COMMIT: u8 = 6;
 pub(in crate::journal) const KIND_CHUNK: u8 = 7;
+pub(in crate::journal) const KIND_NOTE: u8 = 8;
+/// The newest kind.
+const KIND_LAST: u8 = KIND_NOTE;
 
 /// Which record it is: its commit, and its number among that commit's small records or content frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -109,7 +112,7 @@ pub(in crate::journal) fn find(bytes: &[u8], from: usize) -> Option<(usize, Fram
         let [a, b, c, d, _, _, _, _, version, kind, ..] = *head;
         let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
         let plausible = version == VERSION
-            && (KIND_EVENT..=KIND_CHUNK).contains(&kind)
+            && (KIND_EVENT..=KIND_LAST).contains(&kind)
             && length >= HEAD - PREFIX
             && length <= rest.len();
         if plausible {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::content::{self, Content, PART, Parts};
 use super::frame::{PREFIX, VERSION};
 use super::*;
-use crate::model::Headers;
+use crate::model::{Answer, Headers, MAX_SEEN_BODY, MAX_SEEN_HEADERS, Seen, Timing};
 
 const MARK: Mark = Mark { commit: 1, ordinal: 5 };
 
@@ -20,23 +20,24 @@ fn records() -> Vec<Record> {
         DedupKey::Exact { key: 1 << 100, window },
         DedupKey::Latest { subject: 3, digest: 4, window },
     ];
-    let states = [State::Ready, State::Waiting(Timestamp::from_secs(5)), State::Delivered]
-        .into_iter()
-        .chain(DeadReason::ALL.map(State::Dead));
+    let states =
+        [State::Ready, State::Waiting(Timestamp::from_secs(5)), State::Delivered, State::Discarded]
+            .into_iter()
+            .chain(DeadReason::ALL.map(State::Dead));
     let slots = |attempts| states.clone().map(move |state| Slot { target: 7, attempts, state });
     let at = Timestamp::from_secs(2);
     let place = Place { commit: MARK.commit, ordinal: 4, length: 3 };
-    let answers = CLASSES
+    let answers = attempt::CLASSES
         .map(Answer::Failed)
         .into_iter()
         .chain([Answer::Interrupted, Answer::Status { status: 503, retry_after: None }]);
-    let settled = answers.map(|answer| Record::Settled {
+    let settled = answers.zip(seen().into_iter().cycle()).map(|(answer, seen)| Record::Settled {
         sequence: 4,
         target: 2,
         attempts: 1,
         state: State::Ready,
         at,
-        attempt: Some(Attempt { number: 1, started_at: at, duration: window, answer }),
+        attempt: Some(Attempt { number: 1, started_at: at, duration: window, answer, seen }),
     });
     let event = Record::Event {
         sequence: u64::MAX,
@@ -44,6 +45,7 @@ fn records() -> Vec<Record> {
         received_at: at,
         order: 77,
         place,
+        label: Label::new("streampixel", "build.approved"),
         dedup: keys.clone(),
         deliveries: slots(0).chain(slots(3)).collect(),
     };
@@ -54,8 +56,46 @@ fn records() -> Vec<Record> {
             Record::Commit { at, after: 9, records: 1, contents: 2 },
             Record::Dedup { entries },
             Record::Name { number: 3, name: "deploy".into() },
+            Record::Note { topic: "pause".into(), name: "deploy".into(), value: vec![0, 255] },
+            Record::Note { topic: "pause".into(), name: String::new(), value: Vec::new() },
         ])
         .collect()
+}
+
+/// Nothing, everything, and each kind of address.
+fn seen() -> Vec<Seen> {
+    let micros = |count| Some(Duration::from_micros(count));
+    let pairs: [(&str, &[u8]); 2] = [("server", b"x"), ("x-odd", b"\xff")];
+    let whole = Seen {
+        remote: Some("[2001:db8::1]:443".parse().unwrap()),
+        timing: Timing { dns: micros(1), connect: micros(0), tls: None, first_byte: micros(70) },
+        headers: Headers::from_pairs(pairs),
+        body: Bytes::from(vec![b'x'; MAX_SEEN_BODY]),
+        body_cut: true,
+        detail: Some("connection refused".into()),
+    };
+    let remote = Some("192.0.2.1:80".parse().unwrap());
+    vec![Seen::default(), whole, Seen { remote, ..Seen::default() }]
+}
+
+#[test]
+fn what_was_seen_of_an_answer_is_bounded() {
+    let fields = vec![b'v'; MAX_SEEN_HEADERS];
+    let seen = Seen {
+        headers: Headers::from_pairs([("x", &fields[..])]),
+        body: Bytes::from(vec![b'x'; MAX_SEEN_BODY + 1]),
+        ..Seen::default()
+    };
+    let answer = Answer::Interrupted;
+    let (started_at, duration) = (Timestamp::EPOCH, Duration::ZERO);
+    let attempt = Attempt { number: 1, started_at, duration, answer, seen };
+    let mut out = BytesMut::new();
+    attempt::put_attempt(&mut out, Some(&attempt));
+    let mut rest: &[u8] = &out;
+    assert_eq!(rest.get_u8(), 1);
+    let back = attempt::take_attempt(&mut rest).unwrap();
+    assert!(rest.is_empty() && back.seen.headers.packed().is_empty());
+    assert_eq!(back.seen.body.len(), MAX_SEEN_BODY);
 }
 
 fn sample(body: &[u8]) -> Content {

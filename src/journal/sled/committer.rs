@@ -19,10 +19,10 @@ use super::store::{Commit, StoreError, WriteError};
 use super::usage::Written;
 use crate::journal::dedup::DedupIndex;
 use crate::journal::index::{Entry, Slot, State};
-use crate::journal::record::Record;
 use crate::journal::record::content::{Content, Place};
+use crate::journal::record::{Label, Record};
 use crate::journal::slot::Slots;
-use crate::journal::{Append, AppendError, Appended, Health};
+use crate::journal::{Append, AppendError, Appended, Health, Note};
 use crate::model::{Event, Name};
 use crate::time::Timestamp;
 
@@ -65,6 +65,8 @@ pub(super) struct Committer {
     pub(super) holds: Holds,
     /// Names that it knows.
     pub(super) names_written: usize,
+    /// The notes stand in it.
+    pub(super) notes_written: bool,
     pub(super) drain: Option<Drain>,
     /// Where the search for expired dead letters goes on.
     pub(super) expire_from: u64,
@@ -194,7 +196,16 @@ impl Committer {
         let (id, received_at) = (event.id, event.received_at);
         let order = event.order_key.as_deref().map_or(0, order);
         let entry = Entry { id, received_at, order, place, deliveries: Slots::new(&deliveries) };
-        commit.put(&Record::Event { sequence, id, received_at, order, place, dedup, deliveries });
+        commit.put(&Record::Event {
+            sequence,
+            id,
+            received_at,
+            order,
+            place,
+            label: Label::new(event.source.as_str(), &event.name),
+            dedup,
+            deliveries,
+        });
         outcome.fresh.push(Fresh { sequence, entry, event });
         Ok(Appended::New(id))
     }
@@ -211,21 +222,22 @@ impl Committer {
         &self,
         commit: &mut Commit,
         outcome: &mut Outcome,
-        settlements: Vec<(Record, Place)>,
+        settlements: Vec<(Record, Option<Place>)>,
     ) {
         if settlements.is_empty() {
             return;
         }
         let first = self.shared.memory().usage.share(commit.number()).map(|share| share.first);
         for (record, place) in settlements {
-            if first.is_some_and(|first| place.commit < first) {
+            if place.zip(first).is_some_and(|(place, first)| place.commit < first) {
                 outcome.written.foreign = outcome.written.foreign.saturating_add(64);
             }
             commit.put(&record);
         }
     }
 
-    /// Names that the generation that is written does not know yet.
+    /// Names that the generation that is written does not know yet, and every note if it is new: older generations
+    /// may go.
     fn put_names(&mut self, commit: &mut Commit) {
         let memory = self.shared.memory();
         for (number, name) in memory.index.names().enumerate().skip(self.names_written) {
@@ -233,6 +245,12 @@ impl Committer {
             commit.put(&Record::Name { number, name: name.to_string() });
         }
         self.names_written = memory.index.names().len();
+        if !self.notes_written {
+            for Note { topic, name, value } in memory.notes.iter() {
+                commit.put(&Record::Note { topic, name, value });
+            }
+            self.notes_written = true;
+        }
     }
 
     /// Writes the commit. When the disk has no room for it, everyone who waits is told, and it is written as soon as
@@ -433,6 +451,7 @@ impl Committer {
         drop(memory);
         self.holds = Holds::default();
         self.names_written = 0;
+        self.notes_written = false;
     }
 }
 

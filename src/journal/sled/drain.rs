@@ -16,9 +16,9 @@ use super::store::{Commit, StoreError};
 use super::usage::{Share, Written};
 use crate::journal::dedup::DedupIndex;
 use crate::journal::index::{Entry, Slot};
-use crate::journal::record::Record;
 use crate::journal::record::content::Place;
 use crate::journal::record::frame::Mark;
+use crate::journal::record::{Label, Record};
 use crate::model::{DedupKey, EventId};
 use crate::time::Timestamp;
 
@@ -105,7 +105,7 @@ impl Drain {
 
     fn keep(&mut self, record: Record, desk: &mut Desk<'_>) -> Result<(), StoreError> {
         match record {
-            Record::Event { sequence, id, received_at, dedup, place, .. } => {
+            Record::Event { sequence, id, received_at, dedup, place, label, .. } => {
                 self.own.insert(sequence);
                 let dedup = dedup.into_iter().filter(|key| desk.is_known(key, id));
                 match known(desk.shared, sequence) {
@@ -114,7 +114,7 @@ impl Drain {
                         let dedup: Vec<_> = dedup.collect();
                         let place = desk.commit.put_content(&self.sealed.content(place)?);
                         note_keys(desk.written, received_at, &dedup);
-                        desk.commit.put(&again(sequence, &entry, place, dedup));
+                        desk.commit.put(&again(sequence, &entry, place, label, dedup));
                         desk.step.moves.push((sequence, place));
                     }
                     // A newer copy stands elsewhere, with its keys.
@@ -140,7 +140,8 @@ impl Drain {
                 let inside: Vec<_> = inside.collect();
                 desk.step.keys.extend(inside);
             }
-            Record::Name { .. } | Record::Commit { .. } => {}
+            // Each generation begins with all names and notes.
+            Record::Name { .. } | Record::Note { .. } | Record::Commit { .. } => {}
         }
         Ok(())
     }
@@ -174,13 +175,20 @@ fn known(shared: &Shared, sequence: u64) -> Option<Entry<Place>> {
 }
 
 /// An event's record as it stands now.
-fn again(sequence: u64, entry: &Entry<Place>, place: Place, dedup: Vec<DedupKey>) -> Record {
+fn again(
+    sequence: u64,
+    entry: &Entry<Place>,
+    place: Place,
+    label: Label,
+    dedup: Vec<DedupKey>,
+) -> Record {
     Record::Event {
         sequence,
         id: entry.id,
         received_at: entry.received_at,
         order: entry.order,
         place,
+        label,
         dedup,
         deliveries: entry.deliveries.iter().collect(),
     }

@@ -38,13 +38,13 @@ use self::disk::Ballast;
 use self::generations::Generations;
 use self::open::Ready;
 pub use self::salvage::Assessment;
-use self::shared::{Ending, Limits, Shared};
+use self::shared::{Ending, Limits, Memory, Recent, Shared};
 use self::store::StoreError;
 use super::record::Record;
 use super::record::content::{Content, Place};
 use super::{
     Append, AppendError, Appended, BoxFuture, Claimed, Demand, Depth, Found, Health, Journal,
-    Lease, LoadError, SettleError, wait_for_due,
+    Lease, LoadError, Note, NoteError, SettleError, wait_for_due,
 };
 use crate::metrics::JournalMetrics;
 use crate::model::{Attempt, Event, EventId, Name, Settlement};
@@ -165,8 +165,13 @@ impl SledJournal {
         let Ready { generations, recovered, holds } =
             open::open(root, &ballast, *retention, clock.now())?;
         let limits = Limits { path: root.clone(), max_bytes: *max_bytes, min_free: *min_free };
-        let memory = (recovered.index, recovered.usage);
-        let shared = Arc::new(Shared::new(clock.clone(), metrics, memory.0, memory.1, limits));
+        let memory = Memory {
+            index: recovered.index,
+            usage: recovered.usage,
+            notes: recovered.notes,
+            recent: Recent::default(),
+        };
+        let shared = Arc::new(Shared::new(clock.clone(), metrics, memory, limits));
         if let Ok(size) = generations.occupied() {
             shared.look_at_disk(size, false);
         }
@@ -183,8 +188,9 @@ impl SledJournal {
             ballast,
             starved: false,
             holds,
-            // Said once more with the first commit: it is not worth knowing which of them are there.
+            // Names and notes are said once more with the first commit: it is not worth knowing which are there.
             names_written: 0,
+            notes_written: false,
             drain: None,
             expire_from: 0,
         };
@@ -351,13 +357,29 @@ impl Journal for SledJournal {
                 at: self.shared.clock.now(),
                 attempt,
             };
-            self.shared.ride_along(record, settled.place)
+            self.shared.ride_along(record, Some(settled.place))
         });
         Box::pin(async move { if taken { Ok(()) } else { Err(SettleError::Closed) } })
     }
 
     fn find(&self, id: EventId) -> BoxFuture<'_, Option<Found>> {
         Box::pin(self.find_event(id))
+    }
+
+    fn note(&self, note: Note) -> BoxFuture<'_, Result<(), NoteError>> {
+        let Note { topic, name, value } = note.clone();
+        // Under one lock, so that memory and disk agree on which of two values is the later one.
+        let mut memory = self.shared.memory();
+        let taken = memory.notes.put(note).and_then(|()| {
+            let rides = self.shared.ride_along(Record::Note { topic, name, value }, None);
+            rides.then_some(()).ok_or(NoteError::Closed)
+        });
+        drop(memory);
+        Box::pin(async move { taken })
+    }
+
+    fn notes(&self, topic: &str) -> Vec<(String, Vec<u8>)> {
+        self.shared.memory().notes.of(topic)
     }
 
     fn depth(&self) -> Vec<Depth> {

@@ -10,8 +10,10 @@ use super::ledger::{Holds, Known};
 use super::sealed::Found;
 use super::store::{Store, StoreError};
 use super::usage::{Usage, Written};
+use crate::journal::Note;
 use crate::journal::dedup::{self, DedupIndex};
 use crate::journal::index::{Entry, Index, Slot, State};
+use crate::journal::notes::Notes;
 use crate::journal::record::content::Place;
 use crate::journal::record::{self, Record, frame};
 use crate::journal::slot::Slots;
@@ -24,6 +26,7 @@ pub(super) struct Recovered {
     pub(super) index: Index<Place>,
     pub(super) dedup: DedupIndex,
     pub(super) usage: Usage,
+    pub(super) notes: Notes,
     pub(super) next_commit: u64,
     pub(super) last_commit: u64,
     pub(super) next_sequence: u64,
@@ -54,6 +57,7 @@ pub(super) struct Fold {
     names: BTreeMap<u16, String>,
     dedup: DedupIndex,
     usage: Usage,
+    notes: Notes,
     /// One more than the newest commit.
     next_commit: u64,
     next_sequence: u64,
@@ -68,6 +72,7 @@ impl Fold {
             names: BTreeMap::new(),
             dedup: DedupIndex::default(),
             usage: Usage::default(),
+            notes: Notes::default(),
             next_commit: 0,
             next_sequence: 0,
             now,
@@ -166,6 +171,7 @@ impl Fold {
             index,
             dedup: self.dedup,
             usage: self.usage,
+            notes: self.notes,
             next_commit: first_commit,
             last_commit: self.next_commit.saturating_sub(1),
             next_sequence: self.next_sequence,
@@ -176,7 +182,16 @@ impl Fold {
         let mut written = Written { bytes: 64, ..Written::default() };
         self.next_commit = self.next_commit.max(commit.saturating_add(1));
         match record {
-            Record::Event { sequence, id, received_at, order, place, dedup, deliveries } => {
+            Record::Event {
+                sequence,
+                id,
+                received_at,
+                order,
+                place,
+                dedup,
+                deliveries,
+                label: _,
+            } => {
                 self.next_sequence = self.next_sequence.max(sequence.saturating_add(1));
                 self.dedup.remember(&dedup, id, received_at);
                 self.dedup.prune(self.now, dedup.len().saturating_add(1));
@@ -213,6 +228,11 @@ impl Fold {
             Record::Name { number, name } => {
                 self.names.insert(number, name);
             }
+            Record::Note { topic, name, value } => {
+                if let Err(error) = self.notes.put(Note { topic, name, value }) {
+                    tracing::warn!(%error, "a note of the journal was not taken up");
+                }
+            }
             Record::Commit { at, .. } => self.usage.wrote(commit, at, &Written::default()),
         }
         self.usage.wrote(commit, Timestamp::EPOCH, &written);
@@ -227,7 +247,11 @@ impl Fold {
     fn no_later(&self, state: State, decided_at: Timestamp) -> State {
         match state {
             State::Waiting(due) => State::Waiting(due.min(self.now.plus(due.since(decided_at)))),
-            State::Ready | State::InFlight(_) | State::Delivered | State::Dead(_) => state,
+            State::Ready
+            | State::InFlight(_)
+            | State::Delivered
+            | State::Dead(_)
+            | State::Discarded => state,
         }
     }
 }
@@ -247,7 +271,7 @@ fn closing_time(record: &Record) -> Option<Timestamp> {
     match record {
         Record::Event { received_at, .. } => Some(*received_at),
         Record::Settled { at, .. } | Record::Commit { at, .. } => Some(*at),
-        Record::Dedup { .. } | Record::Name { .. } => None,
+        Record::Dedup { .. } | Record::Name { .. } | Record::Note { .. } => None,
     }
 }
 

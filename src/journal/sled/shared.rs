@@ -11,6 +11,7 @@ use super::committer::Waiting;
 use super::dir;
 use super::usage::Usage;
 use crate::journal::index::Index;
+use crate::journal::notes::Notes;
 use crate::journal::record::Record;
 use crate::journal::record::content::Place;
 use crate::journal::{AppendError, Health};
@@ -64,6 +65,7 @@ pub(super) struct Limits {
 pub(super) struct Memory {
     pub(super) index: Index<Place>,
     pub(super) usage: Usage,
+    pub(super) notes: Notes,
     pub(super) recent: Recent,
 }
 
@@ -81,15 +83,15 @@ pub(super) enum Ending {
 struct Room {
     appends: VecDeque<Waiting>,
     bytes: usize,
-    settlements: Vec<(Record, Place)>,
+    settlements: Vec<(Record, Option<Place>)>,
     ending: Option<Ending>,
 }
 
 /// What one commit takes.
 pub(super) struct Taken {
     pub(super) appends: Vec<Waiting>,
-    /// Each with the place of its event.
-    pub(super) settlements: Vec<(Record, Place)>,
+    /// Each with the place of its event, if it is about one.
+    pub(super) settlements: Vec<(Record, Option<Place>)>,
     pub(super) ending: Option<Ending>,
 }
 
@@ -97,14 +99,13 @@ impl Shared {
     pub(super) fn new(
         clock: Clock,
         metrics: JournalMetrics,
-        index: Index<Place>,
-        usage: Usage,
+        memory: Memory,
         limits: Limits,
     ) -> Self {
         Self {
             clock,
             metrics,
-            state: Mutex::new(Memory { index, usage, recent: Recent::default() }),
+            state: Mutex::new(memory),
             changed: Notify::new(),
             room: Mutex::new(Room::default()),
             arrived: Condvar::new(),
@@ -168,8 +169,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Lets a settlement ride on the next commit; false when there will be none.
-    pub(super) fn ride_along(&self, record: Record, place: Place) -> bool {
+    /// Lets a settlement, or a note, ride on the next commit; false when there will be none.
+    pub(super) fn ride_along(&self, record: Record, place: Option<Place>) -> bool {
         let mut room = self.room();
         if room.ending.is_some() || room.settlements.len() >= MAX_SETTLEMENTS {
             return false;

@@ -3,7 +3,7 @@
 use rand::SeedableRng as _;
 
 use super::*;
-use crate::model::Answer;
+use crate::model::{Answer, Seen};
 use crate::rules::retry::Jitter;
 
 fn name(text: &str) -> Name {
@@ -45,7 +45,13 @@ fn answered(status: u16, retry_after: Option<&str>) -> Finished {
 
 fn attempted(answer: Answer) -> Finished {
     let duration = Duration::ZERO;
-    Finished::Attempted(Attempt { number: 1, started_at: Timestamp::EPOCH, duration, answer })
+    Finished::Attempted(Attempt {
+        number: 1,
+        started_at: Timestamp::EPOCH,
+        duration,
+        answer,
+        seen: Seen::default(),
+    })
 }
 
 fn actions(dispatcher: &mut Dispatcher<u32>) -> Vec<Action<u32>> {

@@ -54,8 +54,9 @@ pub(super) enum Record {
     Name { number: Number, name: String },
     /// Something small that outlives the process; the latest of one topic and name counts, and an empty value is none.
     Note { topic: String, name: String, value: Vec<u8> },
-    /// The last small record of each commit: when it was written, and how many records it has, itself included.
-    Commit { at: Timestamp, records: u32, contents: u32 },
+    /// The last small record of each commit: when it was written, which commit came before it, and how many records
+    /// it has, itself included. Numbers are skipped, so that none is given twice; the commits are a chain.
+    Commit { at: Timestamp, after: u64, records: u32, contents: u32 },
 }
 
 /// What a list shows of an event, so that it need not read the content.
@@ -132,11 +133,14 @@ pub(super) fn put_record(out: &mut BytesMut, mark: Mark, record: &Record) {
             put_text(out, name);
             out.put_slice(value);
         }),
-        Record::Commit { at, records, contents } => frame::put(out, KIND_COMMIT, mark, |out| {
-            out.put_i64(at.as_micros());
-            out.put_u32(*records);
-            out.put_u32(*contents);
-        }),
+        Record::Commit { at, after, records, contents } => {
+            frame::put(out, KIND_COMMIT, mark, |out| {
+                out.put_i64(at.as_micros());
+                out.put_u64(*after);
+                out.put_u32(*records);
+                out.put_u32(*contents);
+            });
+        }
     }
 }
 
@@ -214,8 +218,9 @@ fn take_note(bytes: &mut &[u8]) -> Option<Record> {
 
 fn take_commit(bytes: &mut &[u8]) -> Option<Record> {
     let at = take_time(bytes)?;
+    let after = bytes.try_get_u64().ok()?;
     let (records, contents) = (bytes.try_get_u32().ok()?, bytes.try_get_u32().ok()?);
-    Some(Record::Commit { at, records, contents })
+    Some(Record::Commit { at, after, records, contents })
 }
 
 /// A text of at most 255 bytes; what is longer is cut.

@@ -59,7 +59,7 @@ fn records() -> Vec<Record> {
     settled
         .chain([
             event,
-            Record::Commit { at, records: 1, contents: 2 },
+            Record::Commit { at, after: 9, records: 1, contents: 2 },
             Record::Dedup { entries },
             Record::Name { number: 3, name: "deploy".into() },
             Record::Note { topic: "pause".into(), name: "deploy".into(), value: vec![0, 255] },

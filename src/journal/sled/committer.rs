@@ -52,6 +52,8 @@ pub(super) struct Committer {
     pub(super) generations: Arc<Generations>,
     pub(super) dedup: DedupIndex,
     pub(super) next_commit: u64,
+    /// The newest one that is durable.
+    pub(super) last_commit: u64,
     pub(super) next_sequence: u64,
     pub(super) upkeep_at: Timestamp,
     pub(super) retention: Duration,
@@ -141,7 +143,7 @@ impl Committer {
 
     fn commit(&mut self, taken: Taken) -> Result<(), Failure> {
         let now = self.shared.clock.now();
-        let mut commit = Commit::new(self.next_commit, now);
+        let mut commit = Commit::new(self.next_commit, self.last_commit, now);
         let mut outcome = Outcome::default();
         self.dedup.prune(now, taken.appends.len().saturating_mul(4).saturating_add(16));
         for waiting in taken.appends {
@@ -328,6 +330,7 @@ impl Committer {
             self.shared.metrics.errors.with_label_values(&["ledger"]).inc();
             tracing::debug!(%error, "the journal's ledger could not be written");
         }
+        self.last_commit = commit.number();
         self.next_commit = commit.number().saturating_add(1);
         let bytes = u64::try_from(commit.len()).unwrap_or(u64::MAX);
         let written = Written { bytes, ..*written };
@@ -443,7 +446,8 @@ impl Committer {
         if let Some(share) = chosen {
             let sealed = self.generations.numbered(share.number).is_some_and(|it| it.is_sealed());
             if sealed {
-                self.drain = Some(Drain::begin(share, &self.generations.db(share.number))?);
+                let known = self.generations.ledger().known(share.number);
+                self.drain = Some(Drain::begin(share, &self.generations.db(share.number), known)?);
             }
         }
         Ok(())

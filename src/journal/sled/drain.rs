@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::ledger::Known;
 use super::recover::note_keys;
 use super::sealed::{Found, Sealed};
 use super::shared::Shared;
@@ -64,8 +65,8 @@ struct Desk<'a> {
 
 impl Drain {
     /// Walks through the generation's file once more to know where its records are.
-    pub(super) fn begin(share: Share, db: &Path) -> Result<Self, StoreError> {
-        let Found { sealed, records, .. } = Sealed::open(db)?;
+    pub(super) fn begin(share: Share, db: &Path, known: Known) -> Result<Self, StoreError> {
+        let Found { sealed, records, .. } = Sealed::open(db, known.last_if_sealed())?;
         Ok(Self { share, sealed: Arc::new(sealed), records, done: 0, own: HashSet::new() })
     }
 

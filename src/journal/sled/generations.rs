@@ -268,7 +268,7 @@ impl Generations {
         if !current.is_sealed() {
             let mut body = lock(&current.body);
             Generation::close(&mut body);
-            *body = Body::Sealed(Arc::new(Sealed::open(&path.join("db"))?.sealed));
+            *body = Body::Sealed(Arc::new(Sealed::open(&path.join("db"), None)?.sealed));
         }
         dir::remove_snapshots(&path)?;
         let opened = catch_unwind(AssertUnwindSafe(|| Store::open(&path)));
@@ -358,8 +358,8 @@ impl Generations {
         Generation::close(&mut body);
         dir::remove_snapshots(&path)?;
         dir::sync_tree(&path)?;
-        let found = Sealed::open(&path.join("db"))?;
         let holds = self.ledger().known(generation.number).holds.unwrap_or_default();
+        let found = Sealed::open(&path.join("db"), Some(holds.commit))?;
         let records = u64::try_from(found.records.len()).unwrap_or(u64::MAX);
         if records < holds.records || found.contents < holds.contents {
             // What was committed must be there. The next start looks at it, with a copy put aside.

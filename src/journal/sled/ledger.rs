@@ -26,6 +26,7 @@ const MAX_BYTES: u64 = 4 * 1024 * 1024;
 const KIND_HOLDS: u8 = 1;
 const KIND_SEALED: u8 = 2;
 const KIND_REMOVED: u8 = 3;
+const KIND_GIVEN: u8 = 4;
 
 /// What a generation holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,6 +54,13 @@ pub(super) struct Known {
     pub(super) seal: Option<Seal>,
 }
 
+impl Known {
+    /// The newest commit of a generation that is not written any more: whatever has a higher number was never finished.
+    pub(super) fn last_if_sealed(self) -> Option<u64> {
+        self.seal.and(self.holds).map(|holds| holds.commit)
+    }
+}
+
 /// The open ledger.
 #[derive(Debug)]
 pub(super) struct Ledger {
@@ -60,6 +68,7 @@ pub(super) struct Ledger {
     file: File,
     length: u64,
     known: BTreeMap<u32, Known>,
+    given: u64,
     dirty: bool,
 }
 
@@ -67,6 +76,8 @@ pub(super) struct Ledger {
 #[derive(Debug, Default)]
 pub(super) struct Read {
     pub(super) known: BTreeMap<u32, Known>,
+    /// Commits up to this number may have been begun, if not finished; `None` before the first.
+    pub(super) given: Option<u64>,
     /// Entries that failed their check; the torn end of a file is not counted.
     pub(super) damaged: u64,
     /// False when there is no file.
@@ -82,14 +93,14 @@ pub(super) fn read(path: &Path) -> io::Result<Read> {
     };
     let mut read = Read { found: true, ..Read::default() };
     for entry in bytes.chunks_exact(ENTRY) {
-        if !apply(&mut read.known, entry) {
+        if !apply(&mut read.known, &mut read.given, entry) {
             read.damaged = read.damaged.saturating_add(1);
         }
     }
     Ok(read)
 }
 
-fn apply(known: &mut BTreeMap<u32, Known>, mut entry: &[u8]) -> bool {
+fn apply(known: &mut BTreeMap<u32, Known>, given: &mut Option<u64>, mut entry: &[u8]) -> bool {
     let checksum = entry.get_u32();
     if crc32c::crc32c(entry) != checksum {
         return false;
@@ -110,15 +121,18 @@ fn apply(known: &mut BTreeMap<u32, Known>, mut entry: &[u8]) -> bool {
         KIND_REMOVED => {
             known.remove(&generation);
         }
+        KIND_GIVEN => *given = (*given).max(Some(a)),
         _ => return false,
     }
     true
 }
 
 impl Ledger {
-    /// Opens the ledger for writing, holding exactly `known` from here on.
-    pub(super) fn create(path: &Path, known: BTreeMap<u32, Known>) -> io::Result<Self> {
+    /// Opens the ledger for writing, holding exactly `known` from here on. Commits up to the number `given` may have
+    /// been begun.
+    pub(super) fn create(path: &Path, known: BTreeMap<u32, Known>, given: u64) -> io::Result<Self> {
         let mut bytes = BytesMut::new();
+        put_given(&mut bytes, given);
         for (generation, known) in &known {
             if let Some(holds) = known.holds {
                 put_holds(&mut bytes, *generation, holds);
@@ -130,7 +144,7 @@ impl Ledger {
         dir::replace(path, &bytes)?;
         let file = OpenOptions::new().write(true).open(path)?;
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        Ok(Self { path: path.to_owned(), file, length, known, dirty: false })
+        Ok(Self { path: path.to_owned(), file, length, known, given, dirty: false })
     }
 
     /// What is known of a generation.
@@ -156,8 +170,12 @@ impl Ledger {
 
     /// A generation is gone.
     pub(super) fn removed(&mut self, generation: u32) -> io::Result<()> {
-        self.known.remove(&generation);
-        let mut entry = BytesMut::with_capacity(ENTRY);
+        let gone = self.known.remove(&generation);
+        let mut entry = BytesMut::with_capacity(ENTRY.saturating_mul(2));
+        // No number is given twice, also when nothing is left that bears a higher one.
+        let newest = gone.and_then(|gone| gone.holds).map_or(0, |holds| holds.commit);
+        self.given = self.given.max(newest.saturating_add(1));
+        put_given(&mut entry, self.given);
         put(&mut entry, KIND_REMOVED, generation, [0; 3], 0);
         self.append(&entry)
     }
@@ -168,7 +186,7 @@ impl Ledger {
             return Ok(());
         }
         if self.length > MAX_BYTES {
-            *self = Self::create(&self.path, std::mem::take(&mut self.known))?;
+            *self = Self::create(&self.path, std::mem::take(&mut self.known), self.given)?;
             return Ok(());
         }
         self.file.sync_data()?;
@@ -187,6 +205,10 @@ impl Ledger {
 
 fn put_holds(out: &mut BytesMut, generation: u32, holds: Holds) {
     put(out, KIND_HOLDS, generation, [holds.commit, holds.records, holds.contents], 0);
+}
+
+fn put_given(out: &mut BytesMut, given: u64) {
+    put(out, KIND_GIVEN, 0, [given, 0, 0], 0);
 }
 
 fn put_seal(out: &mut BytesMut, generation: u32, seal: Seal) {
@@ -218,7 +240,7 @@ mod tests {
     fn the_latest_entries_are_read_back_and_a_torn_end_is_no_damage() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("LEDGER");
-        let mut ledger = Ledger::create(&path, BTreeMap::new()).unwrap();
+        let mut ledger = Ledger::create(&path, BTreeMap::new(), 5).unwrap();
         ledger.holds(1, Holds::default()).unwrap();
         ledger.holds(1, HOLDS).unwrap();
         ledger.sealed(1, SEAL).unwrap();
@@ -228,6 +250,7 @@ mod tests {
         let whole = read(&path).unwrap();
         assert_eq!(whole.known.len(), 1);
         assert_eq!(whole.known[&1], Known { holds: Some(HOLDS), seal: Some(SEAL) });
+        assert_eq!(whole.given, Some(8), "one more than the removed generation's newest commit");
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
         let torn = read(&path).unwrap();
@@ -238,11 +261,11 @@ mod tests {
     fn a_damaged_entry_is_counted_and_the_others_are_read() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("LEDGER");
-        let mut ledger = Ledger::create(&path, BTreeMap::new()).unwrap();
+        let mut ledger = Ledger::create(&path, BTreeMap::new(), 5).unwrap();
         ledger.holds(1, HOLDS).unwrap();
         ledger.holds(2, HOLDS).unwrap();
         let bytes = std::fs::read(&path).unwrap();
-        for at in 0..ENTRY {
+        for at in ENTRY..2 * ENTRY {
             let mut damaged = bytes.clone();
             damaged[at] ^= 1;
             std::fs::write(&path, &damaged).unwrap();

@@ -8,6 +8,7 @@
 //! Space and damage are bounded by generations: sled directories that are written one after the other and removed
 //! whole. A ledger beside them says what must be in each, so that a store that lost something is never believed.
 
+mod chain;
 mod committer;
 mod dir;
 mod disk;
@@ -185,6 +186,7 @@ impl SledJournal {
             generations: Arc::clone(&generations),
             dedup: recovered.dedup,
             next_commit: recovered.next_commit,
+            last_commit: recovered.last_commit,
             next_sequence: recovered.next_sequence,
             upkeep_at: clock.now(),
             retention: *retention,

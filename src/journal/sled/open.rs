@@ -72,7 +72,7 @@ pub(super) fn open(
     }
     dir::clear_aside(root)
         .map_err(|source| OpenError::io("removing", &root.join("aside"), source))?;
-    start(root, opened, fold, now)
+    start(root, opened, fold, read.given, now)
 }
 
 /// Why a generation was not opened.
@@ -96,11 +96,14 @@ fn start(
     root: &Path,
     opened: Vec<Examined>,
     mut fold: Fold,
+    given: Option<u64>,
     now: Timestamp,
 ) -> Result<Ready, OpenError> {
     let failed = |source| OpenError::io("writing", &dir::ledger(root), source);
     let known = opened.iter().map(|(generation, _, known)| (generation.number, *known)).collect();
-    let ledger = Ledger::create(&dir::ledger(root), known).map_err(failed)?;
+    let first_commit = fold.first_commit(given);
+    // Durable before the first of them is begun.
+    let ledger = Ledger::create(&dir::ledger(root), known, first_commit).map_err(failed)?;
     let newest = opened.last().map_or(0, |(generation, _, _)| generation.number);
     let (mut members, mut unsealed, mut empty) = (BTreeMap::new(), Vec::new(), Vec::new());
     let mut written = None;
@@ -125,14 +128,13 @@ fn start(
             Some(next) => next,
             None => new_generation(root, newest.saturating_add(1), &members)?,
         };
-        let first = fold.next_commit();
-        fold.usage().begin(next.number, first, now);
-        members.insert(first, next);
+        fold.usage().begin(next.number, first_commit, now);
+        members.insert(first_commit, next);
     }
     let generations = Generations::start(root, members, empty.next(), unsealed, ledger)
         .map_err(|source| OpenError::io("starting the housekeeper of", root, source))?;
     let holds = written.unwrap_or_default();
-    Ok(Ready { generations, recovered: fold.finish(), holds })
+    Ok(Ready { generations, recovered: fold.finish(first_commit), holds })
 }
 
 /// Every generation is sealed: makes one to write to.
@@ -182,7 +184,7 @@ fn listed(root: &Path) -> Result<Vec<u32>, OpenError> {
     }
     let failed = |source| OpenError::io("creating", root, source);
     dir::make_generation(root, 1, Store::create).map_err(|error| not_made(root, error))?;
-    drop(Ledger::create(&dir::ledger(root), BTreeMap::new()).map_err(failed)?);
+    drop(Ledger::create(&dir::ledger(root), BTreeMap::new(), 0).map_err(failed)?);
     dir::write_manifest(root, &[1]).map_err(failed)?;
     Ok(vec![1])
 }
@@ -257,7 +259,7 @@ fn by_frames(
 ) -> Result<Examined, Refusal> {
     restore(root, number)?;
     let db = dir::generation(root, number).join("db");
-    let found = Sealed::open(&db)
+    let found = Sealed::open(&db, None)
         .map_err(|source| Refusal::Final(OpenError::io("reading", &db, source)))?;
     match fold.sealed(number, &found, known) {
         Ok(survey) if survey.is_whole() && survey.first.is_some() && !found.ambiguous => {
@@ -281,7 +283,7 @@ fn sealed(
 ) -> Result<Examined, Refusal> {
     let db = dir::generation(root, number).join("db");
     let failed = |source| OpenError::io("reading", &db, source);
-    let found = Sealed::open(&db).map_err(failed)?;
+    let found = Sealed::open(&db, known.last_if_sealed()).map_err(failed)?;
     let Whole { length, checksum } = found.whole;
     if (length, checksum) != (seal.length, seal.checksum) {
         let what = format!(

@@ -29,6 +29,7 @@ pub(super) struct Recovered {
     pub(super) usage: Usage,
     pub(super) notes: Notes,
     pub(super) next_commit: u64,
+    pub(super) last_commit: u64,
     pub(super) next_sequence: u64,
 }
 
@@ -59,6 +60,7 @@ pub(super) struct Fold {
     usage: Usage,
     notes: Notes,
     labels: Labels,
+    /// One more than the newest commit.
     next_commit: u64,
     next_sequence: u64,
     now: Timestamp,
@@ -139,9 +141,12 @@ impl Fold {
         self.apply(mark.commit, record);
     }
 
-    /// The generation that is written next, if none of those that were folded is.
-    pub(super) fn next_commit(&self) -> u64 {
-        self.next_commit
+    /// The number of the first commit from now on: higher than any that was begun, also of those that were torn.
+    ///
+    /// One commit is written at a time. So whoever wrote before us began at most one that is not here: the one after the
+    /// newest, or the one it began with.
+    pub(super) fn first_commit(&self, given: Option<u64>) -> u64 {
+        self.next_commit.max(given.unwrap_or(0)).saturating_add(1)
     }
 
     pub(super) fn usage(&mut self) -> &mut Usage {
@@ -149,7 +154,7 @@ impl Fold {
     }
 
     /// Everything that was folded, as it is used.
-    pub(super) fn finish(mut self) -> Recovered {
+    pub(super) fn finish(mut self, first_commit: u64) -> Recovered {
         let mut index = Index::new();
         for (number, text) in &self.names {
             // A number whose name is gone keeps its place, so that the others keep theirs.
@@ -170,7 +175,8 @@ impl Fold {
             dedup: self.dedup,
             usage: self.usage,
             notes: self.notes,
-            next_commit: self.next_commit,
+            next_commit: first_commit,
+            last_commit: self.next_commit.saturating_sub(1),
             next_sequence: self.next_sequence,
         }
     }
@@ -274,6 +280,8 @@ struct Tally {
     survey: Survey,
     known: Option<Holds>,
     sealed: bool,
+    /// The commit before the one being read.
+    last: Option<u64>,
     /// Of the commit being read.
     commit: Option<u64>,
     in_commit: u32,
@@ -288,6 +296,7 @@ impl Tally {
             survey: Survey::default(),
             known: known.holds,
             sealed: known.seal.is_some(),
+            last: None,
             commit: None,
             in_commit: 0,
             stated: Holds::default(),
@@ -311,17 +320,15 @@ impl Tally {
         }
         if self.commit != Some(mark.commit) {
             self.leave_commit();
-            // Commits of a generation follow each other without a gap.
-            let expected = self.stated.commit.saturating_add(1);
-            if self.survey.first != Some(mark.commit) && mark.commit != expected {
-                self.missing(mark.commit.saturating_sub(expected));
-            }
             self.commit = Some(mark.commit);
             self.in_commit = 0;
         }
         self.missing(u64::from(mark.ordinal.saturating_sub(self.in_commit)));
         self.in_commit = mark.ordinal.saturating_add(1);
-        if let Record::Commit { records, contents, .. } = record {
+        if let Record::Commit { after, records, contents, .. } = record {
+            // Commits of a generation are a chain.
+            self.missing(u64::from(self.last.is_some_and(|last| last != *after)));
+            self.last = Some(mark.commit);
             self.missing(u64::from(records.saturating_sub(self.in_commit)));
             self.stated.commit = mark.commit;
             self.stated.records = self.stated.records.saturating_add(u64::from(*records));
@@ -335,6 +342,7 @@ impl Tally {
     fn leave_commit(&mut self) {
         if let Some(commit) = self.commit.take() {
             self.missing(1);
+            self.last = Some(commit);
             self.stated.commit = commit;
         }
     }

@@ -4,24 +4,23 @@
 //! happened between them, and changes nothing. Records that the engine has rewritten are found more than once; they
 //! are the same, and one counts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::path::Path;
 
+use super::chain::Chain;
 use super::dir;
 use super::ledger::{self, Holds};
 use super::scan;
-use crate::journal::record::frame::{KIND_CHUNK, KIND_COMMIT, KIND_CONTENT, Mark};
-use crate::journal::record::{self, Record};
+use crate::journal::record::frame::{KIND_CHUNK, KIND_CONTENT, Mark};
 
 /// Which frames of a generation can be read.
 #[derive(Debug, Default)]
 pub(super) struct Readable {
     pub(super) records: BTreeSet<Mark>,
     pub(super) contents: BTreeSet<Mark>,
-    /// What each commit says it holds, as small records and content frames.
-    stated: BTreeMap<u64, (u32, u32)>,
+    pub(super) chain: Chain,
 }
 
 /// How much of a journal can be read, counted against what it must hold.
@@ -83,18 +82,12 @@ pub(super) fn assess(root: &Path) -> io::Result<Assessment> {
 /// Finds every readable frame of one store file; a file that is not there has none.
 pub(super) fn scan(db: &Path) -> io::Result<Readable> {
     let mut readable = Readable::default();
-    let scanned = scan::frames(db, |_, frame| match frame.kind {
-        KIND_CONTENT | KIND_CHUNK => {
-            readable.contents.insert(frame.mark);
-        }
-        kind => {
-            if let (KIND_COMMIT, Ok(Record::Commit { records, contents, .. })) =
-                (kind, record::record(&frame))
-            {
-                readable.stated.insert(frame.mark.commit, (records, contents));
-            }
-            readable.records.insert(frame.mark);
-        }
+    let scanned = scan::frames(db, |_, frame| {
+        readable.chain.see(&frame);
+        match frame.kind {
+            KIND_CONTENT | KIND_CHUNK => readable.contents.insert(frame.mark),
+            _ => readable.records.insert(frame.mark),
+        };
     });
     match scanned {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -106,19 +99,22 @@ impl Readable {
     /// Counts what is readable against what the ledger and the commits themselves say there must be.
     pub(super) fn against(&self, known: Option<Holds>) -> Assessment {
         let up_to = known.map(|known| known.commit);
-        let within = |mark: &&Mark| up_to.is_some_and(|commit| mark.commit <= commit);
+        let within = |mark: &&Mark| {
+            up_to.is_some_and(|commit| mark.commit <= commit)
+                && !self.chain.is_unfinished(mark.commit, up_to)
+        };
         let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
         // Commits that the ledger does not know of yet: each says itself what it holds. One whose closing record is
         // not readable was either never finished, and then never acknowledged, or is counted by what is left of it.
         let later =
-            self.stated.iter().filter(|(commit, _)| up_to.is_none_or(|known| **commit > known));
+            self.chain.closed().filter(|(commit, _)| up_to.is_none_or(|known| *commit > known));
         let (mut later_records, mut later_contents) = (0u64, 0u64);
         let (mut read_records, mut read_contents) = (0u64, 0u64);
-        for (commit, (records, contents)) in later {
-            later_records = later_records.saturating_add(u64::from(*records));
-            later_contents = later_contents.saturating_add(u64::from(*contents));
-            read_records = read_records.saturating_add(of_commit(&self.records, *commit));
-            read_contents = read_contents.saturating_add(of_commit(&self.contents, *commit));
+        for (commit, closing) in later {
+            later_records = later_records.saturating_add(u64::from(closing.records));
+            later_contents = later_contents.saturating_add(u64::from(closing.contents));
+            read_records = read_records.saturating_add(of_commit(&self.records, commit));
+            read_contents = read_contents.saturating_add(of_commit(&self.contents, commit));
         }
         let known = known.unwrap_or_default();
         Assessment {

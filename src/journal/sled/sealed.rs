@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::chain::Chain;
 use super::history::{About, At, Block, Blocks};
 use super::scan::{self, Whole};
 use super::store::StoreError;
@@ -44,10 +45,13 @@ pub(super) struct Found {
 }
 
 impl Sealed {
-    /// Walks through a generation's file and finds every record in it.
-    pub(super) fn open(db: &Path) -> io::Result<Found> {
+    /// Walks through a generation's file and finds every record in it, save those of commits that were never finished.
+    /// `newest`: its newest commit, if that is known for certain.
+    pub(super) fn open(db: &Path, newest: Option<u64>) -> io::Result<Found> {
         let (mut records, mut contents) = (Vec::new(), Vec::new());
+        let mut chain = Chain::default();
         let whole = scan::frames(db, |at, frame| {
+            chain.see(&frame);
             // A generation is far smaller than 4 GiB; a frame beyond would count as missing.
             let Ok(at) = u32::try_from(at) else { return };
             match frame.kind {
@@ -66,6 +70,9 @@ impl Sealed {
                 }
             }
         })?;
+        let finished = |mark: Mark| !chain.is_unfinished(mark.commit, newest);
+        records.retain(|record| finished(record.mark));
+        contents.retain(|content| finished(content.mark));
         let ambiguous_record = one_of_each(&mut records);
         let ambiguous_content = one_of_each(&mut contents);
         let blocks = blocks(&records);
@@ -246,10 +253,10 @@ mod tests {
         put(&mut bytes, 1);
         put(&mut bytes, 1);
         std::fs::write(&db, &bytes).unwrap();
-        let found = Sealed::open(&db).unwrap();
+        let found = Sealed::open(&db, None).unwrap();
         assert_eq!((found.contents, found.ambiguous), (1, false));
         put(&mut bytes, 2);
         std::fs::write(&db, &bytes).unwrap();
-        assert!(Sealed::open(&db).unwrap().ambiguous);
+        assert!(Sealed::open(&db, None).unwrap().ambiguous);
     }
 }

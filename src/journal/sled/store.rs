@@ -84,6 +84,8 @@ impl StoreError {
 #[derive(Debug)]
 pub(super) struct Commit {
     number: u64,
+    /// The one before it.
+    after: u64,
     at: Timestamp,
     contents: Parts,
     packs: Vec<BytesMut>,
@@ -93,10 +95,11 @@ pub(super) struct Commit {
 }
 
 impl Commit {
-    /// A commit begun at `at`, with nothing in it yet.
-    pub(super) fn new(number: u64, at: Timestamp) -> Self {
+    /// A commit begun at `at`, with nothing in it yet, that follows the commit `after`.
+    pub(super) fn new(number: u64, after: u64, at: Timestamp) -> Self {
         Self {
             number,
+            after,
             at,
             contents: Parts::new(number),
             packs: Vec::new(),
@@ -150,7 +153,8 @@ impl Commit {
     /// Adds the record that closes a commit and says how much it holds. Nothing is added after it.
     pub(super) fn finish(&mut self) {
         let records = self.records.saturating_add(1);
-        self.put(&Record::Commit { at: self.at, records, contents: self.contents.frames() });
+        let (at, after, contents) = (self.at, self.after, self.contents.frames());
+        self.put(&Record::Commit { at, after, records, contents });
     }
 }
 

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::sealed::Sealed;
 use super::*;
 use crate::model::{Headers, Name};
 use crate::time::Timestamp;
@@ -51,7 +52,7 @@ async fn a_body_that_is_damaged_while_it_is_open_is_found_and_the_others_are_rea
     append(&journal, 1).await;
     append(&journal, 2).await;
     journal.shared.memory().recent = shared::Recent::default();
-    damage(&journal, b'c', 0, 60);
+    damage(&journal, b'c', 1, 60);
     let claimed = claim(&journal).await;
     let first = journal.load(claimed[0].lease).await;
     assert!(matches!(first, Err(LoadError::Damaged { .. })), "{first:?}");
@@ -68,7 +69,7 @@ async fn what_the_engine_gives_back_damaged_is_read_from_the_copy_that_is_whole(
             append(&journal, number).await;
         }
         // sled has the value as it was before in its file, too, and does not know that it is the good one.
-        damage(&journal, family, 1, 40);
+        damage(&journal, family, 2, 40);
         journal.close().await;
         let (journal, opened) = try_open(dir.path()).unwrap();
         assert_eq!(opened.pending, 3);
@@ -80,4 +81,35 @@ async fn what_the_engine_gives_back_damaged_is_read_from_the_copy_that_is_whole(
         journal.close().await;
         assert_eq!(try_open(dir.path()).unwrap().1.pending, 4);
     }
+}
+
+#[tokio::test]
+async fn no_commit_number_is_given_twice_also_when_nothing_came_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let newest = |journal: &SledJournal| {
+        let current = journal.generations.current().unwrap().number;
+        journal.generations.ledger().known(current).holds.map(|holds| holds.commit)
+    };
+    let journal = open(dir.path());
+    append(&journal, 1).await;
+    append(&journal, 2).await;
+    assert_eq!(newest(&journal), Some(2));
+    journal.close().await;
+    // Each of these may have torn the commit it began with.
+    for _ in 0..3 {
+        open(dir.path()).abandon();
+    }
+    let journal = open(dir.path());
+    append(&journal, 3).await;
+    assert_eq!(newest(&journal), Some(7), "4, 5 and 6 may stand torn in the file");
+    journal.close().await;
+    let (journal, opened) = try_open(dir.path()).unwrap();
+    assert_eq!(opened.pending, 3, "the gap is not taken for a loss");
+    let generation = journal.generations.current().unwrap().number;
+    journal.close().await;
+    let db = dir::generation(dir.path(), generation).join("db");
+    let found = Sealed::open(&db, None).unwrap();
+    let known = ledger::read(&dir::ledger(dir.path())).unwrap().known[&generation];
+    let mut fold = recover::Fold::new(Timestamp::from_secs(1_000), Duration::ZERO);
+    assert!(fold.sealed(generation, &found, known).unwrap().is_whole());
 }

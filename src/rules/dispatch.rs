@@ -65,8 +65,8 @@ pub enum Finished {
     Attempted(Attempt),
     /// The stored event fails its check and never will be readable.
     Damaged,
-    /// The target's template fails on this event, as it will every time.
-    Unrenderable,
+    /// Nothing was sent: the target's template fails on this event, as it will every time. The record says why.
+    Unrenderable(Attempt),
     /// Nothing was attempted, for a reason on our side that may pass.
     NotAttempted,
 }
@@ -192,7 +192,7 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
         };
         let attempted = match &finished {
             Finished::Attempted(attempt) => Some(attempt),
-            Finished::Damaged | Finished::Unrenderable | Finished::NotAttempted => None,
+            Finished::Damaged | Finished::Unrenderable(_) | Finished::NotAttempted => None,
         };
         for notice in lane.ended(attempted, probe, moment) {
             self.actions.push_back(Action::Notify(job.target.clone(), notice));
@@ -200,7 +200,9 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
         self.pool.ended(lane.in_flight);
         let (settlement, attempt) = match finished {
             Finished::Damaged => (Settlement::Dead(DeadReason::Damaged), None),
-            Finished::Unrenderable => (Settlement::Dead(DeadReason::Template), None),
+            Finished::Unrenderable(attempt) => {
+                (Settlement::Dead(DeadReason::Template), Some(attempt))
+            }
             Finished::NotAttempted => {
                 (Settlement::RetryAt(moment.now.plus(NOT_ATTEMPTED_DELAY)), None)
             }

@@ -11,6 +11,7 @@
     reason = "a test stops at the first surprise"
 )]
 
+mod attempt_records;
 mod config_mistakes;
 mod faultfs;
 mod faults;

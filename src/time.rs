@@ -69,6 +69,20 @@ impl Timestamp {
             .map_or(Duration::ZERO, Duration::from_micros)
     }
 
+    /// RFC 3339 in UTC to the microsecond, which [`Timestamp::parse`] reads back as it was.
+    pub fn precise(self) -> String {
+        jiff::Timestamp::from_microsecond(self.0)
+            .map_or_else(|_out_of_range| format!("{}us", self.0), |at| format!("{at:.6}"))
+    }
+
+    /// Reads an RFC 3339 time, or what [`Timestamp::precise`] wrote.
+    pub fn parse(text: &str) -> Option<Self> {
+        if let Some(micros) = text.strip_suffix("us") {
+            return micros.parse().ok().map(Self);
+        }
+        text.parse::<jiff::Timestamp>().ok().map(|at| Self(at.as_microsecond()))
+    }
+
     /// The distance to `other` in either direction.
     pub fn distance(self, other: Self) -> Duration {
         Duration::from_micros(self.0.abs_diff(other.0))

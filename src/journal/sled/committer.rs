@@ -14,6 +14,7 @@ use super::drain::{Drain, Move};
 use super::generations::Generations;
 use super::ledger::Holds;
 use super::recover::note_keys;
+use super::restore::Restored;
 use super::shared::{Ending, Shared, Taken};
 use super::store::{Commit, StoreError, WriteError};
 use super::usage::Written;
@@ -41,8 +42,16 @@ pub(super) type Answer = oneshot::Sender<Result<Appended, AppendError>>;
 /// An append in the waiting room.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    pub(super) append: Append,
+    pub(super) work: Work,
     pub(super) answer: Answer,
+}
+
+/// What waits.
+#[derive(Debug)]
+pub(super) enum Work {
+    Append(Append),
+    /// Something that another journal held.
+    Restore(Box<Restored>),
 }
 
 /// The writer's own state.
@@ -73,19 +82,19 @@ pub(super) struct Committer {
 }
 
 /// An event on its way into the index.
-struct Fresh {
-    sequence: u64,
-    entry: Entry<Place>,
-    event: Event,
+pub(super) struct Fresh {
+    pub(super) sequence: u64,
+    pub(super) entry: Entry<Place>,
+    pub(super) event: Event,
 }
 
 /// What one commit will answer once it is durable.
 #[derive(Default)]
-struct Outcome {
+pub(super) struct Outcome {
     answers: Vec<(Answer, Result<Appended, AppendError>)>,
-    fresh: Vec<Fresh>,
+    pub(super) fresh: Vec<Fresh>,
     moves: Vec<Move>,
-    written: Written,
+    pub(super) written: Written,
     /// The generation that was drained to its end.
     drained: Option<u32>,
 }
@@ -145,7 +154,10 @@ impl Committer {
         let mut outcome = Outcome::default();
         self.dedup.prune(now, taken.appends.len().saturating_mul(4).saturating_add(16));
         for waiting in taken.appends {
-            let result = self.admit(&mut commit, &mut outcome, waiting.append, now);
+            let result = match waiting.work {
+                Work::Append(append) => self.admit(&mut commit, &mut outcome, append, now),
+                Work::Restore(restored) => self.readmit(&mut commit, &mut outcome, *restored, now),
+            };
             outcome.answers.push((waiting.answer, result));
         }
         self.put_settlements(&mut commit, &mut outcome, taken.settlements);
@@ -331,7 +343,7 @@ impl Committer {
         if !outcome.fresh.is_empty() || !outcome.moves.is_empty() {
             let mut memory = self.shared.memory();
             for Fresh { sequence, entry, event } in outcome.fresh {
-                if !entry.deliveries.is_empty() {
+                if !entry.is_delivered() {
                     memory.usage.needed(entry.place);
                     memory.recent.put(sequence, event);
                     memory.index.insert(sequence, entry);
@@ -456,7 +468,7 @@ impl Committer {
 }
 
 /// Groups events by order key in little memory: the first 64 bits of its SHA-256, and never 0, which is no key.
-fn order(key: &str) -> u64 {
+pub(super) fn order(key: &str) -> u64 {
     let digest = ring::digest::digest(&ring::digest::SHA256, key.as_bytes());
     digest.as_ref().first_chunk().map_or(1, |first| u64::from_be_bytes(*first)).max(1)
 }
@@ -468,7 +480,7 @@ fn answered(answer: Answer, result: Result<Appended, AppendError>) {
     }
 }
 
-fn stored(event: &Event) -> Content {
+pub(super) fn stored(event: &Event) -> Content {
     Content {
         id: event.id,
         received_at: event.received_at,

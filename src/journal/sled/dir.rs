@@ -7,6 +7,8 @@
 //! <path>/ballast                 bytes given up when the disk is full
 //! <path>/generations/00000003/   one sled directory
 //! <path>/aside/00000004/         a copy of a generation while it is opened and looked through
+//! <path>/repairing/              a repaired journal while it is built
+//! <path>/damaged-<time>/         the files that a repair has replaced
 //! ```
 
 use std::fs::{self, File, OpenOptions};
@@ -78,6 +80,26 @@ impl Lock {
     }
 }
 
+impl Lock {
+    /// Keeps others from taking a directory, as long as it is only read; `None` where nobody has ever taken it. Changes
+    /// nothing.
+    pub(super) fn share(root: &Path) -> Result<Option<Self>, OpenError> {
+        let path = root.join("lock");
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(OpenError::io("opening", &path, source)),
+        };
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(Some(Self { _held: file })),
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                Err(OpenError::Locked { path: root.to_owned(), pid: owner(root) })
+            }
+            Err(error) => Err(OpenError::io("locking", &path, error.into())),
+        }
+    }
+}
+
 /// The process that holds a directory's lock, if any does and said so. Creates nothing.
 pub(super) fn owner(root: &Path) -> Option<u32> {
     let mut file = File::open(root.join("lock")).ok()?;
@@ -108,6 +130,11 @@ pub(super) fn generation(root: &Path, number: u32) -> PathBuf {
 /// Where the copy of a generation stands while it is opened.
 pub(super) fn aside(root: &Path, number: u32) -> PathBuf {
     root.join("aside").join(format!("{number:08}"))
+}
+
+/// Where a repaired journal is built.
+pub(super) fn repairing(root: &Path) -> PathBuf {
+    root.join("repairing")
 }
 
 /// Where the ledger is.
@@ -259,6 +286,27 @@ pub(super) fn sync_tree(store: &Path) -> io::Result<()> {
     sync_dir(store)
 }
 
+/// Removes a directory with everything in it, if it is there.
+pub(super) fn remove_all(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Makes a directory with everything in it durable, at whatever depth.
+pub(super) fn sync_all(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_all(&entry.path())?;
+        } else {
+            File::open(entry.path())?.sync_all()?;
+        }
+    }
+    sync_dir(path)
+}
+
 /// Replaces a small file so that a crash leaves the old one or the new one, never half of either.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
@@ -269,7 +317,7 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     path.parent().map_or(Ok(()), sync_dir)
 }
 
-fn sync_dir(path: &Path) -> io::Result<()> {
+pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 

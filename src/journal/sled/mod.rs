@@ -8,8 +8,10 @@
 //! Space and damage are bounded by generations: sled directories that are written one after the other and removed
 //! whole. A ledger beside them says what must be in each, so that a store that lost something is never believed.
 
+mod archive;
 mod chain;
 mod committer;
+mod diagnosis;
 mod dir;
 mod disk;
 mod drain;
@@ -17,13 +19,17 @@ mod generations;
 mod ledger;
 mod open;
 mod recover;
+mod repair;
+mod restore;
 mod salvage;
 mod scan;
 mod sealed;
+mod stats;
 mod shared;
 mod store;
 mod usage;
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,13 +38,18 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use self::committer::{Committer, Waiting};
+pub use self::archive::{Archive, Archived};
+use self::committer::{Committer, Waiting, Work};
+pub use self::diagnosis::Diagnosis;
 use self::dir::Lock;
 use self::disk::Ballast;
 use self::generations::Generations;
 use self::open::Ready;
+pub use self::repair::{Engine, Repair, RepairError, Repaired, State as RepairState};
+pub use self::restore::{MAX_RESTORED, Repeats, Restored};
 pub use self::salvage::Assessment;
 use self::shared::{Ending, Limits, Memory, Recent, Shared};
+pub use self::stats::{GenerationStats, Stats};
 use self::store::StoreError;
 use super::record::Record;
 use super::record::content::{Content, Place};
@@ -48,7 +59,7 @@ use super::{
 };
 use crate::metrics::JournalMetrics;
 use crate::model::{Attempt, Event, EventId, Name, Settlement};
-use crate::time::Clock;
+use crate::time::{Clock, Timestamp};
 
 /// A generation takes at most this much before the next one takes over: 64 MiB, and at most a sixteenth of what the
 /// journal may use.
@@ -97,8 +108,14 @@ pub enum OpenError {
         /// The format it names.
         format: u32,
     },
+    /// A repair was broken off.
+    #[error("a repair of the journal at {} did not come to its end; run `everhook journal repair` once more, with the same configuration", path.display())]
+    Repairing {
+        /// The journal.
+        path: PathBuf,
+    },
     /// Something that must be there is not, or cannot be read.
-    #[error("the journal at {} is damaged: {what}. It was left as it was found: the untouched files are in {}. `everhook journal verify` counts what can be read. Keep a copy of the directory; then restore it from a backup, or point journal.path at a new directory to go on without these events", path.display(), path.join("generations").display())]
+    #[error("the journal at {} is damaged: {what}. It was left as it was found: the untouched files are in {}. To go on with everything that can be read, run `{}` with the same configuration; it keeps the damaged files. `everhook journal verify` shows the counts and changes nothing", path.display(), path.join("generations").display(), remedy(*lost))]
     Damaged {
         /// The journal.
         path: PathBuf,
@@ -119,6 +136,14 @@ pub enum OpenError {
     },
 }
 
+/// What goes on with a damaged journal.
+fn remedy(lost: Option<u64>) -> String {
+    match lost {
+        None | Some(0) => "everhook journal repair".to_owned(),
+        Some(lost) => format!("everhook journal repair --accept-loss {lost}"),
+    }
+}
+
 fn owner(pid: Option<u32>) -> String {
     pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
 }
@@ -136,7 +161,9 @@ impl OpenError {
     fn losing(self, count: u64) -> Self {
         match self {
             Self::Damaged { path, what, .. } => Self::Damaged { path, what, lost: Some(count) },
-            Self::Locked { .. } | Self::Newer { .. } | Self::Io { .. } => self,
+            Self::Locked { .. } | Self::Newer { .. } | Self::Repairing { .. } | Self::Io { .. } => {
+                self
+            }
         }
     }
 }
@@ -161,6 +188,9 @@ impl SledJournal {
         let Options { path: root, retention, max_bytes, min_free } = options;
         dir::create_root(root)?;
         let lock = Lock::take(root)?;
+        if dir::repairing(root).exists() {
+            return Err(OpenError::Repairing { path: root.clone() });
+        }
         let ballast = Ballast::new(root, *max_bytes);
         let Ready { generations, recovered, holds } =
             open::open(root, &ballast, *retention, clock.now())?;
@@ -205,9 +235,30 @@ impl SledJournal {
     }
 
     /// Counts what of a journal can be read, without opening it: against what its ledger and its commits say it must
-    /// hold. Changes nothing.
-    pub fn assess(path: &Path) -> io::Result<Assessment> {
-        salvage::assess(path)
+    /// hold. Changes nothing, and can be done while the journal is in use.
+    pub fn diagnose(path: &Path) -> Result<Diagnosis, OpenError> {
+        diagnosis::diagnose(path)
+    }
+
+    /// Reads everything of a journal that can be read, without opening it. Changes nothing; nobody can open the journal
+    /// until the archive is dropped.
+    pub fn archive(path: &Path) -> Result<Archive, OpenError> {
+        let lock = Lock::share(path)?;
+        Ok(Archive::read(path)?.holding(lock))
+    }
+
+    /// The id of every event of a journal, none where there is no journal.
+    pub fn ids(path: &Path) -> Result<HashSet<EventId>, OpenError> {
+        if !path.join("generations").exists() {
+            return Ok(HashSet::new());
+        }
+        Ok(Self::archive(path)?.ids().collect())
+    }
+
+    /// Sums up what a journal holds, without opening it. Changes nothing.
+    pub fn stats(options: &Options, now: Timestamp) -> Result<Stats, OpenError> {
+        let _lock = Lock::share(&options.path)?;
+        Stats::of(options, now)
     }
 
     /// The process that has the journal at a path open, if one has.
@@ -219,6 +270,22 @@ impl SledJournal {
     /// Blocks until the writer has ended and the directory is free.
     pub fn abandon(&self) {
         self.end(Ending::Abandon);
+    }
+
+    /// Takes a note up at once.
+    pub fn take_note(&self, note: Note) -> Result<(), NoteError> {
+        let Note { topic, name, value } = note.clone();
+        // Under one lock, so that memory and disk agree on which of two values is the later one.
+        let mut memory = self.shared.memory();
+        memory.notes.put(note).and_then(|()| {
+            let rides = self.shared.ride_along(Record::Note { topic, name, value }, None);
+            rides.then_some(()).ok_or(NoteError::Closed)
+        })
+    }
+
+    /// What [`Journal::close`] does, for a thread that may block.
+    pub fn end_well(&self) {
+        self.end(Ending::Close);
     }
 
     fn opened(&self, took: Duration) -> Opened {
@@ -313,7 +380,7 @@ fn event(content: Content) -> Result<Event, LoadError> {
 impl Journal for SledJournal {
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
         let (answer, answered) = oneshot::channel();
-        let entered = self.shared.wait_for_commit(Waiting { append, answer });
+        let entered = self.shared.wait_for_commit(Waiting { work: Work::Append(append), answer });
         Box::pin(async move {
             entered?;
             // The writer drops an answer only when it ends without committing.
@@ -367,14 +434,7 @@ impl Journal for SledJournal {
     }
 
     fn note(&self, note: Note) -> BoxFuture<'_, Result<(), NoteError>> {
-        let Note { topic, name, value } = note.clone();
-        // Under one lock, so that memory and disk agree on which of two values is the later one.
-        let mut memory = self.shared.memory();
-        let taken = memory.notes.put(note).and_then(|()| {
-            let rides = self.shared.ride_along(Record::Note { topic, name, value }, None);
-            rides.then_some(()).ok_or(NoteError::Closed)
-        });
-        drop(memory);
+        let taken = self.take_note(note);
         Box::pin(async move { taken })
     }
 

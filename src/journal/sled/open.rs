@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::OpenError;
+use super::diagnosis::NEXT_FORMAT;
 use super::dir;
 use super::disk::Ballast;
 use super::generations::{Generation, Generations};
@@ -265,7 +266,7 @@ fn by_frames(
         Ok(survey) if survey.is_whole() && survey.first.is_some() && !found.ambiguous => {
             tracing::warn!(generation = number, what, "a generation is read by its records");
             known.holds = survey.holds;
-            let Whole { length, checksum } = found.whole;
+            let Whole { length, checksum, .. } = found.whole;
             known.seal = Some(Seal { length, checksum });
             Ok((Generation::sealed(number, found.sealed), survey, known))
         }
@@ -284,7 +285,10 @@ fn sealed(
     let db = dir::generation(root, number).join("db");
     let failed = |source| OpenError::io("reading", &db, source);
     let found = Sealed::open(&db, known.last_if_sealed()).map_err(failed)?;
-    let Whole { length, checksum } = found.whole;
+    let Whole { length, checksum, newer: unread } = found.whole;
+    if unread > 0 {
+        return Err(newer(&db));
+    }
     if (length, checksum) != (seal.length, seal.checksum) {
         let what = format!(
             "{} is not as it was sealed: {} bytes were sealed, {length} are there",
@@ -327,6 +331,7 @@ fn unsealed(
             known.holds = survey.holds.filter(|_| survey.first.is_some());
             return Ok((Generation::written(number, store), survey, known));
         }
+        Ok(Ok((_, survey))) if survey.newer => return Err(newer(&path.join("db"))),
         Ok(Ok((store, survey))) => {
             drop(store);
             missing(&survey)
@@ -340,6 +345,11 @@ fn unsealed(
         Err(_panic) => "the storage engine cannot read it".to_owned(),
     };
     Err(Refusal::Damaged(format!("generation {number}: {what}")))
+}
+
+/// A record says that a later release has written here.
+fn newer(db: &Path) -> Refusal {
+    OpenError::Newer { path: db.to_owned(), format: NEXT_FORMAT }.into()
 }
 
 /// Whether an error is the file system's refusal rather than what was found in the file.

@@ -78,7 +78,7 @@ impl Sealed {
         &'a self,
         places: &'a [(Mark, u32)],
     ) -> impl Iterator<Item = Result<(Mark, Record), StoreError>> + 'a {
-        let mut block = Block { file: &self.file, bytes: Vec::new(), base: 0 };
+        let mut block = Block::of(&self.file);
         places.iter().map(move |(mark, at)| {
             let frame = block.frame(u64::from(*at))?;
             Ok((*mark, record::record(&frame)?))
@@ -91,7 +91,7 @@ impl Sealed {
         for ordinal in place.ordinal..place.ordinal.saturating_add(place.frames()) {
             let at = self.offset(place.commit, ordinal).ok_or(StoreError::Missing)?;
             let most = PART.min(usize::try_from(place.length).unwrap_or(PART));
-            frames.push(self.read(at, most)?);
+            frames.push(frame_at(&self.file, at, most)?);
         }
         Ok(content::read(&frames)?)
     }
@@ -104,14 +104,14 @@ impl Sealed {
         let index = begin.saturating_add(usize::try_from(ordinal).ok()?);
         self.offsets.get(index).copied().filter(|_| index < end)
     }
+}
 
-    /// The frame at a place, of at most so many bytes.
-    fn read(&self, at: u32, most: usize) -> Result<Bytes, StoreError> {
-        let bytes = Bytes::from(read_at(&self.file, u64::from(at), most)?);
-        let mut rest: &[u8] = &bytes;
-        frame::take(&mut rest)?;
-        Ok(bytes.slice(..bytes.len().saturating_sub(rest.len())))
-    }
+/// The frame at a place of a file, of at most so many bytes.
+pub(super) fn frame_at(file: &File, at: u32, most: usize) -> Result<Bytes, StoreError> {
+    let bytes = Bytes::from(read_at(file, u64::from(at), most)?);
+    let mut rest: &[u8] = &bytes;
+    frame::take(&mut rest)?;
+    Ok(bytes.slice(..bytes.len().saturating_sub(rest.len())))
 }
 
 /// The first place of every mark, in order, and whether a mark has copies that differ.
@@ -124,15 +124,20 @@ fn one_of_each(mut found: Vec<(Mark, u32, u32)>) -> (Vec<(Mark, u32)>, bool) {
 }
 
 /// A stretch of a file in memory.
-struct Block<'a> {
+pub(super) struct Block<'a> {
     file: &'a File,
     bytes: Vec<u8>,
     base: u64,
 }
 
-impl Block<'_> {
+impl<'a> Block<'a> {
+    /// Nothing of this file yet.
+    pub(super) fn of(file: &'a File) -> Self {
+        Self { file, bytes: Vec::new(), base: 0 }
+    }
+
     /// The frame at a place.
-    fn frame(&mut self, at: u64) -> Result<Frame<'_>, StoreError> {
+    pub(super) fn frame(&mut self, at: u64) -> Result<Frame<'_>, StoreError> {
         if !self.holds(at) {
             self.base = at;
             self.bytes = read_at(self.file, at, scan::WINDOW)?;

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::committer::Waiting;
+use super::committer::{Waiting, Work};
 use super::dir;
+use super::restore::Restored;
 use super::usage::Usage;
 use crate::journal::index::Index;
 use crate::journal::notes::Notes;
@@ -303,7 +304,13 @@ impl Shared {
 
 /// What an append occupies while it waits.
 fn weight(waiting: &Waiting) -> usize {
-    let event = &waiting.append.event;
+    let event = match &waiting.work {
+        Work::Append(append) => &append.event,
+        Work::Restore(restored) => match &**restored {
+            Restored::Event { event, .. } => event,
+            Restored::Keys(keys) => return keys.len().saturating_mul(64),
+        },
+    };
     event.body.len().saturating_add(event.headers.packed().len()).saturating_add(512)
 }
 

@@ -13,7 +13,7 @@ use everhook::journal::memory::MemoryJournal;
 use everhook::journal::sled::{Options, SledJournal};
 use everhook::journal::{Append, Journal};
 use everhook::metrics::JournalMetrics;
-use everhook::model::{Answer, Attempt, Event, EventId, Headers, Name, Seen};
+use everhook::model::{Answer, Attempt, Event, EventId, Headers, Name};
 use everhook::rules::breaker::BreakerPolicy;
 use everhook::rules::dispatch::{Dispatcher, Finished, Job, TargetPolicy};
 use everhook::rules::rate::Rate;
@@ -76,7 +76,7 @@ fn decisions(c: &mut Criterion) {
                 let answer = Answer::Status { status: 200, retry_after: None };
                 let (started_at, duration) = (moment.now, Duration::ZERO);
                 let attempt =
-                    Attempt { number: 1, started_at, duration, answer, seen: Seen::default() };
+                    Attempt { number: 1, started_at, duration, answer, seen: Box::default() };
                 core.handle_finished(lease, Finished::Attempted(attempt), moment);
                 while let Some(action) = core.poll_action() {
                     black_box(action);

@@ -69,18 +69,10 @@ impl Timestamp {
             .map_or(Duration::ZERO, Duration::from_micros)
     }
 
-    /// RFC 3339 in UTC to the microsecond, which [`Timestamp::parse`] reads back as it was.
+    /// RFC 3339 in UTC to the microsecond: nothing is rounded.
     pub fn precise(self) -> String {
         jiff::Timestamp::from_microsecond(self.0)
-            .map_or_else(|_out_of_range| format!("{}us", self.0), |at| format!("{at:.6}"))
-    }
-
-    /// Reads an RFC 3339 time, or what [`Timestamp::precise`] wrote.
-    pub fn parse(text: &str) -> Option<Self> {
-        if let Some(micros) = text.strip_suffix("us") {
-            return micros.parse().ok().map(Self);
-        }
-        text.parse::<jiff::Timestamp>().ok().map(|at| Self(at.as_microsecond()))
+            .map_or_else(|_out_of_range| self.to_string(), |at| format!("{at:.6}"))
     }
 
     /// The distance to `other` in either direction.
@@ -101,6 +93,28 @@ impl fmt::Display for Timestamp {
             // Outside jiff's range of years: still say something exact.
             Err(_) => write!(f, "{}us", self.0),
         }
+    }
+}
+
+impl std::str::FromStr for Timestamp {
+    type Err = jiff::Error;
+
+    /// Reads RFC 3339, for example what [`Timestamp`] prints.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse::<jiff::Timestamp>().map(|at| Self(at.as_microsecond()))
+    }
+}
+
+impl serde::Serialize for Timestamp {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Timestamp {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
     }
 }
 

@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
+use super::labels::{LabelNumber, Labels};
+use super::record::Label;
 use super::slot::Slots;
 pub(super) use super::slot::{Number, Slot, State};
 use super::table::{Sequences, Table};
@@ -20,6 +22,8 @@ pub(super) struct Entry<P> {
     pub(super) received_at: Timestamp,
     /// Groups events that belong together; 0 for none.
     pub(super) order: u64,
+    /// What lists show of it.
+    pub(super) label: LabelNumber,
     pub(super) place: P,
     pub(super) deliveries: Slots,
 }
@@ -36,9 +40,17 @@ impl<P> Entry<P> {
     }
 }
 
+/// Groups events by order key in little memory: the first 64 bits of its SHA-256, and never 0, which is no key.
+pub(super) fn order_of(key: &str) -> u64 {
+    let digest = ring::digest::digest(&ring::digest::SHA256, key.as_bytes());
+    digest.as_ref().first_chunk().map_or(1, |first| u64::from_be_bytes(*first)).max(1)
+}
+
 /// What a settlement made of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Settled<P> {
+    /// The event.
+    pub(super) event: EventId,
     /// Attempts counted so far.
     pub(super) attempts: u32,
     /// As it stands now.
@@ -55,6 +67,7 @@ pub(super) struct Index<P> {
     events: Table<Entry<P>>,
     numbers: HashMap<Name, Number>,
     queues: Vec<Queue>,
+    labels: Labels,
     turn: u32,
 }
 
@@ -63,6 +76,8 @@ pub(super) struct Index<P> {
 struct Queue {
     name: Name,
     ready: VecDeque<u64>,
+    /// Of those, how many were taken out of their turn and are passed over.
+    ready_gone: u64,
     waiting: BTreeSet<(Timestamp, u64)>,
     in_flight: u64,
     dead: u64,
@@ -72,7 +87,13 @@ struct Queue {
 
 impl<P: Clone> Index<P> {
     pub(super) fn new() -> Self {
-        Self { events: Table::new(), numbers: HashMap::new(), queues: Vec::new(), turn: 0 }
+        Self {
+            events: Table::new(),
+            numbers: HashMap::new(),
+            queues: Vec::new(),
+            labels: Labels::default(),
+            turn: 0,
+        }
     }
 
     /// The number of a name, new if the name is; `None` when there are no numbers left.
@@ -96,6 +117,21 @@ impl<P: Clone> Index<P> {
         self.queues.get(usize::from(number)).map(|queue| &queue.name)
     }
 
+    /// The number of what lists show of an event.
+    pub(super) fn label_number(&mut self, label: &Label) -> LabelNumber {
+        self.labels.number(label)
+    }
+
+    /// What lists show of an event; `None` when it has no number.
+    pub(super) fn label(&self, number: LabelNumber) -> Option<&Label> {
+        self.labels.get(number)
+    }
+
+    /// Every event known here before this sequence, the latest first.
+    pub(super) fn iter_back(&self, before: u64) -> impl Iterator<Item = (u64, &Entry<P>)> {
+        self.events.iter_back(before)
+    }
+
     /// Every event with something pending or dead from this sequence on.
     pub(super) fn iter_from(&self, sequence: u64) -> impl Iterator<Item = (u64, &Entry<P>)> {
         self.events.iter_from(sequence)
@@ -114,7 +150,8 @@ impl<P: Clone> Index<P> {
     }
 
     /// Takes up all of these at once; none of them is delivered to every target.
-    pub(super) fn adopt(&mut self, events: Table<Entry<P>>) {
+    pub(super) fn adopt(&mut self, events: Table<Entry<P>>, labels: Labels) {
+        self.labels = labels;
         for (sequence, entry) in events.iter() {
             for slot in entry.deliveries.iter() {
                 if let Some(queue) = self.queues.get_mut(usize::from(slot.target)) {
@@ -134,9 +171,17 @@ impl<P: Clone> Index<P> {
             queue.promote(now, &mut self.events, number);
             for _ in 0..*most {
                 let Some(sequence) = queue.ready.pop_front() else { break };
-                let Some(entry) = self.events.get_mut(sequence) else { continue };
                 let turn = self.turn.wrapping_add(1);
-                let Some(slot) = entry.deliveries.set(number, State::InFlight(turn)) else {
+                let entry = self.events.get_mut(sequence);
+                let is_ready =
+                    |slot: Option<Slot>| slot.is_some_and(|slot| slot.state == State::Ready);
+                let entry = entry.filter(|entry| is_ready(entry.deliveries.get(number)));
+                let leased = entry.and_then(|entry| {
+                    let slot = entry.deliveries.set(number, State::InFlight(turn))?;
+                    Some((entry, slot))
+                });
+                let Some((entry, slot)) = leased else {
+                    queue.ready_gone = queue.ready_gone.saturating_sub(1);
                     continue;
                 };
                 self.turn = turn;
@@ -191,7 +236,7 @@ impl<P: Clone> Index<P> {
         };
         let attempts = slot.attempts.saturating_add(u32::from(counted));
         entry.deliveries.put(Slot { target: lease.target, attempts, state });
-        let (place, forgotten) = (entry.place.clone(), entry.is_delivered());
+        let (event, place, forgotten) = (entry.id, entry.place.clone(), entry.is_delivered());
         if let Some(queue) = self.queues.get_mut(usize::from(lease.target)) {
             queue.in_flight = queue.in_flight.saturating_sub(1);
             queue.re_enter(lease.sequence, state);
@@ -199,7 +244,23 @@ impl<P: Clone> Index<P> {
         if forgotten {
             self.events.remove(lease.sequence);
         }
-        Some(Settled { attempts, state, place, forgotten })
+        Some(Settled { event, attempts, state, place, forgotten })
+    }
+
+    /// Gives a delivery that is not in flight another state, with no attempts counted if it is due again. Answers
+    /// how it stands then; `None` when there is none or it is in flight.
+    pub(super) fn decide(&mut self, sequence: u64, target: Number, state: State) -> Option<Slot> {
+        let entry = self.events.get_mut(sequence)?;
+        let old = entry.deliveries.get(target)?;
+        let queue = self.queues.get_mut(usize::from(target))?;
+        if !queue.leave(sequence, old.state) {
+            return None;
+        }
+        let attempts = if state == State::Ready { 0 } else { old.attempts };
+        let slot = Slot { target, attempts, state };
+        entry.deliveries.put(slot);
+        queue.enter(sequence, state);
+        Some(slot)
     }
 
     /// Forgets an event none of whose deliveries is pending, dead letters with it. Answers where it was.
@@ -221,22 +282,23 @@ impl<P: Clone> Index<P> {
         self.events.get(sequence)
     }
 
-    /// The event of that id, if it has something pending or dead.
-    pub(super) fn find(&self, id: EventId) -> Option<(u64, &Entry<P>)> {
-        self.events.iter().find(|(_, entry)| entry.id == id)
+    /// An event has new deliveries, and its content a new place. Answers the old one.
+    pub(super) fn grow(&mut self, sequence: u64, place: P, new: &[Slot]) -> Option<P> {
+        let entry = self.events.get_mut(sequence)?;
+        let slots: Vec<_> = entry.deliveries.iter().chain(new.iter().copied()).collect();
+        entry.deliveries = Slots::new(&slots);
+        for slot in new {
+            if let Some(queue) = self.queues.get_mut(usize::from(slot.target)) {
+                queue.enter(sequence, slot.state);
+            }
+        }
+        Some(std::mem::replace(&mut entry.place, place))
     }
 
     /// The deliveries of an event as they stand.
     pub(super) fn states(&self, deliveries: &Slots) -> Vec<DeliveryState> {
         let state = |slot: Slot| {
-            let stage = match slot.state {
-                State::Ready => Stage::Ready,
-                State::Waiting(due) => Stage::Waiting(due),
-                State::InFlight(_) => Stage::InFlight,
-                State::Delivered => Stage::Delivered,
-                State::Dead(reason) => Stage::Dead(reason),
-                State::Discarded => Stage::Discarded,
-            };
+            let stage = Stage::from(slot.state);
             let target = self.name(slot.target)?.clone();
             Some(DeliveryState { target, stage, attempts: slot.attempts })
         };
@@ -253,7 +315,7 @@ impl<P: Clone> Index<P> {
             let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
             all.push(Depth {
                 target: queue.name.clone(),
-                ready: count(queue.ready.len()),
+                ready: count(queue.ready.len()).saturating_sub(queue.ready_gone),
                 waiting: count(queue.waiting.len()),
                 in_flight: queue.in_flight,
                 dead: queue.dead,
@@ -269,6 +331,7 @@ impl Queue {
         Self {
             name,
             ready: VecDeque::new(),
+            ready_gone: 0,
             waiting: BTreeSet::new(),
             in_flight: 0,
             dead: 0,
@@ -303,6 +366,22 @@ impl Queue {
             State::Delivered | State::Discarded => self.pending.remove(sequence),
             State::InFlight(_) => {}
         }
+    }
+
+    /// Takes a delivery out in the state it has; false when it is in flight and stays.
+    fn leave(&mut self, sequence: u64, state: State) -> bool {
+        match state {
+            State::InFlight(_) => return false,
+            // It is found there when its turn comes, and passed over.
+            State::Ready => self.ready_gone = self.ready_gone.saturating_add(1),
+            State::Waiting(due) => {
+                self.waiting.remove(&(due, sequence));
+            }
+            State::Dead(_) => self.dead = self.dead.saturating_sub(1),
+            State::Delivered | State::Discarded => {}
+        }
+        self.pending.remove(sequence);
+        true
     }
 
     /// Moves what has become due to the end of the ready queue.

@@ -1,21 +1,26 @@
 //! The reference engine: the contract in its simplest form, kept in memory and gone with the process.
 //!
-//! The simulation and the contract suite run on it; nothing it promises is durable.
+//! The simulation and the contract suite run on it; nothing it promises is durable, and nothing is ever forgotten.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
 
 use super::dedup::DedupIndex;
-use super::index::{Entry, Index, Slot, State};
+use super::index::{Entry, Index, Slot, State, order_of};
 use super::notes::Notes;
 use super::slot::Slots;
 use super::{
-    Append, AppendError, Appended, BoxFuture, Claimed, Demand, Depth, Found, Health, Journal,
-    Lease, LoadError, Note, NoteError, SettleError,
+    Append, AppendError, Appended, Ask, BoxFuture, Changed, Claimed, Demand, Depth, Found,
+    Happening, Health, Journal, Lease, Listed, LoadError, MAX_PAGE, Note, NoteError, OperateError,
+    Page, Scope, SettleError, What,
 };
-use crate::model::{Attempt, Event, EventId, Settlement};
-use crate::time::Clock;
+use crate::model::{Attempt, Event, EventId, Name, Settlement};
+use crate::time::{Clock, Timestamp};
+
+/// What happened and was not yet read by a watcher.
+const MAX_HAPPENINGS: usize = 1024;
 
 /// A journal in memory.
 #[derive(Debug)]
@@ -23,6 +28,7 @@ pub struct MemoryJournal {
     clock: Clock,
     state: Mutex<Inner>,
     changed: Notify,
+    watchers: broadcast::Sender<Happening>,
 }
 
 #[derive(Debug)]
@@ -30,8 +36,17 @@ struct Inner {
     index: Index<Event>,
     dedup: DedupIndex,
     notes: Notes,
-    next: u64,
+    /// Every event that was ever appended.
+    events: BTreeMap<u64, Kept>,
     closed: bool,
+}
+
+/// An event with its deliveries as they stand, but for those that the index knows better.
+#[derive(Debug)]
+struct Kept {
+    event: Event,
+    deliveries: Vec<Slot>,
+    attempts: Vec<(Name, Attempt, Option<Timestamp>)>,
 }
 
 impl MemoryJournal {
@@ -41,10 +56,11 @@ impl MemoryJournal {
             index: Index::new(),
             dedup: DedupIndex::default(),
             notes: Notes::default(),
-            next: 0,
+            events: BTreeMap::new(),
             closed: false,
         };
-        Self { clock, state: Mutex::new(inner), changed: Notify::new() }
+        let watchers = broadcast::channel(MAX_HAPPENINGS).0;
+        Self { clock, state: Mutex::new(inner), changed: Notify::new(), watchers }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -67,15 +83,173 @@ impl MemoryJournal {
         let slot = |target| Slot { target, attempts: 0, state: State::Ready };
         let numbers = targets.iter().map(|name| inner.index.number(name).map(slot));
         let deliveries = numbers.collect::<Option<Vec<_>>>().ok_or(AppendError::Full)?;
-        let sequence = inner.next;
-        inner.next = sequence.saturating_add(1);
-        let (id, received_at) = (event.id, event.received_at);
+        let sequence = inner.next();
+        let id = event.id;
         inner.dedup.remember(&dedup, id, now);
-        let deliveries = Slots::new(&deliveries);
-        inner.index.insert(sequence, Entry { id, received_at, order: 0, place: event, deliveries });
+        let happening = What::Accepted {
+            source: event.source.clone(),
+            name: event.name.clone(),
+            received_at: event.received_at,
+        };
+        inner.take_up(sequence, Kept { event, deliveries, attempts: Vec::new() });
         drop(inner);
         self.changed.notify_waiters();
+        self.happened(id, happening);
         Ok(Appended::New(id))
+    }
+
+    fn happened(&self, id: EventId, what: What) {
+        // Nobody may be watching.
+        drop(self.watchers.send(Happening { id, what }));
+    }
+
+    fn settle_now(&self, lease: Lease, settlement: Settlement, attempt: Option<Attempt>) {
+        let mut inner = self.lock();
+        let settled = inner.index.settle(lease, settlement, attempt.is_some());
+        let Some(settled) = settled else { return };
+        let due = match settled.state {
+            State::Waiting(due) => Some(due),
+            State::Ready
+            | State::InFlight(_)
+            | State::Delivered
+            | State::Dead(_)
+            | State::Discarded => None,
+        };
+        let name = inner.index.name(lease.target).cloned();
+        let (target, attempts, state) = (lease.target, settled.attempts, settled.state);
+        if let Some(kept) = inner.events.get_mut(&lease.sequence) {
+            kept.put(Slot { target, attempts, state });
+            kept.attempts.extend(name.zip(attempt).map(|(name, attempt)| (name, attempt, due)));
+        }
+        let states = inner.index.states(&Slots::new(&[Slot { target, attempts, state }]));
+        drop(inner);
+        for state in states {
+            self.happened(settled.event, What::Delivery(state));
+        }
+    }
+
+    /// Gives the deliveries of an event another state, as `becomes` says.
+    fn decide(
+        &self,
+        id: EventId,
+        scope: &Scope,
+        becomes: impl Fn(State) -> Option<State>,
+    ) -> Result<Changed, OperateError> {
+        let mut inner = self.lock();
+        let found = inner.events.iter().find(|(_, kept)| kept.event.id == id);
+        let sequence = found.map(|(sequence, _)| *sequence).ok_or(OperateError::Unknown)?;
+        let mut slots = inner.slots(sequence);
+        let mut changed = Changed::default();
+        for slot in &mut slots {
+            let is_dead = matches!(slot.state, State::Dead(_));
+            let name = inner.index.name(slot.target);
+            if !name.is_some_and(|name| scope.includes(name, is_dead)) {
+                continue;
+            }
+            if let Some(state) = becomes(slot.state) {
+                changed.deliveries = changed.deliveries.saturating_add(1);
+                slot.state = state;
+                if state == State::Ready {
+                    slot.attempts = 0;
+                }
+                inner.index.decide(sequence, slot.target, state);
+            }
+        }
+        let mut new = Vec::new();
+        if becomes(State::Delivered) == Some(State::Ready) {
+            for name in scope.new_targets() {
+                let target = inner.index.number(name).ok_or(OperateError::Unknown)?;
+                if !slots.iter().any(|slot| slot.target == target) {
+                    new.push(Slot { target, attempts: 0, state: State::Ready });
+                }
+            }
+        }
+        changed.deliveries = changed.deliveries.saturating_add(new.len());
+        let Some(mut kept) = inner.events.remove(&sequence) else { return Ok(changed) };
+        slots.extend(new.iter().copied());
+        kept.deliveries = slots;
+        match inner.index.get(sequence) {
+            Some(_) => {
+                inner.index.grow(sequence, kept.event.clone(), &new);
+                inner.events.insert(sequence, kept);
+            }
+            None => inner.take_up(sequence, kept),
+        }
+        drop(inner);
+        self.changed.notify_waiters();
+        Ok(changed)
+    }
+}
+
+impl Inner {
+    fn next(&self) -> u64 {
+        self.events.last_key_value().map_or(0, |(last, _)| last.saturating_add(1))
+    }
+
+    fn take_up(&mut self, sequence: u64, kept: Kept) {
+        let Event { id, received_at, .. } = kept.event;
+        let order = kept.event.order_key.as_deref().map_or(0, order_of);
+        let (place, deliveries) = (kept.event.clone(), Slots::new(&kept.deliveries));
+        let entry = Entry { id, received_at, order, label: 0, place, deliveries };
+        self.index.insert(sequence, entry);
+        self.events.insert(sequence, kept);
+    }
+
+    /// The deliveries of an event as they stand.
+    fn slots(&self, sequence: u64) -> Vec<Slot> {
+        let kept = || self.events.get(&sequence).map(|kept| kept.deliveries.clone());
+        let known = self.index.get(sequence).map(|entry| entry.deliveries.iter().collect());
+        known.or_else(kept).unwrap_or_default()
+    }
+
+    fn found(&self, sequence: u64, kept: &Kept) -> Found {
+        Found {
+            sequence,
+            event: kept.event.clone(),
+            deliveries: self.index.states(&Slots::new(&self.slots(sequence))),
+            attempts: kept.attempts.clone(),
+        }
+    }
+
+    fn list(&self, ask: &Ask) -> Page {
+        let mut page = Page::default();
+        let before = self.events.range(..ask.before.unwrap_or(u64::MAX)).rev();
+        for (sequence, kept) in before {
+            let Found { sequence, event, deliveries, attempts } = self.found(*sequence, kept);
+            let latest = |target: &Name| {
+                let of_target = attempts.iter().rev().find(|(name, ..)| name == target);
+                of_target.map(|(_, attempt, _)| attempt)
+            };
+            let of_attempt = deliveries.iter().any(|it| {
+                ask.query.fits_delivery(it.outline()) && ask.query.fits_attempt(latest(&it.target))
+            });
+            let fits_attempt = !ask.query.needs_attempts() || of_attempt;
+            let listed = Listed {
+                sequence,
+                id: event.id,
+                source: event.source.to_string(),
+                name: event.name.clone(),
+                received_at: event.received_at,
+                bytes: u64::try_from(event.body.len()).unwrap_or(u64::MAX),
+                deliveries,
+            };
+            if listed.fits(&ask.query) && fits_attempt && ask.query.fits_content(&event) {
+                page.items.push(listed);
+                if page.items.len() >= ask.limit.clamp(1, MAX_PAGE) {
+                    page.next = Some(sequence);
+                    break;
+                }
+            }
+        }
+        page
+    }
+}
+
+impl Kept {
+    fn put(&mut self, slot: Slot) {
+        if let Some(old) = self.deliveries.iter_mut().find(|it| it.target == slot.target) {
+            *old = slot;
+        }
     }
 }
 
@@ -106,18 +280,40 @@ impl Journal for MemoryJournal {
         settlement: Settlement,
         attempt: Option<Attempt>,
     ) -> BoxFuture<'_, Result<(), SettleError>> {
-        self.lock().index.settle(lease, settlement, attempt.is_some());
+        self.settle_now(lease, settlement, attempt);
         self.changed.notify_waiters();
         Box::pin(async { Ok(()) })
     }
 
-    fn find(&self, id: EventId) -> BoxFuture<'_, Option<Found>> {
+    fn find(&self, id: EventId) -> BoxFuture<'_, Result<Option<Found>, LoadError>> {
         let inner = self.lock();
-        let found = inner.index.find(id).map(|(_, entry)| Found {
-            event: entry.place.clone(),
-            deliveries: inner.index.states(&entry.deliveries),
-        });
-        Box::pin(async move { found })
+        let kept = inner.events.iter().find(|(_, kept)| kept.event.id == id);
+        let found = kept.map(|(sequence, kept)| inner.found(*sequence, kept));
+        Box::pin(async move { Ok(found) })
+    }
+
+    fn list(&self, ask: Ask) -> BoxFuture<'_, Result<Page, LoadError>> {
+        let page = self.lock().list(&ask);
+        Box::pin(async move { Ok(page) })
+    }
+
+    fn replay(&self, id: EventId, scope: Scope) -> BoxFuture<'_, Result<Changed, OperateError>> {
+        let due = |state: State| state.is_final().then_some(State::Ready);
+        let changed = self.decide(id, &scope, due);
+        Box::pin(async move { changed })
+    }
+
+    fn discard(&self, id: EventId, scope: Scope) -> BoxFuture<'_, Result<Changed, OperateError>> {
+        let given_up = |state: State| match state {
+            State::Ready | State::Waiting(_) | State::Dead(_) => Some(State::Discarded),
+            State::InFlight(_) | State::Delivered | State::Discarded => None,
+        };
+        let changed = self.decide(id, &scope, given_up);
+        Box::pin(async move { changed })
+    }
+
+    fn watch(&self) -> broadcast::Receiver<Happening> {
+        self.watchers.subscribe()
     }
 
     fn note(&self, note: Note) -> BoxFuture<'_, Result<(), NoteError>> {

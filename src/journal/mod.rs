@@ -6,6 +6,8 @@
 
 mod dedup;
 mod index;
+mod labels;
+mod lookup;
 mod notes;
 pub mod memory;
 mod record;
@@ -18,10 +20,14 @@ use std::pin::Pin;
 
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
 
 use crate::model::{Attempt, DedupKey, Event, EventId, Name, Settlement};
 use crate::time::{Clock, Timestamp};
+
+pub use self::lookup::{
+    Ask, Changed, Found, Happening, Listed, MAX_PAGE, OperateError, Page, Scope, What,
+};
 
 /// A boxed future, so that the trait can be used as `dyn Journal`.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -58,8 +64,26 @@ pub trait Journal: Send + Sync + 'static {
         attempt: Option<Attempt>,
     ) -> BoxFuture<'_, Result<(), SettleError>>;
 
-    /// What is known of one event and its deliveries; `None` when it was never there or its retention is over.
-    fn find(&self, id: EventId) -> BoxFuture<'_, Option<Found>>;
+    /// What is known of one event, its deliveries and their attempts; `None` when it was never there or its retention
+    /// is over.
+    fn find(&self, id: EventId) -> BoxFuture<'_, Result<Option<Found>, LoadError>>;
+
+    /// Events that fit a query, the latest first. Events that arrive meanwhile do not move the pages after this one.
+    ///
+    /// A page may hold fewer events than asked for, or none, before the end is reached: looking takes at most about
+    /// 50 ms at a time, and [`Page::next`] says where to go on.
+    fn list(&self, ask: Ask) -> BoxFuture<'_, Result<Page, LoadError>>;
+
+    /// Makes settled deliveries of an event due again, with no attempts counted, and resolves when that is durable.
+    /// Deliveries that are pending are left as they are, so that repeating this does nothing more.
+    fn replay(&self, id: EventId, scope: Scope) -> BoxFuture<'_, Result<Changed, OperateError>>;
+
+    /// Gives up deliveries of an event that are dead or pending, and resolves when that is durable. One that is in
+    /// flight is left alone.
+    fn discard(&self, id: EventId, scope: Scope) -> BoxFuture<'_, Result<Changed, OperateError>>;
+
+    /// What happens from now on, for whoever watches. A watcher that is too slow misses some of it and is told.
+    fn watch(&self) -> broadcast::Receiver<Happening>;
 
     /// Remembers something small over restarts: the latest value of a topic and name counts, and an empty value
     /// forgets it. Resolves when the journal has taken it; it becomes durable with a later commit.
@@ -196,15 +220,6 @@ pub enum NoteError {
     /// The journal has stopped or failed.
     #[error("the journal no longer takes notes")]
     Closed,
-}
-
-/// One event with what became of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// The event as it came.
-    pub event: Event,
-    /// One for each target it was routed to.
-    pub deliveries: Vec<DeliveryState>,
 }
 
 /// One delivery as it stands.

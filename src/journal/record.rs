@@ -60,7 +60,7 @@ pub(super) enum Record {
 }
 
 /// What a list shows of an event, so that it need not read the content.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Label {
     /// The name of the source.
     pub(super) source: String,
@@ -74,13 +74,14 @@ pub(super) const MAX_LABEL: usize = 128;
 impl Label {
     /// Both names, cut where they are too long.
     pub(super) fn new(source: &str, name: &str) -> Self {
-        Self { source: cut(source).to_owned(), name: cut(name).to_owned() }
+        Self { source: cut(source, MAX_LABEL).to_owned(), name: cut(name, MAX_LABEL).to_owned() }
     }
 }
 
-/// At most [`MAX_LABEL`] bytes of a text, whole characters.
-fn cut(text: &str) -> &str {
-    text.get(..text.floor_char_boundary(MAX_LABEL)).unwrap_or(text)
+/// At most so many bytes of a text, whole characters.
+fn cut(text: &str, most: usize) -> &str {
+    let end = (0..=most.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+    end.and_then(|end| text.get(..end)).unwrap_or_default()
 }
 
 /// Appends one record to `out`.
@@ -224,7 +225,7 @@ fn take_commit(bytes: &mut &[u8]) -> Option<Record> {
 
 /// A text of at most 255 bytes; what is longer is cut.
 fn put_text(out: &mut BytesMut, text: &str) {
-    let text = text.get(..text.floor_char_boundary(usize::from(u8::MAX))).unwrap_or(text);
+    let text = cut(text, usize::from(u8::MAX));
     out.put_u8(u8::try_from(text.len()).unwrap_or(u8::MAX));
     out.put_slice(text.as_bytes());
 }

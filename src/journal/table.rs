@@ -81,6 +81,13 @@ impl<T> Table<T> {
         self.runs.iter().flat_map(|(number, run)| entries(*number, run))
     }
 
+    /// Every entry before this sequence, the highest first.
+    pub(super) fn iter_back(&self, before: u64) -> impl Iterator<Item = (u64, &T)> {
+        let runs = self.runs.range(..=before / RUN).rev();
+        let entries = runs.flat_map(|(number, run)| entries(*number, run).rev());
+        entries.skip_while(move |(sequence, _)| *sequence >= before)
+    }
+
     /// Every entry from this sequence on, by sequence.
     pub(super) fn iter_from(&self, sequence: u64) -> impl Iterator<Item = (u64, &T)> {
         let from = sequence / RUN;
@@ -89,7 +96,7 @@ impl<T> Table<T> {
     }
 }
 
-fn entries<T>(number: u64, run: &Run<T>) -> impl Iterator<Item = (u64, &T)> {
+fn entries<T>(number: u64, run: &Run<T>) -> impl DoubleEndedIterator<Item = (u64, &T)> {
     let sequence = move |place: &u8| number.saturating_mul(RUN).saturating_add(u64::from(*place));
     run.places.iter().map(sequence).zip(&run.entries)
 }
@@ -170,6 +177,8 @@ mod tests {
             prop_assert_eq!(all, map.keys().copied().collect::<Vec<_>>());
             let some: Vec<_> = table.iter_from(130).map(|(sequence, _)| sequence).collect();
             prop_assert_eq!(some, map.range(130..).map(|(s, _)| *s).collect::<Vec<_>>());
+            let back: Vec<_> = table.iter_back(130).map(|(sequence, _)| sequence).collect();
+            prop_assert_eq!(back, map.range(..130).rev().map(|(s, _)| *s).collect::<Vec<_>>());
         }
     }
 }

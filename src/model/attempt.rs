@@ -44,6 +44,22 @@ pub enum ErrorClass {
 }
 
 impl ErrorClass {
+    /// Every class.
+    pub const ALL: [Self; 7] = [
+        Self::Dns,
+        Self::Connect,
+        Self::Tls,
+        Self::Reset,
+        Self::Timeout,
+        Self::Protocol,
+        Self::TooLarge,
+    ];
+
+    /// Reads the word back.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.as_str() == word)
+    }
+
     /// The word used in logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -70,7 +86,7 @@ pub struct Attempt {
     /// What came back.
     pub answer: Answer,
     /// What else was seen of the exchange, for whoever looks for the reason of a failure.
-    pub seen: Seen,
+    pub seen: Box<Seen>,
 }
 
 /// Most bytes of an answer's body that are recorded.
@@ -131,6 +147,11 @@ impl DeadReason {
     /// Every reason, for metrics that must exist before their first count.
     pub const ALL: [Self; 6] =
         [Self::Attempts, Self::Expired, Self::Gone, Self::Damaged, Self::Refused, Self::Template];
+
+    /// Reads the word back.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
+    }
 
     /// The word used in logs and metrics.
     pub fn as_str(self) -> &'static str {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::journal::{Journal, Lease, LoadError};
-use crate::model::{Answer, Attempt, Seen};
+use crate::model::{Answer, Attempt};
 use crate::rules::dispatch::{Finished, Job};
 use crate::target::{Call, TargetClient};
 use crate::time::Clock;
@@ -53,6 +53,6 @@ impl Worker {
             () = interrupt.cancelled() => Answer::Interrupted,
         };
         let duration = self.clock.now().since(started_at);
-        Finished::Attempted(Attempt { number, started_at, duration, answer, seen: Seen::default() })
+        Finished::Attempted(Attempt { number, started_at, duration, answer, seen: Box::default() })
     }
 }

@@ -20,3 +20,4 @@ pub mod pace;
 pub mod pool;
 pub mod retry;
 pub mod dispatch;
+pub mod query;

@@ -13,7 +13,7 @@ use everhook::journal::sled::{OpenError, Opened, Options, SledJournal};
 use everhook::journal::{Append, AppendError, Appended, Claimed, Demand, Health, Journal, Stage};
 use everhook::metrics::JournalMetrics;
 use everhook::model::{
-    Answer, Attempt, DeadReason, DedupKey, Event, EventId, Headers, Name, Seen, Settlement,
+    Answer, Attempt, DeadReason, DedupKey, Event, EventId, Headers, Name, Settlement,
 };
 use everhook::time::{Clock, Timestamp};
 use tempfile::TempDir;
@@ -58,7 +58,7 @@ pub fn exact(key: u128) -> DedupKey {
 pub fn attempt(claimed: &Claimed, clock: &Clock) -> Attempt {
     let answer = Answer::Status { status: 500, retry_after: None };
     let number = claimed.attempts + 1;
-    Attempt { number, started_at: clock.now(), duration: HOUR, answer, seen: Seen::default() }
+    Attempt { number, started_at: clock.now(), duration: HOUR, answer, seen: Box::default() }
 }
 
 /// What is there to claim at this moment.
@@ -242,6 +242,7 @@ async fn dead_letters_stay_and_each_target_ends_by_itself() {
             .await
             .unwrap();
         let found = journal.find(event.id).await.expect("kept");
+        let found = found.expect("kept");
         assert_eq!(found.event, event);
         let stages: Vec<_> =
             found.deliveries.iter().map(|d| (d.target.as_str(), d.stage)).collect();

@@ -19,6 +19,7 @@ mod ingress_bounds;
 mod ingress_gate;
 mod ingress_refusals;
 mod journal_contract;
+mod journal_lookup;
 mod journal_on_disk;
 mod journal_space;
 mod outlives_bad_receivers;

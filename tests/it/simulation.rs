@@ -16,9 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use everhook::journal::memory::MemoryJournal;
 use everhook::journal::{Append, Demand, Journal, Lease};
-use everhook::model::{
-    Answer, Attempt, DeadReason, Event, EventId, Headers, Name, Seen, Settlement,
-};
+use everhook::model::{Answer, Attempt, DeadReason, Event, EventId, Headers, Name, Settlement};
 use everhook::rules::dispatch::{Action, Dispatcher, Finished, Job, Notice};
 use everhook::rules::retry::Moment;
 use everhook::time::{Clock, Timestamp};
@@ -264,7 +262,7 @@ impl World {
             started_at: now,
             duration: Duration::ZERO,
             answer,
-            seen: Seen::default(),
+            seen: Box::default(),
         };
         let finished = Finished::Attempted(attempt);
         self.dispatcher.handle_finished(lease, finished, self.moment());

@@ -259,7 +259,7 @@ fn name(text: &str) -> Result<Name, String> {
 }
 
 fn time(text: &str) -> Result<Timestamp, String> {
-    Timestamp::parse(text).ok_or_else(|| format!("{text:?} is no time"))
+    text.parse().map_err(|error| format!("{text:?} is no time: {error}"))
 }
 
 #[cfg(test)]

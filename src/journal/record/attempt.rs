@@ -44,10 +44,12 @@ pub(super) fn take_attempt(bytes: &mut &[u8]) -> Option<Attempt> {
     let (status, class) = (bytes.try_get_u16().ok()?, bytes.try_get_u8().ok()?);
     let answer = match (status, class) {
         (0, 0) => Answer::Interrupted,
-        (0, class) => Answer::Failed(CLASSES.into_iter().find(|c| error_class(*c) == class)?),
+        (0, class) => {
+            Answer::Failed(ErrorClass::ALL.into_iter().find(|c| error_class(*c) == class)?)
+        }
         (status, _) => Answer::Status { status, retry_after: None },
     };
-    Some(Attempt { number, started_at, duration, answer, seen: take_seen(bytes)? })
+    Some(Attempt { number, started_at, duration, answer, seen: Box::new(take_seen(bytes)?) })
 }
 
 fn put_seen(out: &mut BytesMut, seen: &Seen) {
@@ -131,16 +133,6 @@ fn take_timing(bytes: &mut &[u8]) -> Option<Timing> {
 fn put_duration(out: &mut BytesMut, duration: Duration) {
     out.put_u64(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
 }
-
-pub(super) const CLASSES: [ErrorClass; 7] = [
-    ErrorClass::Dns,
-    ErrorClass::Connect,
-    ErrorClass::Tls,
-    ErrorClass::Reset,
-    ErrorClass::Timeout,
-    ErrorClass::Protocol,
-    ErrorClass::TooLarge,
-];
 
 fn error_class(class: ErrorClass) -> u8 {
     match class {

@@ -3,7 +3,7 @@
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
 use super::frame::{self, Damage, Frame, HEAD, KIND_CHUNK, KIND_CONTENT, Mark};
-use crate::model::{EventId, Headers};
+use crate::model::{Event, EventId, Headers};
 use crate::time::Timestamp;
 
 /// Most bytes of one part: what one value of the store holds. Far below the bound above which sled would write
@@ -42,6 +42,21 @@ pub(in crate::journal) struct Content {
     pub(in crate::journal) order_key: Option<String>,
     pub(in crate::journal) headers: Headers,
     pub(in crate::journal) body: Bytes,
+}
+
+impl Content {
+    /// What is stored of an event.
+    pub(in crate::journal) fn of(event: &Event) -> Self {
+        Self {
+            id: event.id,
+            received_at: event.received_at,
+            source: event.source.to_string(),
+            name: event.name.clone(),
+            order_key: event.order_key.clone(),
+            headers: event.headers.clone(),
+            body: event.body.clone(),
+        }
+    }
 }
 
 /// The contents of one commit, cut into parts. No frame crosses the border of a part.

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::content::{self, Content, PART, Parts};
 use super::frame::{PREFIX, VERSION};
 use super::*;
-use crate::model::{Answer, Headers, MAX_SEEN_BODY, MAX_SEEN_HEADERS, Seen, Timing};
+use crate::model::{Answer, ErrorClass, Headers, MAX_SEEN_BODY, MAX_SEEN_HEADERS, Seen, Timing};
 
 const MARK: Mark = Mark { commit: 1, ordinal: 5 };
 
@@ -27,7 +27,7 @@ fn records() -> Vec<Record> {
     let slots = |attempts| states.clone().map(move |state| Slot { target: 7, attempts, state });
     let at = Timestamp::from_secs(2);
     let place = Place { commit: MARK.commit, ordinal: 4, length: 3 };
-    let answers = attempt::CLASSES
+    let answers = ErrorClass::ALL
         .map(Answer::Failed)
         .into_iter()
         .chain([Answer::Interrupted, Answer::Status { status: 503, retry_after: None }]);
@@ -37,7 +37,13 @@ fn records() -> Vec<Record> {
         attempts: 1,
         state: State::Ready,
         at,
-        attempt: Some(Attempt { number: 1, started_at: at, duration: window, answer, seen }),
+        attempt: Some(Attempt {
+            number: 1,
+            started_at: at,
+            duration: window,
+            answer,
+            seen: Box::new(seen),
+        }),
     });
     let event = Record::Event {
         sequence: u64::MAX,
@@ -88,7 +94,7 @@ fn what_was_seen_of_an_answer_is_bounded() {
     };
     let answer = Answer::Interrupted;
     let (started_at, duration) = (Timestamp::EPOCH, Duration::ZERO);
-    let attempt = Attempt { number: 1, started_at, duration, answer, seen };
+    let attempt = Attempt { number: 1, started_at, duration, answer, seen: Box::new(seen) };
     let mut out = BytesMut::new();
     attempt::put_attempt(&mut out, Some(&attempt));
     let mut rest: &[u8] = &out;

@@ -18,7 +18,7 @@ use super::dir::{self, Lock};
 use super::ledger;
 use super::recover::placeholder;
 use super::scan;
-use super::sealed::{Block, frame_at};
+use super::sealed::{Window, frame_at};
 use super::store::StoreError;
 use crate::journal::index::{Slot, State};
 use crate::journal::notes::Notes;
@@ -201,7 +201,7 @@ impl Archive {
         let file = File::open(db)?;
         self.volumes.push(Volume { file: file.try_clone()?, contents, chain });
         let mut referred = BTreeSet::new();
-        let mut block = Block::of(&file);
+        let mut block = Window::of(&file);
         for seen in one_of_each(&records) {
             // What cannot be read now is counted as missing by whoever counts.
             let Ok(frame) = block.frame(u64::from(seen.at)) else { continue };

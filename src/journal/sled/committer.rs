@@ -13,17 +13,18 @@ use super::disk::Ballast;
 use super::drain::{Drain, Move};
 use super::generations::Generations;
 use super::ledger::Holds;
+use super::operate::Decisions;
 use super::recover::note_keys;
 use super::restore::Restored;
-use super::shared::{Ending, Shared, Taken};
+use super::shared::{Ending, Memory, Shared, Taken};
 use super::store::{Commit, StoreError, WriteError};
 use super::usage::Written;
 use crate::journal::dedup::DedupIndex;
-use crate::journal::index::{Entry, Slot, State};
+use crate::journal::index::{Entry, Number, Slot, State, order_of};
 use crate::journal::record::content::{Content, Place};
 use crate::journal::record::{Label, Record};
 use crate::journal::slot::Slots;
-use crate::journal::{Append, AppendError, Appended, Health, Note};
+use crate::journal::{Append, AppendError, Appended, Health, Note, OperateError};
 use crate::model::{Event, Name};
 use crate::time::Timestamp;
 
@@ -93,6 +94,7 @@ pub(super) struct Fresh {
 pub(super) struct Outcome {
     answers: Vec<(Answer, Result<Appended, AppendError>)>,
     pub(super) fresh: Vec<Fresh>,
+    pub(super) decisions: Decisions,
     moves: Vec<Move>,
     pub(super) written: Written,
     /// The generation that was drained to its end.
@@ -161,6 +163,9 @@ impl Committer {
             outcome.answers.push((waiting.answer, result));
         }
         self.put_settlements(&mut commit, &mut outcome, taken.settlements);
+        for wish in taken.wishes {
+            self.decide(&mut commit, &mut outcome, wish, now);
+        }
         if now >= self.upkeep_at {
             self.upkeep(now)?;
         }
@@ -202,19 +207,22 @@ impl Committer {
         let deliveries = self.deliveries(&targets)?;
         let sequence = self.next_sequence;
         self.next_sequence = sequence.saturating_add(1);
-        let place = commit.put_content(&stored(&event));
+        let place = commit.put_content(&Content::of(&event));
         self.dedup.remember(&dedup, event.id, event.received_at);
         note_keys(&mut outcome.written, event.received_at, &dedup);
         let (id, received_at) = (event.id, event.received_at);
-        let order = event.order_key.as_deref().map_or(0, order);
-        let entry = Entry { id, received_at, order, place, deliveries: Slots::new(&deliveries) };
+        let order = event.order_key.as_deref().map_or(0, order_of);
+        let shown = Label::new(event.source.as_str(), &event.name);
+        let label = self.shared.memory().index.label_number(&shown);
+        let slots = Slots::new(&deliveries);
+        let entry = Entry { id, received_at, order, label, place, deliveries: slots };
         commit.put(&Record::Event {
             sequence,
             id,
             received_at,
             order,
             place,
-            label: Label::new(event.source.as_str(), &event.name),
+            label: shown,
             dedup,
             deliveries,
         });
@@ -311,6 +319,9 @@ impl Committer {
         for (answer, _) in outcome.answers.drain(..) {
             answered(answer, Err(AppendError::Full));
         }
+        for (answer, _) in outcome.decisions.answers.drain(..) {
+            drop(answer.send(Err(OperateError::Refused(AppendError::Full))));
+        }
         match self.ballast.release() {
             Ok(released) => self.starved |= released,
             Err(error) => tracing::debug!(%error, "the ballast could not be released"),
@@ -340,9 +351,21 @@ impl Committer {
 
     /// The commit is durable: its events may be delivered, and everyone who waited is answered.
     fn publish(&self, outcome: Outcome) {
-        if !outcome.fresh.is_empty() || !outcome.moves.is_empty() {
+        let Decisions { answers: verdicts, decided, grown, .. } = outcome.decisions;
+        let changes = decided.len().saturating_add(grown.len());
+        if changes > 0 || !outcome.fresh.is_empty() || !outcome.moves.is_empty() {
             let mut memory = self.shared.memory();
+            for (sequence, target, state) in decided {
+                self.decided(&mut memory, sequence, target, state);
+            }
+            for (sequence, place, new) in grown {
+                if let Some(old) = memory.index.grow(sequence, place, &new) {
+                    memory.usage.released(old);
+                    memory.usage.needed(place);
+                }
+            }
             for Fresh { sequence, entry, event } in outcome.fresh {
+                self.shared.accepted(&event);
                 if !entry.is_delivered() {
                     memory.usage.needed(entry.place);
                     memory.recent.put(sequence, event);
@@ -360,6 +383,18 @@ impl Committer {
         }
         for (answer, result) in outcome.answers {
             answered(answer, result);
+        }
+        for (answer, result) in verdicts {
+            if answer.send(result).is_err() {
+                tracing::debug!("an operator left before a decision was durable");
+            }
+        }
+    }
+
+    /// A decision is durable. What has gone into flight since it was made is left alone: its attempt settles it.
+    fn decided(&self, memory: &mut Memory, sequence: u64, target: Number, state: State) {
+        if memory.index.decide(sequence, target, state).is_some() {
+            self.shared.changed_delivery(memory, sequence, target);
         }
     }
 
@@ -467,27 +502,9 @@ impl Committer {
     }
 }
 
-/// Groups events by order key in little memory: the first 64 bits of its SHA-256, and never 0, which is no key.
-pub(super) fn order(key: &str) -> u64 {
-    let digest = ring::digest::digest(&ring::digest::SHA256, key.as_bytes());
-    digest.as_ref().first_chunk().map_or(1, |first| u64::from_be_bytes(*first)).max(1)
-}
-
 fn answered(answer: Answer, result: Result<Appended, AppendError>) {
     if answer.send(result).is_err() {
         // Whoever asked gave up waiting; what was committed is delivered all the same.
         tracing::debug!("an append was answered after its caller had left");
-    }
-}
-
-pub(super) fn stored(event: &Event) -> Content {
-    Content {
-        id: event.id,
-        received_at: event.received_at,
-        source: event.source.to_string(),
-        name: event.name.clone(),
-        order_key: event.order_key.clone(),
-        headers: event.headers.clone(),
-        body: event.body.clone(),
     }
 }

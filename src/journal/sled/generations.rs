@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::dir;
 use super::ledger::{Ledger, Seal};
+use super::library::{Chapter, Reader};
 use super::scan::Whole;
 use super::sealed::Sealed;
 use super::store::{Store, StoreError};
@@ -59,6 +60,20 @@ impl Generation {
     /// Whether it is not written any more and can be drained.
     pub(super) fn is_sealed(&self) -> bool {
         matches!(&*lock(&self.body), Body::Sealed(_))
+    }
+
+    /// What is in it, for whoever looks something up.
+    fn chapter(&self) -> Option<Chapter> {
+        let reader = match &*lock(&self.body) {
+            Body::Written(store) => Reader::Store(Arc::clone(store)),
+            Body::Sealed(sealed) => Reader::Sealed(Arc::clone(sealed)),
+            Body::Closed => return None,
+        };
+        let blocks = match &reader {
+            Reader::Store(store) => store.blocks(),
+            Reader::Sealed(sealed) => sealed.blocks(),
+        };
+        Some(Chapter { blocks, reader })
     }
 
     fn content(&self, place: Place) -> Result<Content, StoreError> {
@@ -185,6 +200,15 @@ impl Generations {
             members.range(..=place.commit).next_back().map(|(_, g)| Arc::clone(g))
         };
         holder.ok_or(StoreError::Closed)?.content(place)
+    }
+
+    /// Every generation as it is now, the oldest first.
+    pub(super) fn chapters(&self) -> Vec<Chapter> {
+        let members: Vec<_> = {
+            let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+            members.values().map(Arc::clone).collect()
+        };
+        members.iter().filter_map(|generation| generation.chapter()).collect()
     }
 
     /// Lets the spare take over with this commit, if there is one. The old one is sealed in the background.

@@ -16,6 +16,9 @@ mod dir;
 mod disk;
 mod drain;
 mod generations;
+mod history;
+mod library;
+mod operate;
 mod ledger;
 mod open;
 mod recover;
@@ -36,7 +39,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{broadcast, oneshot};
 
 pub use self::archive::{Archive, Archived};
 use self::committer::{Committer, Waiting, Work};
@@ -44,21 +47,23 @@ pub use self::diagnosis::Diagnosis;
 use self::dir::Lock;
 use self::disk::Ballast;
 use self::generations::Generations;
+use self::library::Library;
 use self::open::Ready;
+use self::operate::{Operation, Wish};
 pub use self::repair::{Engine, Repair, RepairError, Repaired, State as RepairState};
 pub use self::restore::{MAX_RESTORED, Repeats, Restored};
 pub use self::salvage::Assessment;
 use self::shared::{Ending, Limits, Memory, Recent, Shared};
 pub use self::stats::{GenerationStats, Stats};
-use self::store::StoreError;
 use super::record::Record;
 use super::record::content::{Content, Place};
 use super::{
-    Append, AppendError, Appended, BoxFuture, Claimed, Demand, Depth, Found, Health, Journal,
-    Lease, LoadError, Note, NoteError, SettleError, wait_for_due,
+    Append, AppendError, Appended, Ask, BoxFuture, Changed, Claimed, Demand, Depth, Found,
+    Happening, Health, Journal, Lease, LoadError, Note, NoteError, OperateError, Page, Scope,
+    SettleError, wait_for_due,
 };
 use crate::metrics::JournalMetrics;
-use crate::model::{Attempt, Event, EventId, Name, Settlement};
+use crate::model::{Attempt, Event, EventId, Settlement};
 use crate::time::{Clock, Timestamp};
 
 /// A generation takes at most this much before the next one takes over: 64 MiB, and at most a sixteenth of what the
@@ -173,6 +178,7 @@ pub struct SledJournal {
     shared: Arc<Shared>,
     generations: Arc<Generations>,
     committer: Mutex<Option<JoinHandle<()>>>,
+    retention: Duration,
     /// Held until every file is closed.
     lock: Mutex<Option<Lock>>,
 }
@@ -229,7 +235,8 @@ impl SledJournal {
             .spawn(|| committer.run())
             .map_err(|source| OpenError::io("starting the writer of", root, source))?;
         let committer = Mutex::new(Some(committer));
-        let journal = Self { shared, generations, committer, lock: Mutex::new(Some(lock)) };
+        let (retention, lock) = (*retention, Mutex::new(Some(lock)));
+        let journal = Self { shared, generations, committer, retention, lock };
         let opened = journal.opened(clock.now().since(begun));
         Ok((journal, opened))
     }
@@ -325,13 +332,7 @@ impl SledJournal {
         let result = read.map_err(|error| LoadError::Unreadable { detail: error.to_string() })?;
         result.map_err(|error| {
             self.shared.metrics.errors.with_label_values(&["load"]).inc();
-            let detail = error.to_string();
-            match error {
-                StoreError::Damaged(_) | StoreError::Missing => LoadError::Damaged { detail },
-                StoreError::Sled(_) | StoreError::Sync(_) | StoreError::Closed => {
-                    LoadError::Unreadable { detail }
-                }
-            }
+            error.into()
         })
     }
 
@@ -355,26 +356,51 @@ impl SledJournal {
             if matches!(read, Err(LoadError::Damaged { .. })) {
                 self.shared.metrics.damaged_records.inc();
             }
-            return event(read?);
+            return library::event(read?);
         }
     }
 
-    async fn find_event(&self, id: EventId) -> Option<Found> {
-        let (place, deliveries) = {
-            let memory = self.shared.memory();
-            let (_, entry) = memory.index.find(id)?;
-            (entry.place, memory.index.states(&entry.deliveries))
-        };
-        let event = event(self.read(place).await.ok()?).ok()?;
-        Some(Found { event, deliveries })
+    /// Looks something up on a thread that may block.
+    async fn look_up<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Library<'_>) -> T + Send + 'static,
+    ) -> Result<T, LoadError> {
+        let (shared, generations) = (Arc::clone(&self.shared), Arc::clone(&self.generations));
+        let retention = self.retention;
+        let looked = tokio::task::spawn_blocking(move || {
+            let chapters = generations.chapters();
+            let (shared, generations) = (&*shared, &*generations);
+            look(&Library { shared, generations, chapters, retention })
+        });
+        looked.await.map_err(|error| LoadError::Unreadable { detail: error.to_string() })
     }
-}
 
-fn event(content: Content) -> Result<Event, LoadError> {
-    let Content { id, received_at, source, name, order_key, headers, body } = content;
-    let detail = "its source's name is not one".to_owned();
-    let source = Name::parse(&source).ok_or(LoadError::Damaged { detail })?;
-    Ok(Event { id, source, name, order_key, received_at, headers, body })
+    /// Has the writer decide about the deliveries of an event.
+    async fn wish(
+        &self,
+        id: EventId,
+        scope: Scope,
+        is_replay: bool,
+    ) -> Result<Changed, OperateError> {
+        let found = self.look_up(move |library| library.newest(id)).await;
+        let found = found.and_then(|found| found.map_err(LoadError::from));
+        let recorded = found.map_err(OperateError::Unreadable)?.ok_or(OperateError::Unknown)?;
+        let sequence = recorded.sequence;
+        let is_known = self.shared.memory().index.get(sequence).is_some();
+        let what = match is_replay {
+            false => Operation::Discard,
+            true if is_known && scope.new_targets().is_empty() => Operation::Replay(None),
+            true => {
+                let settled = self.look_up(move |library| library.settled(&recorded)).await;
+                let settled = settled.and_then(|it| it).map_err(OperateError::Unreadable)?;
+                Operation::Replay(Some(Box::new(settled.ok_or(OperateError::Unknown)?)))
+            }
+        };
+        let (answer, answered) = oneshot::channel();
+        let wish = Wish { sequence, scope, what, answer };
+        self.shared.wish(wish).map_err(OperateError::Refused)?;
+        answered.await.unwrap_or(Err(OperateError::Refused(AppendError::Failed)))
+    }
 }
 
 impl Journal for SledJournal {
@@ -416,6 +442,7 @@ impl Journal for SledJournal {
         };
         let taken = settled.is_none_or(|settled| {
             self.shared.changed.notify_waiters();
+            self.shared.settled(lease.target, &settled);
             let record = Record::Settled {
                 sequence: lease.sequence,
                 target: lease.target,
@@ -429,8 +456,26 @@ impl Journal for SledJournal {
         Box::pin(async move { if taken { Ok(()) } else { Err(SettleError::Closed) } })
     }
 
-    fn find(&self, id: EventId) -> BoxFuture<'_, Option<Found>> {
-        Box::pin(self.find_event(id))
+    fn find(&self, id: EventId) -> BoxFuture<'_, Result<Option<Found>, LoadError>> {
+        Box::pin(async move { self.look_up(move |library| library.find(id)).await? })
+    }
+
+    fn list(&self, ask: Ask) -> BoxFuture<'_, Result<Page, LoadError>> {
+        Box::pin(async move {
+            self.look_up(move |library| library.list(&ask).map_err(LoadError::from)).await?
+        })
+    }
+
+    fn replay(&self, id: EventId, scope: Scope) -> BoxFuture<'_, Result<Changed, OperateError>> {
+        Box::pin(self.wish(id, scope, true))
+    }
+
+    fn discard(&self, id: EventId, scope: Scope) -> BoxFuture<'_, Result<Changed, OperateError>> {
+        Box::pin(self.wish(id, scope, false))
+    }
+
+    fn watch(&self) -> broadcast::Receiver<Happening> {
+        self.shared.watch()
     }
 
     fn note(&self, note: Note) -> BoxFuture<'_, Result<(), NoteError>> {

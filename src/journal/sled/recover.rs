@@ -13,6 +13,7 @@ use super::usage::{Usage, Written};
 use crate::journal::Note;
 use crate::journal::dedup::{self, DedupIndex};
 use crate::journal::index::{Entry, Index, Slot, State};
+use crate::journal::labels::Labels;
 use crate::journal::notes::Notes;
 use crate::journal::record::content::Place;
 use crate::journal::record::{self, Record, frame};
@@ -62,6 +63,7 @@ pub(super) struct Fold {
     dedup: DedupIndex,
     usage: Usage,
     notes: Notes,
+    labels: Labels,
     /// One more than the newest commit.
     next_commit: u64,
     next_sequence: u64,
@@ -77,6 +79,7 @@ impl Fold {
             dedup: DedupIndex::default(),
             usage: Usage::default(),
             notes: Notes::default(),
+            labels: Labels::default(),
             next_commit: 0,
             next_sequence: 0,
             now,
@@ -170,7 +173,7 @@ impl Fold {
         for (_, entry) in self.entries.iter() {
             self.usage.needed(entry.place);
         }
-        index.adopt(self.entries);
+        index.adopt(self.entries, self.labels);
         Recovered {
             index,
             dedup: self.dedup,
@@ -186,16 +189,7 @@ impl Fold {
         let mut written = Written { bytes: 64, ..Written::default() };
         self.next_commit = self.next_commit.max(commit.saturating_add(1));
         match record {
-            Record::Event {
-                sequence,
-                id,
-                received_at,
-                order,
-                place,
-                dedup,
-                deliveries,
-                label: _,
-            } => {
+            Record::Event { sequence, id, received_at, order, place, dedup, deliveries, label } => {
                 self.next_sequence = self.next_sequence.max(sequence.saturating_add(1));
                 self.dedup.remember(&dedup, id, received_at);
                 self.dedup.prune(self.now, dedup.len().saturating_add(1));
@@ -205,7 +199,8 @@ impl Fold {
                 if deliveries.iter().all(|slot| slot.state == State::Delivered) {
                     self.entries.remove(sequence);
                 } else {
-                    let entry = Entry { id, received_at, order, place, deliveries };
+                    let label = self.labels.number(&label);
+                    let entry = Entry { id, received_at, order, label, place, deliveries };
                     self.entries.insert(sequence, entry);
                 }
             }

@@ -6,10 +6,11 @@
 use tokio::sync::oneshot;
 
 use super::SledJournal;
-use super::committer::{Committer, Fresh, Outcome, Waiting, Work, order, stored};
+use super::committer::{Committer, Fresh, Outcome, Waiting, Work};
 use super::recover::note_keys;
 use super::store::Commit;
-use crate::journal::index::{Entry, Slot, State};
+use crate::journal::index::{Entry, Slot, State, order_of};
+use crate::journal::record::content::Content;
 use crate::journal::record::{Label, Record};
 use crate::journal::slot::Slots;
 use crate::journal::{AppendError, Appended, DeliveryState, Stage};
@@ -93,13 +94,21 @@ impl Committer {
         let deliveries = self.slots(&deliveries)?;
         let sequence = self.next_sequence;
         self.next_sequence = sequence.saturating_add(1);
-        let place = commit.put_content(&stored(&event));
+        let place = commit.put_content(&Content::of(&event));
         let (id, received_at) = (event.id, event.received_at);
         self.dedup.remember(&dedup, id, received_at);
         note_keys(&mut outcome.written, received_at, &dedup);
-        let order = event.order_key.as_deref().map_or(0, order);
-        let entry = Entry { id, received_at, order, place, deliveries: Slots::new(&deliveries) };
+        let order = event.order_key.as_deref().map_or(0, order_of);
         let label = Label::new(event.source.as_str(), &event.name);
+        let number = self.shared.memory().index.label_number(&label);
+        let entry = Entry {
+            id,
+            received_at,
+            order,
+            label: number,
+            place,
+            deliveries: Slots::new(&deliveries),
+        };
         commit.put(&Record::Event {
             sequence,
             id,

@@ -8,10 +8,12 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::chain::Chain;
+use super::history::{About, At, Block, Blocks};
 use super::scan::{self, Whole};
 use super::store::StoreError;
 use crate::journal::record::content::{self, Content, PART, Place};
@@ -26,6 +28,8 @@ pub(super) struct Sealed {
     commits: Vec<(u64, usize)>,
     /// Where each content frame begins in the file, by commit and ordinal.
     offsets: Vec<u32>,
+    /// What its small records are about.
+    blocks: Blocks,
 }
 
 /// What a walk through the file found.
@@ -51,25 +55,37 @@ impl Sealed {
             // A generation is far smaller than 4 GiB; a frame beyond would count as missing.
             let Ok(at) = u32::try_from(at) else { return };
             match frame.kind {
-                KIND_CONTENT | KIND_CHUNK => contents.push((frame.mark, at, frame.checksum)),
-                _ => records.push((frame.mark, at, frame.checksum)),
+                KIND_CONTENT | KIND_CHUNK => {
+                    contents.push(Sighting {
+                        mark: frame.mark,
+                        at,
+                        checksum: frame.checksum,
+                        rest: (),
+                    });
+                }
+                _ => {
+                    let length = frame::HEAD.saturating_add(frame.payload.len());
+                    let rest = (u32::try_from(length).unwrap_or(u32::MAX), About::of_frame(&frame));
+                    records.push(Sighting { mark: frame.mark, at, checksum: frame.checksum, rest });
+                }
             }
         })?;
-        let finished = |(mark, _, _): &(Mark, u32, u32)| !chain.is_unfinished(mark.commit, newest);
-        records.retain(finished);
-        contents.retain(finished);
-        let (records, ambiguous_record) = one_of_each(records);
-        let (contents, ambiguous_content) = one_of_each(contents);
+        records.retain(|seen| !chain.is_unfinished(seen.mark.commit, newest));
+        contents.retain(|seen| !chain.is_unfinished(seen.mark.commit, newest));
+        let ambiguous_record = one_of_each(&mut records);
+        let ambiguous_content = one_of_each(&mut contents);
+        let blocks = blocks(&records);
+        let records: Vec<_> = records.into_iter().map(|copy| (copy.mark, copy.at)).collect();
         let ambiguous = ambiguous_record || ambiguous_content;
         let (mut commits, mut offsets) = (Vec::new(), Vec::with_capacity(contents.len()));
-        for (mark, at) in &contents {
+        for Sighting { mark, at, .. } in &contents {
             if commits.last().is_none_or(|(commit, _)| *commit != mark.commit) {
                 commits.push((mark.commit, offsets.len()));
             }
             offsets.push(*at);
         }
         let contents = u64::try_from(contents.len()).unwrap_or(u64::MAX);
-        let sealed = Self { file: File::open(db)?, commits, offsets };
+        let sealed = Self { file: File::open(db)?, commits, offsets, blocks };
         Ok(Found { sealed, records, contents, ambiguous, whole })
     }
 
@@ -78,11 +94,22 @@ impl Sealed {
         &'a self,
         places: &'a [(Mark, u32)],
     ) -> impl Iterator<Item = Result<(Mark, Record), StoreError>> + 'a {
-        let mut block = Block::of(&self.file);
+        let mut block = Window::of(&self.file);
         places.iter().map(move |(mark, at)| {
             let frame = block.frame(u64::from(*at))?;
             Ok((*mark, record::record(&frame)?))
         })
+    }
+
+    /// What its small records are about.
+    pub(super) fn blocks(&self) -> Blocks {
+        self.blocks.clone()
+    }
+
+    /// The records of one stretch.
+    pub(super) fn stretch(&self, start: u32, length: u32) -> Result<Bytes, StoreError> {
+        let length = usize::try_from(length).unwrap_or(0);
+        Ok(Bytes::from(read_at(&self.file, u64::from(start), length)?))
     }
 
     /// Reads an event's content back.
@@ -114,23 +141,65 @@ pub(super) fn frame_at(file: &File, at: u32, most: usize) -> Result<Bytes, Store
     Ok(bytes.slice(..bytes.len().saturating_sub(rest.len())))
 }
 
-/// The first place of every mark, in order, and whether a mark has copies that differ.
-fn one_of_each(mut found: Vec<(Mark, u32, u32)>) -> (Vec<(Mark, u32)>, bool) {
-    found.sort_unstable();
-    let differ = |pair: &[(Mark, u32, u32)]| matches!(pair, [a, b] if a.0 == b.0 && a.2 != b.2);
+/// A frame where it was found; the engine may have written it more than once.
+struct Sighting<T> {
+    mark: Mark,
+    at: u32,
+    checksum: u32,
+    rest: T,
+}
+
+/// Leaves the first place of every mark, in order, and says whether a mark has copies that differ.
+fn one_of_each<T>(found: &mut Vec<Sighting<T>>) -> bool {
+    found.sort_unstable_by_key(|copy| (copy.mark, copy.at));
+    let differ = |pair: &[Sighting<T>]| matches!(pair, [a, b] if a.mark == b.mark && a.checksum != b.checksum);
     let ambiguous = found.windows(2).any(differ);
-    found.dedup_by_key(|(mark, _, _)| *mark);
-    (found.into_iter().map(|(mark, at, _)| (mark, at)).collect(), ambiguous)
+    found.dedup_by_key(|copy| copy.mark);
+    ambiguous
+}
+
+/// Longest stretch of small records.
+const STRETCH: u32 = 16 * 1024;
+
+/// Stretches of records that follow each other in the file as they do in time. One ends where the sequences of events
+/// go back: what follows was written again, and would make it seem to hold events of all ages.
+fn blocks(records: &[Sighting<(u32, About)>]) -> Blocks {
+    let mut blocks = Blocks::new();
+    let mut rest = records;
+    while let Some(first) = rest.first() {
+        let mut end = first.at;
+        let mut highest = None;
+        let belongs = |copy: &&Sighting<(u32, About)>| {
+            let (length, about) = copy.rest;
+            let follows = copy.at == end && end.saturating_sub(first.at) < STRETCH;
+            end = end.saturating_add(length);
+            let ascends = match about {
+                About::Event(sequence, _) => {
+                    highest.replace(sequence).is_none_or(|it| it < sequence)
+                }
+                About::Delivery(_) | About::Nothing => true,
+            };
+            follows && ascends
+        };
+        let count = rest.iter().take_while(belongs).count().max(1);
+        let (block, after) = rest.split_at(count);
+        let about: Vec<_> = block.iter().map(|copy| copy.rest.1).collect();
+        let last = block.last().map_or(first.at, |copy| copy.at.saturating_add(copy.rest.0));
+        let at = At::File { start: first.at, length: last.saturating_sub(first.at) };
+        blocks.push(Arc::new(Block::new(at, first.mark.commit, &about)));
+        rest = after;
+    }
+    blocks
 }
 
 /// A stretch of a file in memory.
-pub(super) struct Block<'a> {
+pub(super) struct Window<'a> {
     file: &'a File,
     bytes: Vec<u8>,
     base: u64,
 }
 
-impl<'a> Block<'a> {
+impl<'a> Window<'a> {
     /// Nothing of this file yet.
     pub(super) fn of(file: &'a File) -> Self {
         Self { file, bytes: Vec::new(), base: 0 }

@@ -5,17 +5,19 @@ use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
 
 use super::committer::{Waiting, Work};
 use super::dir;
+use super::operate::Wish;
 use super::restore::Restored;
 use super::usage::Usage;
-use crate::journal::index::Index;
+use crate::journal::index::{Index, Settled, Slot};
 use crate::journal::notes::Notes;
 use crate::journal::record::Record;
 use crate::journal::record::content::Place;
-use crate::journal::{AppendError, Health};
+use crate::journal::slot::{Number, Slots};
+use crate::journal::{AppendError, Happening, Health, What};
 use crate::metrics::{JournalMetrics, gauge_value};
 use crate::model::Event;
 use crate::time::{Clock, Stopwatch};
@@ -34,6 +36,10 @@ const LINGER: Duration = Duration::from_millis(50);
 const ENOUGH_SETTLEMENTS: usize = 4 * 1024;
 /// Most settlements that wait while nothing can be written. One more is dropped: it costs a repeat after a restart.
 const MAX_SETTLEMENTS: usize = 256 * 1024;
+/// Most decisions of an operator that wait for a commit.
+const MAX_WISHES: usize = 4 * 1024;
+/// What happened and was not yet read by a watcher.
+const MAX_HAPPENINGS: usize = 1024;
 /// A commit that takes longer hangs: the process must end, and the next one looks at what is on the disk.
 const HANGS_AFTER: Duration = Duration::from_secs(30);
 /// Bytes of recent events kept in memory, so that an event that is delivered at once is not read back.
@@ -46,6 +52,8 @@ pub(super) struct Shared {
     pub(super) state: Mutex<Memory>,
     /// Something may have become due.
     pub(super) changed: Notify,
+    /// Whoever watches what happens.
+    watchers: broadcast::Sender<Happening>,
     room: Mutex<Room>,
     arrived: Condvar,
     health: Mutex<Health>,
@@ -85,6 +93,7 @@ struct Room {
     appends: VecDeque<Waiting>,
     bytes: usize,
     settlements: Vec<(Record, Option<Place>)>,
+    wishes: Vec<Wish>,
     ending: Option<Ending>,
 }
 
@@ -93,6 +102,7 @@ pub(super) struct Taken {
     pub(super) appends: Vec<Waiting>,
     /// Each with the place of its event, if it is about one.
     pub(super) settlements: Vec<(Record, Option<Place>)>,
+    pub(super) wishes: Vec<Wish>,
     pub(super) ending: Option<Ending>,
 }
 
@@ -108,6 +118,7 @@ impl Shared {
             metrics,
             state: Mutex::new(memory),
             changed: Notify::new(),
+            watchers: broadcast::channel(MAX_HAPPENINGS).0,
             room: Mutex::new(Room::default()),
             arrived: Condvar::new(),
             health: Mutex::new(Health::Healthy),
@@ -185,15 +196,80 @@ impl Shared {
         true
     }
 
+    /// Lets an operator's decision wait for the next commit, or says why not.
+    pub(super) fn wish(&self, wish: Wish) -> Result<(), AppendError> {
+        if let Health::Failed { .. } = self.health() {
+            return Err(AppendError::Failed);
+        }
+        let mut room = self.room();
+        if room.ending.is_some() {
+            return Err(AppendError::Closed);
+        }
+        if room.wishes.len() >= MAX_WISHES {
+            return Err(AppendError::Full);
+        }
+        room.wishes.push(wish);
+        drop(room);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Tells whoever watches.
+    pub(super) fn watch(&self) -> broadcast::Receiver<Happening> {
+        self.watchers.subscribe()
+    }
+
+    /// An event is durable.
+    pub(super) fn accepted(&self, event: &Event) {
+        self.happened(|| {
+            let (source, name) = (event.source.clone(), event.name.clone());
+            let what = What::Accepted { source, name, received_at: event.received_at };
+            Some(Happening { id: event.id, what })
+        });
+    }
+
+    /// A delivery is in another state.
+    pub(super) fn changed_delivery(&self, memory: &Memory, sequence: u64, target: Number) {
+        self.happened(|| {
+            let entry = memory.index.get(sequence)?;
+            let slot = entry.deliveries.get(target)?;
+            let state = memory.index.states(&Slots::new(&[slot])).pop()?;
+            Some(Happening { id: entry.id, what: What::Delivery(state) })
+        });
+    }
+
+    /// An attempt has ended.
+    pub(super) fn settled(&self, target: Number, settled: &Settled<Place>) {
+        let Settled { event, attempts, state, .. } = *settled;
+        self.happened(|| {
+            let slot = Slot { target, attempts, state };
+            let state = self.memory().index.states(&Slots::new(&[slot])).pop()?;
+            Some(Happening { id: event, what: What::Delivery(state) })
+        });
+    }
+
+    fn happened(&self, happening: impl FnOnce() -> Option<Happening>) {
+        if self.watchers.receiver_count() > 0
+            && let Some(happening) = happening()
+        {
+            // The last watcher may have left in between.
+            drop(self.watchers.send(happening));
+        }
+    }
+
     /// Waits for something to commit, at most `patience`, and takes what one commit may hold.
     pub(super) fn take(&self, patience: Duration) -> Taken {
         let mut room = self.room();
         let nothing = |room: &mut Room| {
-            room.appends.is_empty() && room.settlements.is_empty() && room.ending.is_none()
+            room.appends.is_empty()
+                && room.settlements.is_empty()
+                && room.wishes.is_empty()
+                && room.ending.is_none()
         };
         room = self.wait(room, patience, nothing);
         let only_settlements = |room: &mut Room| {
             room.appends.is_empty()
+                && room.wishes.is_empty()
                 && room.settlements.len() < ENOUGH_SETTLEMENTS
                 && room.ending.is_none()
         };
@@ -211,13 +287,15 @@ impl Shared {
             room.bytes = room.bytes.saturating_sub(size);
             appends.extend(room.appends.pop_front());
         }
-        Taken { appends, settlements: std::mem::take(&mut room.settlements), ending: room.ending }
+        let settlements = std::mem::take(&mut room.settlements);
+        let wishes = std::mem::take(&mut room.wishes);
+        Taken { appends, settlements, wishes, ending: room.ending }
     }
 
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
         let room = self.room();
-        room.appends.is_empty() && room.settlements.is_empty()
+        room.appends.is_empty() && room.settlements.is_empty() && room.wishes.is_empty()
     }
 
     /// Tells the writer to end; what comes after this is refused.

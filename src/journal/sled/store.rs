@@ -9,12 +9,14 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use sled::{Batch, Db};
 
 use super::dir;
+use super::history::{About, At, Block, Blocks};
 use crate::journal::record::content::{self, Content, Parts, Place};
 use crate::journal::record::frame::{self, Damage, Mark};
 use crate::journal::record::{self, Record};
@@ -40,6 +42,8 @@ pub(super) struct Store {
     db: Db,
     /// Our own descriptor of sled's file: sled's flush writes but does not sync.
     file: File,
+    /// What its packs are about.
+    blocks: Mutex<Blocks>,
 }
 
 /// Why the store could not do what it was asked.
@@ -85,13 +89,23 @@ pub(super) struct Commit {
     at: Timestamp,
     contents: Parts,
     packs: Vec<BytesMut>,
+    /// Whom the records of each pack are about.
+    about: Vec<Vec<About>>,
     records: u32,
 }
 
 impl Commit {
     /// A commit begun at `at`, with nothing in it yet, that follows the commit `after`.
     pub(super) fn new(number: u64, after: u64, at: Timestamp) -> Self {
-        Self { number, after, at, contents: Parts::new(number), packs: Vec::new(), records: 0 }
+        Self {
+            number,
+            after,
+            at,
+            contents: Parts::new(number),
+            packs: Vec::new(),
+            about: Vec::new(),
+            records: 0,
+        }
     }
 
     pub(super) fn number(&self) -> u64 {
@@ -126,13 +140,13 @@ impl Commit {
     pub(super) fn put(&mut self, record: &Record) {
         let mark = Mark { commit: self.number, ordinal: self.records };
         self.records = self.records.saturating_add(1);
-        match self.packs.last_mut() {
-            Some(pack) if pack.len() < PACK => record::put_record(pack, mark, record),
-            Some(_) | None => {
-                let mut pack = BytesMut::with_capacity(PACK.saturating_add(512));
-                record::put_record(&mut pack, mark, record);
-                self.packs.push(pack);
-            }
+        if self.packs.last().is_none_or(|pack| pack.len() >= PACK) {
+            self.packs.push(BytesMut::with_capacity(PACK.saturating_add(512)));
+            self.about.push(Vec::new());
+        }
+        if let (Some(pack), Some(about)) = (self.packs.last_mut(), self.about.last_mut()) {
+            record::put_record(pack, mark, record);
+            about.push(About::of(record));
         }
     }
 
@@ -151,7 +165,8 @@ impl Store {
         let file = File::open(path.join("db"))?;
         // Whatever an earlier process wrote and did not sync must be durable before it is believed.
         dir::sync_tree(path)?;
-        Ok(Self { db, file })
+        let blocks = Mutex::new(blocks(&db)?);
+        Ok(Self { db, file, blocks })
     }
 
     /// Makes an empty sled directory.
@@ -175,7 +190,24 @@ impl Store {
         }
         let written = self.db.apply_batch(batch).and_then(|()| self.db.flush());
         written.map_err(|error| WriteError::Write(error.into()))?;
-        timed_sync(&mut || self.file.sync_data()).map_err(WriteError::Sync)
+        timed_sync(&mut || self.file.sync_data()).map_err(WriteError::Sync)?;
+        let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        for (number, about) in (0..).zip(&commit.about) {
+            let at = At::Pack { commit: commit.number, number };
+            blocks.push(Arc::new(Block::new(at, commit.number, about)));
+        }
+        Ok(())
+    }
+
+    /// What its packs are about, as of now.
+    pub(super) fn blocks(&self) -> Blocks {
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The records of one pack.
+    pub(super) fn pack(&self, commit: u64, number: u32) -> Result<Bytes, StoreError> {
+        let pack = self.db.get(key(INDEX, commit, number))?.ok_or(StoreError::Missing)?;
+        Ok(Bytes::copy_from_slice(&pack))
     }
 
     /// Reads an event's content back.
@@ -217,6 +249,21 @@ impl Store {
     pub(super) fn has(&self, commit: u64) -> Result<bool, StoreError> {
         Ok(self.db.contains_key(key(INDEX, commit, 0))?)
     }
+}
+
+/// What every pack is about. One that is damaged is about nobody; whoever opens the journal counts it.
+fn blocks(db: &Db) -> Result<Blocks, StoreError> {
+    let mut blocks = Blocks::new();
+    for pack in db.scan_prefix([INDEX]) {
+        let (key, pack) = pack?;
+        let Some((commit, number)) = commit_and_part(&key) else { continue };
+        let (mut rest, mut about): (&[u8], _) = (&pack, Vec::new());
+        while !rest.is_empty() {
+            about.extend(frame::take(&mut rest).ok().map(|frame| About::of_frame(&frame)));
+        }
+        blocks.push(Arc::new(Block::new(At::Pack { commit, number }, commit, &about)));
+    }
+    Ok(blocks)
 }
 
 fn open_sled(path: &Path) -> Result<Db, sled::Error> {
@@ -261,6 +308,12 @@ fn key(family: u8, commit: u64, part: u32) -> [u8; 13] {
         *end = part.to_be_bytes();
     }
     bytes
+}
+
+fn commit_and_part(key: &[u8]) -> Option<(u64, u32)> {
+    let (_, rest) = key.split_first()?;
+    let (commit, part) = rest.split_first_chunk::<8>()?;
+    Some((u64::from_be_bytes(*commit), u32::from_be_bytes(*part.first_chunk::<4>()?)))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use rand::SeedableRng as _;
 
 use super::*;
-use crate::model::{Answer, Seen};
+use crate::model::Answer;
 use crate::rules::retry::Jitter;
 
 fn name(text: &str) -> Name {
@@ -50,7 +50,7 @@ fn attempted(answer: Answer) -> Finished {
         started_at: Timestamp::EPOCH,
         duration,
         answer,
-        seen: Seen::default(),
+        seen: Box::default(),
     })
 }
 

@@ -1,0 +1,191 @@
+//! What an operator asks of the journal and is answered: lists, one event whole, replay and discard.
+
+use super::slot::State;
+use super::{DeliveryState, Stage};
+use crate::model::{Attempt, DeadReason, Event, EventId, Name};
+use crate::rules::query::{DeliveryOutline, Outline, Query, StateWord};
+use crate::time::Timestamp;
+
+/// Most events in one page.
+pub const MAX_PAGE: usize = 1_000;
+
+/// A page of events that is wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Ask {
+    /// What they must be like.
+    pub query: Query,
+    /// Only events before this place, which an earlier page named; `None` begins with the latest.
+    pub before: Option<u64>,
+    /// Most events; at most [`MAX_PAGE`].
+    pub limit: usize,
+}
+
+/// Events that fit, the latest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The events.
+    pub items: Vec<Listed>,
+    /// Where the next page begins; `None` when there is nothing more.
+    pub next: Option<u64>,
+}
+
+/// One event in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its place in the order of all events; higher is later. What [`Ask::before`] takes.
+    pub sequence: u64,
+    /// The event.
+    pub id: EventId,
+    /// The source that received it.
+    pub source: String,
+    /// The provider's name for what happened.
+    pub name: String,
+    /// When it was received.
+    pub received_at: Timestamp,
+    /// Bytes of its body and header fields, roughly.
+    pub bytes: u64,
+    /// One for each target it was routed to.
+    pub deliveries: Vec<DeliveryState>,
+}
+
+/// One event with what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its place in the order of all events.
+    pub sequence: u64,
+    /// The event as it came.
+    pub event: Event,
+    /// One for each target it was routed to.
+    pub deliveries: Vec<DeliveryState>,
+    /// Every recorded attempt with its target and when the delivery was due again, if it was; oldest first.
+    pub attempts: Vec<(Name, Attempt, Option<Timestamp>)>,
+}
+
+/// Which deliveries of an event are meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All of them.
+    All,
+    /// Those that are dead letters.
+    Dead,
+    /// Those to these targets. A replay makes a delivery to a target that had none.
+    Targets(Vec<Name>),
+    /// Those to these targets that are dead letters.
+    DeadOf(Vec<Name>),
+}
+
+/// How many deliveries were changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// Deliveries that are in the wanted state now and were not before.
+    pub deliveries: usize,
+}
+
+/// Why an operator's wish was not carried out. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OperateError {
+    /// There is no such event, or its retention is over.
+    #[error("the journal holds no such event")]
+    Unknown,
+    /// The event cannot be read.
+    #[error("the event cannot be read: {0}")]
+    Unreadable(super::LoadError),
+    /// The journal takes nothing now: it is full, closed or has failed.
+    #[error("the change could not be made durable: {0}")]
+    Refused(super::AppendError),
+}
+
+/// Something that happened to an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Happening {
+    /// The event.
+    pub id: EventId,
+    /// What.
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// It was accepted from this source under this name.
+    Accepted {
+        /// The source.
+        source: Name,
+        /// The event's name.
+        name: String,
+        /// When it was received.
+        received_at: Timestamp,
+    },
+    /// A delivery of it changed.
+    Delivery(DeliveryState),
+}
+
+impl Scope {
+    /// Whether a delivery is meant.
+    pub(super) fn includes(&self, target: &Name, is_dead: bool) -> bool {
+        match self {
+            Self::All => true,
+            Self::Dead => is_dead,
+            Self::Targets(targets) => targets.contains(target),
+            Self::DeadOf(targets) => is_dead && targets.contains(target),
+        }
+    }
+
+    /// Targets that a replay may make a delivery for.
+    pub(super) fn new_targets(&self) -> &[Name] {
+        match self {
+            Self::Targets(targets) => targets,
+            Self::All | Self::Dead | Self::DeadOf(_) => &[],
+        }
+    }
+}
+
+impl DeliveryState {
+    /// What a query is asked about it.
+    pub fn outline(&self) -> DeliveryOutline<'_> {
+        let (state, reason) = self.stage.word();
+        DeliveryOutline { target: &self.target, state, reason, attempts: self.attempts }
+    }
+}
+
+impl Stage {
+    /// The word for it, and why the delivery is dead if it is.
+    pub fn word(self) -> (StateWord, Option<DeadReason>) {
+        match self {
+            Self::Ready => (StateWord::Ready, None),
+            Self::Waiting(_) => (StateWord::Waiting, None),
+            Self::InFlight => (StateWord::InFlight, None),
+            Self::Delivered => (StateWord::Delivered, None),
+            Self::Dead(reason) => (StateWord::Dead, Some(reason)),
+            Self::Discarded => (StateWord::Discarded, None),
+        }
+    }
+}
+
+impl From<State> for Stage {
+    fn from(state: State) -> Self {
+        match state {
+            State::Ready => Self::Ready,
+            State::Waiting(due) => Self::Waiting(due),
+            State::InFlight(_) => Self::InFlight,
+            State::Delivered => Self::Delivered,
+            State::Dead(reason) => Self::Dead(reason),
+            State::Discarded => Self::Discarded,
+        }
+    }
+}
+
+impl Listed {
+    /// Whether the first step of a query lets it through.
+    pub(super) fn fits(&self, query: &Query) -> bool {
+        let outline = Outline {
+            id: self.id,
+            source: &self.source,
+            name: &self.name,
+            received_at: self.received_at,
+        };
+        query.fits(outline)
+            && (!query.asks_delivery()
+                || self.deliveries.iter().any(|it| query.fits_delivery(it.outline())))
+    }
+}

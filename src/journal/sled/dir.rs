@@ -127,11 +127,6 @@ pub(super) fn generation(root: &Path, number: u32) -> PathBuf {
     root.join("generations").join(format!("{number:08}"))
 }
 
-/// Where the copy of a generation stands while it is opened.
-pub(super) fn aside(root: &Path, number: u32) -> PathBuf {
-    root.join("aside").join(format!("{number:08}"))
-}
-
 /// Where a repaired journal is built.
 pub(super) fn repairing(root: &Path) -> PathBuf {
     root.join("repairing")
@@ -208,58 +203,6 @@ where
 pub(super) fn remove_generation(root: &Path, number: u32) -> io::Result<()> {
     fs::remove_dir_all(generation(root, number))?;
     sync_dir(&root.join("generations"))
-}
-
-/// Copies a generation aside, so that it is there untouched whatever opening it does to the files.
-pub(super) fn copy_aside(root: &Path, number: u32) -> io::Result<()> {
-    let (from, whole) = (generation(root, number), aside(root, number));
-    // Half a copy must never be taken for a whole one.
-    let to = whole.with_extension("part");
-    fs::create_dir_all(&to)?;
-    for entry in fs::read_dir(&from)? {
-        let entry = entry?;
-        if entry.file_type()?.is_file() {
-            fs::copy(entry.path(), to.join(entry.file_name()))?;
-        }
-    }
-    fs::rename(&to, &whole)
-}
-
-/// Removes every copy that an earlier open left.
-pub(super) fn clear_aside(root: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(root.join("aside")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
-    }
-}
-
-/// Puts the untouched copy of a generation back in its place.
-pub(super) fn restore_aside(root: &Path, number: u32) -> io::Result<()> {
-    let (path, copy) = (generation(root, number), aside(root, number));
-    let changed = path.with_extension("changed");
-    // The copy and its name are durable before anything else happens, and at every moment one of both has its place.
-    sync_tree(&copy)?;
-    sync_dir(&root.join("aside"))?;
-    sync_dir(root)?;
-    if changed.exists() {
-        fs::remove_dir_all(&changed)?;
-    }
-    fs::rename(&path, &changed)?;
-    if let Err(error) = fs::rename(&copy, &path) {
-        fs::rename(&changed, &path)?;
-        return Err(error);
-    }
-    sync_dir(&root.join("generations"))?;
-    sync_dir(&root.join("aside"))?;
-    fs::remove_dir_all(&changed)
-}
-
-/// Removes half a copy of a generation.
-pub(super) fn clear_part(root: &Path, number: u32) -> io::Result<()> {
-    match fs::remove_dir_all(aside(root, number).with_extension("part")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
-    }
 }
 
 /// Removes sled's snapshots. They only speed up an open; without them every open reads the whole log and checks it,

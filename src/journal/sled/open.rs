@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::OpenError;
+use super::aside;
 use super::diagnosis::NEXT_FORMAT;
 use super::dir;
 use super::disk::Ballast;
@@ -39,6 +40,8 @@ pub(super) fn open(
     retention: Duration,
     now: Timestamp,
 ) -> Result<Ready, OpenError> {
+    aside::recover(root)
+        .map_err(|source| OpenError::io("putting back", &root.join("aside"), source))?;
     let listed = listed(root)?;
     let read = ledger::read(&dir::ledger(root))
         .map_err(|source| OpenError::io("reading", &dir::ledger(root), source))?;
@@ -50,8 +53,6 @@ pub(super) fn open(
         );
     }
     remove_unlisted(root, &listed, &read.known)?;
-    dir::clear_aside(root)
-        .map_err(|source| OpenError::io("removing", &root.join("aside"), source))?;
     let mut fold = Fold::new(now, retention);
     let mut opened = Vec::new();
     for number in &listed {
@@ -71,8 +72,7 @@ pub(super) fn open(
             }
         }
     }
-    dir::clear_aside(root)
-        .map_err(|source| OpenError::io("removing", &root.join("aside"), source))?;
+    aside::clear(root).map_err(|source| OpenError::io("removing", &root.join("aside"), source))?;
     start(root, opened, fold, read.given, now)
 }
 
@@ -370,25 +370,25 @@ fn missing(survey: &Survey) -> String {
 }
 
 fn copy_aside(root: &Path, ballast: &Ballast, number: u32) -> Result<(), OpenError> {
-    let copied = dir::copy_aside(root, number).or_else(|error| {
+    let copied = aside::copy(root, number).or_else(|error| {
         if error.kind() != std::io::ErrorKind::StorageFull {
             return Err(error);
         }
         // On a full disk the ballast makes room for the copy.
-        dir::clear_part(root, number)?;
+        aside::clear_part(root, number)?;
         ballast.release()?;
-        dir::copy_aside(root, number)
+        aside::copy(root, number)
     });
     copied.map_err(|source| OpenError::io("copying aside", &dir::generation(root, number), source))
 }
 
 /// Puts the untouched copy of a generation back, if there is one.
 fn restore(root: &Path, number: u32) -> Result<(), OpenError> {
-    if !dir::aside(root, number).exists() {
+    if !aside::of(root, number).exists() {
         return Ok(());
     }
     let path = dir::generation(root, number);
-    dir::restore_aside(root, number).map_err(|source| OpenError::io("restoring", &path, source))
+    aside::restore(root, number).map_err(|source| OpenError::io("restoring", &path, source))
 }
 
 /// Counts what can still be read, so that the operator knows what is at stake.

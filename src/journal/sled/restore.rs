@@ -88,6 +88,9 @@ impl Committer {
         {
             return Ok(Appended::Duplicate(first));
         }
+        if self.shared.is_full() {
+            return Err(AppendError::Full);
+        }
         // What is known of a subject is not replaced by what was true before.
         let passed = |key: &DedupKey| self.dedup.knows_later(key, event.received_at);
         let dedup: Vec<_> = dedup.into_iter().filter(|key| !passed(key)).collect();

@@ -114,6 +114,7 @@ fn appends(c: &mut Criterion) {
         retention: Duration::from_secs(3_600),
         max_bytes: u64::MAX,
         min_free: 0,
+        quarantine_max_bytes: 64 << 20,
     };
     let metrics = JournalMetrics::detached().expect("metrics");
     let (sled, _) = SledJournal::open(&options, &clock, metrics).expect("opens");

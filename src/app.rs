@@ -234,6 +234,7 @@ async fn open_journal(
         retention: config.retention,
         max_bytes: config.max_bytes,
         min_free: config.min_free,
+        quarantine_max_bytes: config.quarantine_max_bytes,
     };
     let (clock, metrics) = (clock.clone(), metrics.journal.clone());
     let opening = move || SledJournal::open(&options, &clock, metrics);

@@ -5,6 +5,7 @@
 //! one HTTP request of a delivery.
 
 mod attempt;
+mod rejection;
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ pub use self::attempt::{
     Answer, Attempt, DeadReason, ErrorClass, MAX_SEEN_BODY, MAX_SEEN_DETAIL, MAX_SEEN_HEADERS,
     Seen, Settlement, Timing,
 };
+pub use self::rejection::{Refusal, Rejection, RejectionId, RejectionOutline};
 use crate::time::Timestamp;
 
 /// Longest name of a source or a target, in bytes.

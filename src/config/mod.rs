@@ -143,6 +143,8 @@ pub struct Journal {
     pub retention: Duration,
     /// Most bytes on disk.
     pub max_bytes: u64,
+    /// Most bytes of refused requests that are kept.
+    pub quarantine_max_bytes: u64,
     /// Least bytes free on its file system.
     pub min_free: u64,
 }

@@ -91,6 +91,8 @@ table! {
         max_bytes: Bytes = r#""10GiB""#, from "16MiB" to "64TiB";
         /// Bytes that must stay free on its file system.
         min_free: Bytes = r#""512MiB""#, from "0B" to "64TiB";
+        /// Most bytes of refused requests that are kept.
+        quarantine_max_bytes: Bytes = r#""64MiB""#, from "1MiB" to "64GiB";
     }
 
     /// What all targets share.

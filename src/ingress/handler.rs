@@ -161,7 +161,8 @@ async fn stored(
         Ok(Err(AppendError::Full)) => Err(Cause::JournalFull),
         Ok(Err(AppendError::TooLarge)) => Err(Cause::TooLarge),
         Ok(Err(AppendError::Closed)) => Err(Cause::Draining),
-        Ok(Err(AppendError::Failed)) => Err(Cause::JournalFailed),
+        // Nothing is released here.
+        Ok(Err(AppendError::Failed | AppendError::NotKept)) => Err(Cause::JournalFailed),
         Ok(Ok(appended)) => Ok(appended),
     }
 }

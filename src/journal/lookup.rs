@@ -2,7 +2,9 @@
 
 use super::slot::State;
 use super::{DeliveryState, Stage};
-use crate::model::{Attempt, DeadReason, Event, EventId, Name};
+use crate::model::{
+    Attempt, DeadReason, Event, EventId, Name, Refusal, RejectionId, RejectionOutline,
+};
 use crate::rules::query::{DeliveryOutline, Outline, Query, StateWord};
 use crate::time::Timestamp;
 
@@ -72,6 +74,36 @@ pub enum Scope {
     Targets(Vec<Name>),
     /// Those to these targets that are dead letters.
     DeadOf(Vec<Name>),
+}
+
+/// Rejections that are wanted, the latest first.
+#[derive(Clone, Debug, Default)]
+pub struct RejectionAsk {
+    /// Of these sources; empty asks for all.
+    pub source: Vec<Name>,
+    /// Refused for these causes; empty asks for all.
+    pub cause: Vec<Refusal>,
+    /// Only those that are held, or only those that are not.
+    pub held: Option<bool>,
+    /// Received at or after this moment.
+    pub since: Option<Timestamp>,
+    /// Received before this moment.
+    pub until: Option<Timestamp>,
+    /// Only those before this one.
+    pub before: Option<RejectionId>,
+    /// Most of them; at most [`MAX_PAGE`].
+    pub limit: usize,
+}
+
+impl RejectionAsk {
+    /// Whether one is wanted.
+    pub(super) fn fits(&self, outline: &RejectionOutline) -> bool {
+        (self.source.is_empty() || self.source.contains(&outline.source))
+            && (self.cause.is_empty() || self.cause.contains(&outline.cause))
+            && self.held.is_none_or(|held| held == outline.held)
+            && self.since.is_none_or(|since| outline.received_at >= since)
+            && self.until.is_none_or(|until| outline.received_at < until)
+    }
 }
 
 /// How many deliveries were changed.

@@ -10,13 +10,16 @@ use tokio::sync::{Notify, broadcast};
 use super::dedup::DedupIndex;
 use super::index::{Entry, Index, Slot, State, order_of};
 use super::notes::Notes;
+use super::quarantine::{Kept as Quarantined, Quarantine};
 use super::slot::Slots;
 use super::{
     Append, AppendError, Appended, Ask, BoxFuture, Changed, Claimed, Demand, Depth, Found,
     Happening, Health, Journal, Lease, Listed, LoadError, MAX_PAGE, Note, NoteError, OperateError,
-    Page, Scope, SettleError, What,
+    Page, RejectionAsk, Scope, SettleError, What,
 };
-use crate::model::{Attempt, Event, EventId, Name, Settlement};
+use crate::model::{
+    Attempt, Event, EventId, Name, Rejection, RejectionId, RejectionOutline, Settlement,
+};
 use crate::time::{Clock, Timestamp};
 
 /// What happened and was not yet read by a watcher.
@@ -36,6 +39,7 @@ struct Inner {
     index: Index<Event>,
     dedup: DedupIndex,
     notes: Notes,
+    quarantine: Quarantine<Rejection>,
     /// Every event that was ever appended.
     events: BTreeMap<u64, Kept>,
     closed: bool,
@@ -56,6 +60,7 @@ impl MemoryJournal {
             index: Index::new(),
             dedup: DedupIndex::default(),
             notes: Notes::default(),
+            quarantine: Quarantine::new(u64::MAX),
             events: BTreeMap::new(),
             closed: false,
         };
@@ -314,6 +319,51 @@ impl Journal for MemoryJournal {
 
     fn watch(&self) -> broadcast::Receiver<Happening> {
         self.watchers.subscribe()
+    }
+
+    fn reject(&self, rejection: Rejection) -> BoxFuture<'_, Result<(), AppendError>> {
+        let now = self.clock.now();
+        let mut inner = self.lock();
+        let bytes = u64::try_from(rejection.body.len()).unwrap_or(u64::MAX);
+        let Rejection { id, cause, received_at, client, held, .. } = rejection;
+        let source = rejection.source.clone();
+        let admitted = inner.quarantine.admit(&source, held, bytes, now);
+        let place = rejection;
+        let kept = Quarantined { source, cause, received_at, client, held, bytes, place };
+        let result = admitted.map(|_given_up| drop(inner.quarantine.put(id, kept)));
+        drop(inner);
+        Box::pin(async move { result.map_err(|_not_kept| AppendError::Full) })
+    }
+
+    fn rejections(&self, ask: &RejectionAsk) -> Vec<RejectionOutline> {
+        let limit = ask.limit.clamp(1, MAX_PAGE);
+        self.lock().quarantine.list(ask.before, |outline| ask.fits(outline), limit)
+    }
+
+    fn rejection(&self, id: RejectionId) -> BoxFuture<'_, Result<Option<Rejection>, LoadError>> {
+        let found = self.lock().quarantine.get(id).map(|kept| kept.place.clone());
+        Box::pin(async move { Ok(found) })
+    }
+
+    fn release(
+        &self,
+        id: RejectionId,
+        append: Append,
+    ) -> BoxFuture<'_, Result<Appended, AppendError>> {
+        let kept = self.lock().quarantine.remove(id);
+        let appended = kept.ok_or(AppendError::NotKept).and_then(|_kept| self.append_now(append));
+        Box::pin(async move { appended })
+    }
+
+    fn drop_rejections(&self, ids: Vec<RejectionId>) -> BoxFuture<'_, Result<usize, AppendError>> {
+        let mut inner = self.lock();
+        let gone = ids.into_iter().filter_map(|id| inner.quarantine.remove(id)).count();
+        drop(inner);
+        Box::pin(async move { Ok(gone) })
+    }
+
+    fn quarantined(&self) -> BTreeMap<Name, u64> {
+        self.lock().quarantine.counts()
     }
 
     fn note(&self, note: Note) -> BoxFuture<'_, Result<(), NoteError>> {

@@ -9,12 +9,14 @@ mod index;
 mod labels;
 mod lookup;
 mod notes;
+mod quarantine;
 pub mod memory;
 mod record;
 pub mod sled;
 mod slot;
 mod table;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -22,11 +24,13 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, broadcast};
 
-use crate::model::{Attempt, DedupKey, Event, EventId, Name, Settlement};
+use crate::model::{
+    Attempt, DedupKey, Event, EventId, Name, Rejection, RejectionId, RejectionOutline, Settlement,
+};
 use crate::time::{Clock, Timestamp};
 
 pub use self::lookup::{
-    Ask, Changed, Found, Happening, Listed, MAX_PAGE, OperateError, Page, Scope, What,
+    Ask, Changed, Found, Happening, Listed, MAX_PAGE, OperateError, Page, RejectionAsk, Scope, What,
 };
 
 /// A boxed future, so that the trait can be used as `dyn Journal`.
@@ -85,6 +89,32 @@ pub trait Journal: Send + Sync + 'static {
     /// What happens from now on, for whoever watches. A watcher that is too slow misses some of it and is told.
     fn watch(&self) -> broadcast::Receiver<Happening>;
 
+    /// Keeps a refused request in the bounded quarantine. Resolves when it is on stable storage.
+    ///
+    /// [`AppendError::Full`] when there is no room for it, or its source has had too many lately. Dropping the future
+    /// does not cancel it.
+    fn reject(&self, rejection: Rejection) -> BoxFuture<'_, Result<(), AppendError>>;
+
+    /// Rejections that are kept, the latest first.
+    fn rejections(&self, ask: &RejectionAsk) -> Vec<RejectionOutline>;
+
+    /// One rejection whole; `None` when it is kept no longer.
+    fn rejection(&self, id: RejectionId) -> BoxFuture<'_, Result<Option<Rejection>, LoadError>>;
+
+    /// Stores the event that a rejection was, in place of it, as one atomic commit. [`AppendError::NotKept`] when the
+    /// rejection is kept no longer: it has been released already, or given up.
+    fn release(
+        &self,
+        id: RejectionId,
+        append: Append,
+    ) -> BoxFuture<'_, Result<Appended, AppendError>>;
+
+    /// Gives rejections up, and says how many of them were kept. Resolves when that is durable.
+    fn drop_rejections(&self, ids: Vec<RejectionId>) -> BoxFuture<'_, Result<usize, AppendError>>;
+
+    /// How many rejections each source has that has any.
+    fn quarantined(&self) -> BTreeMap<Name, u64>;
+
     /// Remembers something small over restarts: the latest value of a topic and name counts, and an empty value
     /// forgets it. Resolves when the journal has taken it; it becomes durable with a later commit.
     fn note(&self, note: Note) -> BoxFuture<'_, Result<(), NoteError>>;
@@ -135,6 +165,9 @@ pub enum AppendError {
     /// The journal is stopping.
     #[error("the journal is closed")]
     Closed,
+    /// The rejection that was to be released is kept no longer.
+    #[error("the rejection is kept no longer")]
+    NotKept,
     /// The commit failed; whether it is on the disk is not known, and nothing was acknowledged.
     #[error("the journal could not make the event durable")]
     Failed,

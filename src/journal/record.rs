@@ -10,6 +10,7 @@
 mod attempt;
 pub(super) mod content;
 pub(super) mod frame;
+mod rejection;
 
 use std::time::Duration;
 
@@ -18,10 +19,12 @@ use bytes::{Buf, BufMut, BytesMut};
 use self::attempt::{put_attempt, take_attempt};
 use self::content::Place;
 use self::frame::{
-    Damage, Frame, KIND_COMMIT, KIND_DEDUP, KIND_EVENT, KIND_NAME, KIND_NOTE, KIND_SETTLED, Mark,
+    Damage, Frame, KIND_COMMIT, KIND_DEDUP, KIND_DROPPED, KIND_EVENT, KIND_NAME, KIND_NOTE,
+    KIND_REJECTED, KIND_SETTLED, Mark,
 };
 use super::index::{Number, Slot, State};
-use crate::model::{Attempt, DeadReason, DedupKey, EventId};
+use super::quarantine::Kept;
+use crate::model::{Attempt, DeadReason, DedupKey, EventId, RejectionId};
 use crate::time::Timestamp;
 
 /// What recovery folds, in the order it was committed.
@@ -54,6 +57,10 @@ pub(super) enum Record {
     Name { number: Number, name: String },
     /// Something small that outlives the process; the latest of one topic and name counts, and an empty value is none.
     Note { topic: String, name: String, value: Vec<u8> },
+    /// A request that was refused. Its content is in the same commit.
+    Rejected { id: RejectionId, kept: Kept<Place> },
+    /// Rejections that are kept no longer: released, given up, or dropped by an operator.
+    Dropped { ids: Vec<RejectionId> },
     /// The last small record of each commit: when it was written, which commit came before it, and how many records
     /// it has, itself included. Numbers are skipped, so that none is given twice; the commits are a chain.
     Commit { at: Timestamp, after: u64, records: u32, contents: u32 },
@@ -133,6 +140,15 @@ pub(super) fn put_record(out: &mut BytesMut, mark: Mark, record: &Record) {
             put_text(out, name);
             out.put_slice(value);
         }),
+        Record::Rejected { id, kept } => frame::put(out, KIND_REJECTED, mark, |out| {
+            out.put_slice(&id.to_bytes());
+            rejection::put(out, kept);
+        }),
+        Record::Dropped { ids } => frame::put(out, KIND_DROPPED, mark, |out| {
+            for id in ids {
+                out.put_slice(&id.to_bytes());
+            }
+        }),
         Record::Commit { at, after, records, contents } => {
             frame::put(out, KIND_COMMIT, mark, |out| {
                 out.put_i64(at.as_micros());
@@ -159,6 +175,8 @@ pub(super) fn record(frame: &Frame<'_>) -> Result<Record, Damage> {
         KIND_DEDUP => take_entries(&mut payload),
         KIND_NAME => take_name(&mut payload),
         KIND_NOTE => take_note(&mut payload),
+        KIND_REJECTED => rejection::take(&mut payload, frame.mark.commit),
+        KIND_DROPPED => take_dropped(&mut payload),
         KIND_COMMIT => take_commit(&mut payload),
         _ => None,
     };
@@ -209,6 +227,14 @@ fn take_name(bytes: &mut &[u8]) -> Option<Record> {
     let number = bytes.try_get_u16().ok()?;
     let name = String::from_utf8(std::mem::take(bytes).to_vec()).ok()?;
     Some(Record::Name { number, name })
+}
+
+fn take_dropped(bytes: &mut &[u8]) -> Option<Record> {
+    let mut ids = Vec::new();
+    while !bytes.is_empty() {
+        ids.push(RejectionId::from_bytes(take_id(bytes)?.to_bytes()));
+    }
+    Some(Record::Dropped { ids })
 }
 
 fn take_note(bytes: &mut &[u8]) -> Option<Record> {

@@ -9,6 +9,7 @@ use super::filter::{Condition, Patterns};
 use super::payload::{Field, FieldId, FieldSet, Fields, Value};
 use super::provider::{Preset, Unnamed};
 use super::verify::{PrivateKey, Proof, Scheme, Verifier};
+pub use crate::model::Refusal;
 use crate::model::{DedupKey, Headers, Name, Secret};
 use crate::time::Timestamp;
 
@@ -177,19 +178,6 @@ pub struct Admission {
     pub dedup: Vec<DedupKey>,
     /// Whom it is for.
     pub targets: Vec<Name>,
-}
-
-/// Why a request is refused by its content. Closed: a metric label and the `cause` of the answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Refusal {
-    /// 400: not what the provider sends.
-    Malformed,
-    /// 401: no proof of origin.
-    Unverified,
-    /// 403: the source's `where` does not admit it.
-    NotAllowed,
-    /// 415: a content coding that cannot be read.
-    MediaType,
 }
 
 impl Intake {

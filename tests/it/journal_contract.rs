@@ -71,8 +71,13 @@ pub fn due(journal: &dyn Journal, target: &str, most: usize) -> Vec<Claimed> {
 }
 
 pub fn open_at(path: &Path, clock: &Clock) -> Result<(SledJournal, Opened), OpenError> {
-    let options =
-        Options { path: path.to_owned(), retention: HOUR, max_bytes: 1 << 40, min_free: 0 };
+    let options = Options {
+        path: path.to_owned(),
+        retention: HOUR,
+        max_bytes: 1 << 40,
+        min_free: 0,
+        quarantine_max_bytes: 64 << 20,
+    };
     SledJournal::open(&options, clock, JournalMetrics::detached().expect("metrics"))
 }
 

@@ -8,9 +8,14 @@ use std::time::Duration;
 
 use everhook::journal::memory::MemoryJournal;
 use everhook::journal::sled::{Options, SledJournal};
-use everhook::journal::{Ask, Changed, Found, Journal, Listed, OperateError, Scope, Stage, What};
+use everhook::journal::{
+    AppendError, Appended, Ask, Changed, Found, Journal, Listed, OperateError, RejectionAsk, Scope,
+    Stage, What,
+};
 use everhook::metrics::JournalMetrics;
-use everhook::model::{Answer, DeadReason, EventId, Name, Settlement};
+use everhook::model::{
+    Answer, DeadReason, EventId, Headers, Name, Refusal, Rejection, RejectionId, Settlement,
+};
 use everhook::rules::query::{Query, StateWord};
 use everhook::time::Clock;
 
@@ -19,7 +24,13 @@ use crate::journal_contract::{HOUR, append, attempt, due, event, exact, start};
 /// Small generations, so that a few thousand events fill several of them.
 fn open(path: &Path, clock: &Clock) -> SledJournal {
     let path = path.to_owned();
-    let options = Options { path, retention: HOUR, max_bytes: 64 << 20, min_free: 0 };
+    let options = Options {
+        path,
+        retention: HOUR,
+        max_bytes: 64 << 20,
+        min_free: 0,
+        quarantine_max_bytes: 64 << 20,
+    };
     let metrics = JournalMetrics::detached().expect("metrics");
     SledJournal::open(&options, clock, metrics).expect("opens").0
 }
@@ -230,6 +241,97 @@ async fn whoever_watches_is_told() {
         assert_eq!((state.stage, state.attempts), (Stage::Delivered, 1));
     })
     .await;
+}
+
+fn rejection(number: u8, clock: &Clock) -> Rejection {
+    Rejection {
+        id: RejectionId::new(clock.now(), [number; 10]),
+        source: Name::parse("source").unwrap(),
+        cause: Refusal::Unverified,
+        received_at: clock.now(),
+        client: [127, 0, 0, 1].into(),
+        held: number % 2 == 1,
+        query: Some("a=b".into()),
+        headers: Headers::from_pairs([("x-odd", &b"\xff"[..])]),
+        body: vec![number; 20_000].into(),
+    }
+}
+
+fn kept(journal: &dyn Journal) -> Vec<RejectionId> {
+    journal
+        .rejections(&RejectionAsk { limit: 100, ..RejectionAsk::default() })
+        .iter()
+        .map(|it| it.id)
+        .collect()
+}
+
+#[tokio::test]
+async fn a_refused_request_is_kept_whole_until_it_is_released_or_dropped() {
+    on_each(|journal, clock| async move {
+        let all: Vec<_> = (0..4).map(|number| rejection(number, &clock)).collect();
+        for one in &all {
+            journal.reject(one.clone()).await.unwrap();
+        }
+        let ids: Vec<_> = all.iter().map(|it| it.id).rev().collect();
+        assert_eq!(kept(&*journal), ids);
+        let held = RejectionAsk { held: Some(true), limit: 1, ..RejectionAsk::default() };
+        assert_eq!(journal.rejections(&held)[0].id, all[3].id);
+        assert_eq!(journal.rejection(all[2].id).await, Ok(Some(all[2].clone())));
+        let append = || append(event(9, b"x", &clock), &["a"], &[exact(9)]);
+        let released = journal.release(all[2].id, append()).await;
+        assert_eq!(released, Ok(Appended::New(event(9, b"", &clock).id)));
+        assert_eq!(journal.release(all[2].id, append()).await, Err(AppendError::NotKept));
+        let repeat = journal.release(all[3].id, append()).await;
+        assert!(matches!(repeat, Ok(Appended::Duplicate(_))), "a repeat ends a rejection, too");
+        assert_eq!(journal.drop_rejections(vec![all[0].id, all[2].id]).await, Ok(1));
+        assert_eq!(kept(&*journal), [all[1].id]);
+        assert_eq!(journal.rejection(all[0].id).await, Ok(None));
+        let counts: Vec<_> = journal.quarantined().into_iter().collect();
+        assert_eq!(counts, [(Name::parse("source").unwrap(), 1)]);
+        assert_eq!(due(&*journal, "a", 9).len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rejections_outlive_restarts_and_their_generations_and_end_with_retention_unless_held() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let clock = start();
+    let journal = open(dir.path(), &clock);
+    let all: Vec<_> = (0..6).map(|number| rejection(number, &clock)).collect();
+    for one in &all {
+        journal.reject(one.clone()).await.unwrap();
+    }
+    journal.drop_rejections(vec![all[0].id]).await.unwrap();
+    let released = append(event(1_000_000, b"x", &clock), &[], &[]);
+    journal.release(all[1].id, released).await.unwrap();
+    journal.abandon();
+    let journal = open(dir.path(), &clock);
+    assert_eq!(kept(&journal), [all[5].id, all[4].id, all[3].id, all[2].id]);
+    // Past the retention of the events, and far enough that their generation is drained and removed.
+    fill(&journal, &clock, 4_000).await;
+    clock.advance(HOUR / 2);
+    let late = rejection(8, &clock);
+    journal.reject(late.clone()).await.unwrap();
+    clock.advance(HOUR / 2 + Duration::from_secs(60));
+    let first = dir.path().join("generations/00000001");
+    let gone = async {
+        for number in 2_000_000.. {
+            if !first.exists() {
+                return;
+            }
+            clock.advance(Duration::from_millis(200));
+            journal.append(append(event(number, b"x", &clock), &[], &[])).await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), gone).await.expect("the generation is removed");
+    assert_eq!(kept(&journal), [late.id, all[5].id, all[3].id], "held ones outlive the retention");
+    journal.abandon();
+    let journal = open(dir.path(), &clock);
+    assert_eq!(kept(&journal), [late.id, all[5].id, all[3].id]);
+    for one in [&late, &all[5], &all[3]] {
+        assert_eq!(journal.rejection(one.id).await.as_ref(), Ok(&Some(one.clone())));
+    }
 }
 
 /// Several sealed generations and one that is written.

@@ -63,7 +63,13 @@ async fn an_append_is_answered_after_the_sync_that_covers_it() {
     let dir = tempfile::tempdir().expect("a directory");
     let clock = start();
     let path = dir.path().to_owned();
-    let options = Options { path, retention: HOUR, max_bytes: 1 << 40, min_free: 0 };
+    let options = Options {
+        path,
+        retention: HOUR,
+        max_bytes: 1 << 40,
+        min_free: 0,
+        quarantine_max_bytes: 64 << 20,
+    };
     let metrics = JournalMetrics::detached().expect("metrics");
     let (journal, _) = SledJournal::open(&options, &clock, metrics.clone()).expect("opens");
     for n in 0..200 {
@@ -200,7 +206,13 @@ async fn a_journal_over_its_bound_refuses_and_still_delivers() {
     journal.append(append(event(1, b"x", &clock), &["a"], &[])).await.unwrap();
     journal.close().await;
     let path = dir.path().to_owned();
-    let options = Options { path, retention: HOUR, max_bytes: 1, min_free: 0 };
+    let options = Options {
+        path,
+        retention: HOUR,
+        max_bytes: 1,
+        min_free: 0,
+        quarantine_max_bytes: 64 << 20,
+    };
     let metrics = JournalMetrics::detached().expect("metrics");
     let (journal, _) = SledJournal::open(&options, &clock, metrics).expect("opens");
     assert!(matches!(journal.health(), Health::Full { .. }));
@@ -217,7 +229,13 @@ async fn a_burst_does_not_pass_the_bound_before_the_disk_is_looked_at_again() {
     let dir = tempfile::tempdir().expect("a directory");
     let clock = start();
     let path = dir.path().to_owned();
-    let options = Options { path, retention: HOUR, max_bytes: 32 * MIB, min_free: 0 };
+    let options = Options {
+        path,
+        retention: HOUR,
+        max_bytes: 32 * MIB,
+        min_free: 0,
+        quarantine_max_bytes: 1 << 20,
+    };
     let metrics = JournalMetrics::detached().expect("metrics");
     let (journal, _) = SledJournal::open(&options, &clock, metrics).expect("opens");
     // The clock stands still: nobody looks at the disk meanwhile.

@@ -24,7 +24,13 @@ fn events() -> u64 {
 
 fn open(path: &Path, clock: &Clock, max_bytes: u64) -> SledJournal {
     let path = path.to_owned();
-    let options = Options { path, retention: Duration::ZERO, max_bytes, min_free: 0 };
+    let options = Options {
+        path,
+        retention: Duration::ZERO,
+        max_bytes,
+        min_free: 0,
+        quarantine_max_bytes: 64 << 20,
+    };
     SledJournal::open(&options, clock, JournalMetrics::detached().expect("metrics"))
         .expect("opens")
         .0

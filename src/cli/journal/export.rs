@@ -29,6 +29,7 @@ struct Counts {
     events: u64,
     keys: u64,
     notes: u64,
+    rejections: u64,
     lost: u64,
 }
 
@@ -56,18 +57,26 @@ pub(super) fn run(
             .map(|()| Ok(()))?,
     };
     written?;
-    let Counts { events, keys, notes, lost } = counts;
+    let Counts { events, keys, notes, rejections, lost } = counts;
     if common.json {
-        let report = json!({ "events": events, "dedup_keys": keys, "notes": notes, "lost": lost });
+        let report = json!({
+            "events": events,
+            "dedup_keys": keys,
+            "notes": notes,
+            "rejections": rejections,
+            "lost": lost,
+        });
         // Data may go to stdout: what is said about it goes to stderr.
         drop(writeln!(io::stderr(), "{report}"));
     } else {
-        complain(&format!("{events} events, {keys} dedup keys and {notes} notes were written"));
+        complain(&format!(
+            "{events} events, {keys} dedup keys, {notes} notes and {rejections} rejections were written"
+        ));
     }
     if lost == 0 {
         return Ok(());
     }
-    complain(&format!("the journal is damaged: {lost} events could not be written"));
+    complain(&format!("the journal is damaged: {lost} events or rejections could not be written"));
     Err(Failure::Told(EXIT_JOURNAL))
 }
 
@@ -105,8 +114,20 @@ fn export(out: &mut impl Write, options: &Options, counts: &mut Counts) -> Resul
         put(out, &Line::note(&note))?;
         counts.notes = counts.notes.saturating_add(1);
     }
-    let Counts { events, keys, notes, .. } = *counts;
-    put(out, &Line::End { events, keys, notes })?;
+    for rejection in archive.rejections() {
+        match rejection.with_context(reading)? {
+            Ok(rejection) => {
+                put(out, &Line::rejection(&rejection))?;
+                counts.rejections = counts.rejections.saturating_add(1);
+            }
+            Err(id) => {
+                counts.lost = counts.lost.saturating_add(1);
+                complain(&format!("the content of {id} cannot be read"));
+            }
+        }
+    }
+    let Counts { events, keys, notes, rejections, .. } = *counts;
+    put(out, &Line::End { events, keys, notes, rejections })?;
     out.flush().context("writing the export")?;
     Ok(())
 }

@@ -10,7 +10,7 @@ use clap::Args;
 use everhook::journal::sled::{MAX_RESTORED, Options, Repeats, Restored, SledJournal};
 use everhook::journal::{AppendError, Appended, Journal as _, Note};
 use everhook::metrics::JournalMetrics;
-use everhook::model::EventId;
+use everhook::model::{EventId, RejectionId};
 use everhook::time::Clock;
 use serde_json::json;
 
@@ -41,6 +41,7 @@ struct Counts {
     events: u64,
     keys: u64,
     notes: u64,
+    rejections: u64,
     duplicates: u64,
     bad: u64,
 }
@@ -67,20 +68,21 @@ pub(super) fn run(
     let bad = u64::try_from(bad.len()).unwrap_or(u64::MAX);
     let mut counts = Counts { bad, ..Counts::default() };
     let imported = import(arguments, options, total, &mut counts);
-    let Counts { events, keys, notes, duplicates, bad } = counts;
+    let Counts { events, keys, notes, rejections, duplicates, bad } = counts;
     if common.json {
         print(&json!({
             "path": options.path,
             "events": events,
             "dedup_keys": keys,
             "notes": notes,
+            "rejections": rejections,
             "duplicates": duplicates,
             "bad_lines": bad,
             "complete": imported.is_ok(),
         }))?;
     } else {
         print(&format!(
-            "{events} events, {keys} dedup keys and {notes} notes were imported; {duplicates} were there already, \
+            "{events} events, {keys} dedup keys, {notes} notes and {rejections} rejections were imported; {duplicates} were there already, \
              {bad} lines could not be read"
         ))?;
     }
@@ -102,7 +104,7 @@ fn check(file: &Path) -> Result<(u64, Vec<(u64, String)>), Failure> {
                 begun = true;
             }
             Ok(Item::End { items: stated }) => ended = Some(stated),
-            Ok(Item::Event { .. } | Item::Key(..) | Item::Note(_)) => {
+            Ok(Item::Event { .. } | Item::Key(..) | Item::Note(_) | Item::Rejection(_)) => {
                 items = items.saturating_add(1);
             }
             Err(cause) => {
@@ -154,12 +156,13 @@ fn import(
     total: u64,
     counts: &mut Counts,
 ) -> Result<(), Failure> {
-    let known = SledJournal::ids(&options.path).map_err(|error| unusable(&error))?;
+    let (known, rejections) = SledJournal::ids(&options.path).map_err(|error| unusable(&error))?;
     let metrics = JournalMetrics::detached().context("metrics")?;
     let opened = SledJournal::open(options, &Clock::system(), metrics);
     let (journal, _) = opened.map_err(|error| unusable(&error))?;
     let progress = Progress::new("imported", Some(total));
-    let mut desk = Desk { journal: &journal, known, waiting: Vec::new(), bytes: 0, counts };
+    let mut desk =
+        Desk { journal: &journal, known, rejections, waiting: Vec::new(), bytes: 0, counts };
     let done = each_line(&arguments.file, |_, line| {
         let Ok(item) = line.and_then(Line::parse) else { return Ok(()) };
         desk.take(item)?;
@@ -171,11 +174,19 @@ fn import(
     done
 }
 
+/// What is counted apart.
+enum Kind {
+    Event,
+    Key,
+    Rejection,
+}
+
 /// Takes items up in batches.
 struct Desk<'a> {
     journal: &'a SledJournal,
     /// Every id that is there.
     known: HashSet<EventId>,
+    rejections: HashSet<RejectionId>,
     waiting: Vec<Restored>,
     bytes: usize,
     counts: &'a mut Counts,
@@ -196,6 +207,14 @@ impl Desk<'_> {
             }
             Item::Key(event, at, key) => self.put(Restored::Keys(vec![(event, at, key)])),
             Item::Note(note) => self.note(note),
+            Item::Rejection(rejection) if self.rejections.insert(rejection.id) => {
+                self.bytes = self.bytes.saturating_add(rejection.body.len());
+                self.put(Restored::Rejection(rejection))
+            }
+            Item::Rejection(_) => {
+                self.counts.duplicates = self.counts.duplicates.saturating_add(1);
+                Ok(())
+            }
         }
     }
 
@@ -210,14 +229,19 @@ impl Desk<'_> {
     fn write(&mut self) -> Result<(), Failure> {
         self.bytes = 0;
         let waiting = std::mem::take(&mut self.waiting);
-        let events: Vec<_> =
-            waiting.iter().map(|one| matches!(one, Restored::Event { .. })).collect();
+        let counted = waiting.iter().map(|one| match one {
+            Restored::Event { .. } => Kind::Event,
+            Restored::Keys(_) => Kind::Key,
+            Restored::Rejection(_) => Kind::Rejection,
+        });
+        let kinds: Vec<_> = counted.collect();
         let answers = self.journal.restore(waiting).map_err(refused)?;
-        for (is_event, answer) in events.into_iter().zip(answers) {
-            let count = match answer {
-                Appended::Duplicate(_) => &mut self.counts.duplicates,
-                Appended::New(_) if is_event => &mut self.counts.events,
-                Appended::New(_) => &mut self.counts.keys,
+        for (kind, answer) in kinds.into_iter().zip(answers) {
+            let count = match (answer, kind) {
+                (Appended::Duplicate(_), _) => &mut self.counts.duplicates,
+                (Appended::New(_), Kind::Event) => &mut self.counts.events,
+                (Appended::New(_), Kind::Key) => &mut self.counts.keys,
+                (Appended::New(_), Kind::Rejection) => &mut self.counts.rejections,
             };
             *count = count.saturating_add(1);
         }
@@ -242,7 +266,10 @@ fn refused(error: AppendError) -> Failure {
             &"the journal is full: raise journal.max_bytes or make room, and import the file once more; what is there \
               already is passed over",
         ),
-        AppendError::TooLarge | AppendError::Closed | AppendError::Failed => {
+        AppendError::TooLarge
+        | AppendError::NotKept
+        | AppendError::Closed
+        | AppendError::Failed => {
             complain(&format!(
                 "importing: {error}; import the file once more, what is there already is passed over"
             ));

@@ -3,13 +3,16 @@
 //! Nothing is rounded and no byte is changed: a body or a header's value is text where it is UTF-8, and
 //! `{"base64": ".."}` where it is not.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use everhook::journal::{DeliveryState, Note, Stage};
-use everhook::model::{DeadReason, DedupKey, Event, EventId, Headers, Name};
+use everhook::model::{
+    DeadReason, DedupKey, Event, EventId, Headers, Name, Refusal, Rejection, RejectionId,
+};
 use everhook::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -28,8 +31,10 @@ pub(super) enum Line {
     Key { event: String, at: String, key: Key },
     /// A note, such as that a target is paused.
     Note { topic: String, name: String, value: Data },
+    /// A request that was refused and kept.
+    Rejection(Box<RejectionLine>),
     /// The last one: what stands before it.
-    End { events: u64, keys: u64, notes: u64 },
+    End { events: u64, keys: u64, notes: u64, rejections: u64 },
 }
 
 /// An event.
@@ -45,6 +50,21 @@ pub(super) struct EventLine {
     body: Data,
     dedup: Vec<Key>,
     deliveries: Vec<Delivery>,
+}
+
+/// A refused request.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RejectionLine {
+    id: String,
+    source: String,
+    cause: String,
+    received_at: String,
+    client: IpAddr,
+    held: bool,
+    query: Option<String>,
+    headers: Vec<(String, Data)>,
+    body: Data,
 }
 
 /// Bytes.
@@ -94,6 +114,7 @@ pub(super) enum Item {
     Event { event: Event, deliveries: Vec<DeliveryState>, dedup: Vec<DedupKey> },
     Key(EventId, Timestamp, DedupKey),
     Note(Note),
+    Rejection(Box<Rejection>),
     End { items: u64 },
 }
 
@@ -105,7 +126,7 @@ impl Line {
             event: event.name.clone(),
             order_key: event.order_key.clone(),
             received_at: event.received_at.precise(),
-            headers: event.headers.iter().map(|(n, v)| (n.to_owned(), Data::of(v))).collect(),
+            headers: fields(&event.headers),
             body: Data::of(&event.body),
             dedup: dedup.iter().map(Key::of).collect(),
             deliveries: deliveries.iter().map(Delivery::of).collect(),
@@ -121,6 +142,22 @@ impl Line {
         Self::Note { topic: topic.clone(), name: name.clone(), value: Data::of(value) }
     }
 
+    pub(super) fn rejection(rejection: &Rejection) -> Self {
+        let Rejection { id, source, cause, received_at, client, held, query, headers, body } =
+            rejection;
+        Self::Rejection(Box::new(RejectionLine {
+            id: id.to_string(),
+            source: source.to_string(),
+            cause: cause.as_str().to_owned(),
+            received_at: received_at.precise(),
+            client: *client,
+            held: *held,
+            query: query.clone(),
+            headers: fields(headers),
+            body: Data::of(body),
+        }))
+    }
+
     /// Reads a line, or says what is wrong with it.
     pub(super) fn parse(line: &[u8]) -> Result<Item, String> {
         let line: Self = serde_json::from_slice(line).map_err(|error| error.to_string())?;
@@ -134,8 +171,10 @@ impl Line {
             Self::Note { topic, name, value } => {
                 Ok(Item::Note(Note { topic, name, value: value.bytes()?.to_vec() }))
             }
-            Self::End { events, keys, notes } => {
-                Ok(Item::End { items: events.saturating_add(keys).saturating_add(notes) })
+            Self::Rejection(line) => line.item(),
+            Self::End { events, keys, notes, rejections } => {
+                let items = [events, keys, notes, rejections].into_iter();
+                Ok(Item::End { items: items.fold(0, u64::saturating_add) })
             }
         }
     }
@@ -143,19 +182,13 @@ impl Line {
 
 impl EventLine {
     fn item(self) -> Result<Item, String> {
-        let mut headers = Vec::new();
-        for (name, value) in self.headers {
-            headers.push((name, value.bytes()?));
-        }
         let event = Event {
             id: id(&self.id)?,
             source: name(&self.source)?,
             name: self.event,
             order_key: self.order_key,
             received_at: time(&self.received_at)?,
-            headers: Headers::from_pairs(
-                headers.iter().map(|(name, value)| (&name[..], &value[..])),
-            ),
+            headers: headers(self.headers)?,
             body: self.body.bytes()?,
         };
         let deliveries =
@@ -163,6 +196,36 @@ impl EventLine {
         let dedup = self.dedup.into_iter().map(Key::key).collect::<Result<_, _>>()?;
         Ok(Item::Event { event, deliveries, dedup })
     }
+}
+
+impl RejectionLine {
+    fn item(self) -> Result<Item, String> {
+        let cause = Refusal::ALL.into_iter().find(|cause| cause.as_str() == self.cause);
+        Ok(Item::Rejection(Box::new(Rejection {
+            id: RejectionId::parse(&self.id)
+                .ok_or_else(|| format!("{:?} is no rejection's id", self.id))?,
+            source: name(&self.source)?,
+            cause: cause.ok_or_else(|| format!("{:?} is no cause", self.cause))?,
+            received_at: time(&self.received_at)?,
+            client: self.client,
+            held: self.held,
+            query: self.query,
+            headers: headers(self.headers)?,
+            body: self.body.bytes()?,
+        })))
+    }
+}
+
+fn fields(headers: &Headers) -> Vec<(String, Data)> {
+    headers.iter().map(|(name, value)| (name.to_owned(), Data::of(value))).collect()
+}
+
+fn headers(fields: Vec<(String, Data)>) -> Result<Headers, String> {
+    let mut pairs = Vec::new();
+    for (name, value) in fields {
+        pairs.push((name, value.bytes()?));
+    }
+    Ok(Headers::from_pairs(pairs.iter().map(|(name, value)| (&name[..], &value[..]))))
 }
 
 impl Data {

@@ -44,6 +44,7 @@ pub(super) fn run(command: &Command, common: &Common) -> Result<(), Failure> {
         retention: config.journal.retention,
         max_bytes: config.journal.max_bytes,
         min_free: config.journal.min_free,
+        quarantine_max_bytes: config.journal.quarantine_max_bytes,
     };
     match command {
         Command::Verify => verify::run(&options, common),

@@ -126,19 +126,23 @@ fn report(
             "dead": done.dead,
             "settled": done.settled,
             "dedup_keys": done.keys,
+            "rejections": done.rejections,
+            "rejections_without_content": done.rejections_lost.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "events_without_content": done.lost.iter().map(lost).collect::<Vec<_>>(),
             "events_without_record": done.astray.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "originals": (!done.originals.as_os_str().is_empty()).then_some(&done.originals),
         }));
     }
     print(&format!(
-        "{} events: {} deliveries pending, {} dead, {} ended; {} more dedup keys",
-        done.events, done.pending, done.dead, done.settled, done.keys
+        "{} events: {} deliveries pending, {} dead, {} ended; {} more dedup keys, {} rejections",
+        done.events, done.pending, done.dead, done.settled, done.keys, done.rejections
     ))?;
     let lost: Vec<_> = done.lost.iter().map(|(id, _)| id.to_string()).collect();
-    list("cannot be delivered, their content is lost", &lost)?;
+    list("events cannot be delivered, their content is lost", &lost)?;
     let astray: Vec<_> = done.astray.iter().map(ToString::to_string).collect();
-    list("are kept as history, where they were to go is lost", &astray)?;
+    list("events are kept as history, where they were to go is lost", &astray)?;
+    let rejections: Vec<_> = done.rejections_lost.iter().map(ToString::to_string).collect();
+    list("rejections are lost", &rejections)?;
     if done.originals.as_os_str().is_empty() {
         return Ok(());
     }
@@ -149,7 +153,7 @@ fn list(what: &str, ids: &[String]) -> Result<(), Failure> {
     if ids.is_empty() {
         return Ok(());
     }
-    print(&format!("{} events {what}:", ids.len()))?;
+    print(&format!("{} {what}:", ids.len()))?;
     for id in ids.iter().take(LISTED) {
         print(&format!("  {id}"))?;
     }

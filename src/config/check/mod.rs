@@ -130,6 +130,7 @@ fn journal(raw: raw::Journal) -> Option<Journal> {
         path: PathBuf::from(base).join(path),
         retention: raw.retention?,
         max_bytes: raw.max_bytes?.0,
+        quarantine_max_bytes: raw.quarantine_max_bytes?.0,
         min_free: raw.min_free?.0,
     })
 }

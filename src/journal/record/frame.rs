@@ -17,8 +17,10 @@ pub(in crate::journal) const KIND_NAME: u8 = 5;
 pub(in crate::journal) const KIND_COMMIT: u8 = 6;
 pub(in crate::journal) const KIND_CHUNK: u8 = 7;
 pub(in crate::journal) const KIND_NOTE: u8 = 8;
+pub(in crate::journal) const KIND_REJECTED: u8 = 9;
+pub(in crate::journal) const KIND_DROPPED: u8 = 10;
 /// The newest kind.
-const KIND_LAST: u8 = KIND_NOTE;
+const KIND_LAST: u8 = KIND_DROPPED;
 
 /// Versions beyond ours that are recognised as such, and how long such a frame may be to be looked at.
 const NEXT_VERSIONS: u8 = 15;

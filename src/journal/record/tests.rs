@@ -14,6 +14,10 @@ fn id() -> EventId {
     EventId::new(Timestamp::from_secs(1), [9; 10])
 }
 
+fn rejection() -> RejectionId {
+    RejectionId::new(Timestamp::from_secs(4), [8; 10])
+}
+
 fn records() -> Vec<Record> {
     let window = Duration::from_secs(60);
     let keys = vec![
@@ -55,6 +59,15 @@ fn records() -> Vec<Record> {
         dedup: keys.clone(),
         deliveries: slots(0).chain(slots(3)).collect(),
     };
+    let kept = Kept {
+        source: crate::model::Name::parse("ci").unwrap(),
+        cause: crate::model::Refusal::NotAllowed,
+        received_at: at,
+        client: "2001:db8::7".parse().unwrap(),
+        held: true,
+        bytes: 700,
+        place,
+    };
     let entries = keys.into_iter().map(|key| (id(), at, key)).collect();
     settled
         .chain([
@@ -64,6 +77,8 @@ fn records() -> Vec<Record> {
             Record::Name { number: 3, name: "deploy".into() },
             Record::Note { topic: "pause".into(), name: "deploy".into(), value: vec![0, 255] },
             Record::Note { topic: "pause".into(), name: String::new(), value: Vec::new() },
+            Record::Rejected { id: rejection(), kept },
+            Record::Dropped { ids: vec![rejection(), rejection()] },
         ])
         .collect()
 }

@@ -15,6 +15,7 @@ use super::OpenError;
 use super::chain::Chain;
 use super::diagnosis;
 use super::dir::{self, Lock};
+use super::keep;
 use super::ledger;
 use super::recover::placeholder;
 use super::scan;
@@ -22,13 +23,14 @@ use super::sealed::{Window, frame_at};
 use super::store::StoreError;
 use crate::journal::index::{Slot, State};
 use crate::journal::notes::Notes;
+use crate::journal::quarantine::Kept;
 use crate::journal::record::content::{self, Content, PART, Place};
 use crate::journal::record::frame::{Frame, KIND_CHUNK, KIND_COMMIT, KIND_CONTENT, Mark};
 use crate::journal::record::{self, Record};
 use crate::journal::slot::Slots;
 use crate::journal::table::Table;
 use crate::journal::{DeliveryState, Note, Stage};
-use crate::model::{DedupKey, Event, EventId, Name};
+use crate::model::{DedupKey, Event, EventId, Name, Rejection, RejectionId};
 use crate::time::Timestamp;
 
 /// What most small records fit into; a longer one is read again.
@@ -37,9 +39,10 @@ const SMALL: usize = 2 * 1024;
 /// A journal, read.
 pub struct Archive {
     volumes: Vec<Volume>,
-    entries: Table<Kept>,
+    entries: Table<Entry>,
     names: BTreeMap<u16, Name>,
     notes: Notes,
+    rejections: BTreeMap<RejectionId, (usize, Kept<Place>)>,
     keys: Vec<(EventId, Timestamp, DedupKey)>,
     /// Contents whose event's record is gone, with the events' ids.
     orphans: Vec<(EventId, Held)>,
@@ -71,7 +74,7 @@ struct Held {
 }
 
 /// One event.
-struct Kept {
+struct Entry {
     id: EventId,
     held: Held,
     /// Where its record is.
@@ -112,6 +115,7 @@ impl Archive {
             entries: Table::new(),
             names: BTreeMap::new(),
             notes: Notes::default(),
+            rejections: BTreeMap::new(),
             keys: Vec::new(),
             orphans: Vec::new(),
             _lock: None,
@@ -168,6 +172,20 @@ impl Archive {
         self.keys.iter().filter(|(_, at, key)| at.plus(window(key)) > now).copied().collect()
     }
 
+    /// The id of every rejection.
+    pub fn rejection_ids(&self) -> impl Iterator<Item = RejectionId> {
+        self.rejections.keys().copied()
+    }
+
+    /// Every rejection, or the id of one whose content cannot be read.
+    pub fn rejections(&self) -> impl Iterator<Item = io::Result<Result<Rejection, RejectionId>>> {
+        self.rejections.iter().map(|(id, (volume, kept))| {
+            let held = Held { volume: *volume, place: kept.place };
+            let content = self.content(EventId::from_bytes(id.to_bytes()), held)?;
+            Ok(content.map(|content| keep::whole(*id, kept, content)).ok_or(*id))
+        })
+    }
+
     /// Every note.
     pub fn notes(&self) -> Vec<Note> {
         self.notes.iter().collect()
@@ -206,7 +224,9 @@ impl Archive {
             // What cannot be read now is counted as missing by whoever counts.
             let Ok(frame) = block.frame(u64::from(seen.at)) else { continue };
             let Ok(record) = record::record(&frame) else { continue };
-            if let Record::Event { place, .. } = &record {
+            if let Record::Event { place, .. } | Record::Rejected { kept: Kept { place, .. }, .. } =
+                &record
+            {
                 let ordinals = place.ordinal..place.ordinal.saturating_add(place.frames());
                 referred.extend(ordinals.map(|ordinal| Mark { commit: place.commit, ordinal }));
             }
@@ -220,7 +240,7 @@ impl Archive {
         match record {
             Record::Event { sequence, id, place, deliveries, .. } => {
                 let held = Held { volume, place };
-                let kept = Kept { id, held, at: seen.at, deliveries: Slots::new(&deliveries) };
+                let kept = Entry { id, held, at: seen.at, deliveries: Slots::new(&deliveries) };
                 self.put(sequence, kept);
             }
             Record::Settled { sequence, target, attempts, state, .. } => {
@@ -238,12 +258,20 @@ impl Archive {
                     tracing::warn!(%error, "a note of the journal was not read");
                 }
             }
+            Record::Rejected { id, kept } => {
+                self.rejections.insert(id, (volume, kept));
+            }
+            Record::Dropped { ids } => {
+                for id in ids {
+                    self.rejections.remove(&id);
+                }
+            }
             Record::Commit { .. } => {}
         }
     }
 
     /// Takes up an event, or its newer copy.
-    fn put(&mut self, sequence: u64, new: Kept) {
+    fn put(&mut self, sequence: u64, new: Entry) {
         let Some(old) = self.entries.get(sequence) else {
             self.entries.insert(sequence, new);
             return;
@@ -252,7 +280,7 @@ impl Archive {
             // Of two copies the later one counts, unless only the earlier one can be read.
             let (held, at) =
                 if self.is_there(new.held) { (new.held, new.at) } else { (old.held, old.at) };
-            self.entries.insert(sequence, Kept { held, at, ..new });
+            self.entries.insert(sequence, Entry { held, at, ..new });
         } else if self.is_finished(new.held) || !self.is_finished(old.held) {
             // One of both stands in a commit that was never finished, and the sequence was given again.
             self.entries.insert(sequence, new);
@@ -292,7 +320,7 @@ impl Archive {
         Ok(())
     }
 
-    fn event(&self, kept: &Kept) -> io::Result<Archived> {
+    fn event(&self, kept: &Entry) -> io::Result<Archived> {
         let deliveries = || kept.deliveries.iter().map(|slot| self.delivery(slot)).collect();
         let lost = || Archived::Lost { id: kept.id, deliveries: deliveries() };
         let Some(event) = self.content(kept.id, kept.held)?.and_then(event) else {
@@ -316,7 +344,7 @@ impl Archive {
     }
 
     /// The keys that an event brought, read from its record.
-    fn dedup(&self, kept: &Kept) -> io::Result<Vec<DedupKey>> {
+    fn dedup(&self, kept: &Entry) -> io::Result<Vec<DedupKey>> {
         let Some(volume) = self.volumes.get(kept.held.volume) else { return Ok(Vec::new()) };
         let bytes = volume.bytes(kept.at, SMALL)?;
         match bytes.as_deref().map(|mut bytes| record::take_record(&mut bytes)) {

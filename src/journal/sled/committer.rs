@@ -12,26 +12,25 @@ use tokio::sync::oneshot;
 use super::disk::Ballast;
 use super::drain::{Drain, Move};
 use super::generations::Generations;
+use super::keep;
 use super::ledger::Holds;
 use super::operate::Decisions;
 use super::recover::note_keys;
 use super::restore::Restored;
 use super::shared::{Ending, Memory, Shared, Taken};
-use super::store::{Commit, StoreError, WriteError};
+use super::store::{Commit, StoreError};
 use super::usage::Written;
 use crate::journal::dedup::DedupIndex;
 use crate::journal::index::{Entry, Number, Slot, State, order_of};
 use crate::journal::record::content::{Content, Place};
 use crate::journal::record::{Label, Record};
 use crate::journal::slot::Slots;
-use crate::journal::{Append, AppendError, Appended, Health, Note, OperateError};
-use crate::model::{Event, Name};
+use crate::journal::{Append, AppendError, Appended, Note};
+use crate::model::{Event, Name, RejectionId};
 use crate::time::Timestamp;
 
 /// Pause between two steps of draining a generation.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(20);
-/// Pause between two tries to open a store again whose last write failed.
-const REOPEN_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Someone who waits for an append.
 pub(super) type Answer = oneshot::Sender<Result<Appended, AppendError>>;
@@ -41,6 +40,8 @@ pub(super) type Answer = oneshot::Sender<Result<Appended, AppendError>>;
 pub(super) struct Waiting {
     pub(super) work: Work,
     pub(super) answer: Answer,
+    /// The rejection that the event takes the place of.
+    pub(super) releases: Option<RejectionId>,
 }
 
 /// What waits.
@@ -88,9 +89,13 @@ pub(super) struct Fresh {
 /// What one commit will answer once it is durable.
 #[derive(Default)]
 pub(super) struct Outcome {
-    answers: Vec<(Answer, Result<Appended, AppendError>)>,
+    pub(super) answers: Vec<(Answer, Result<Appended, AppendError>)>,
     pub(super) fresh: Vec<Fresh>,
     pub(super) decisions: Decisions,
+    pub(super) kept: Vec<(keep::Verdict, Result<usize, AppendError>)>,
+    /// Contents of rejections that are new.
+    pub(super) needed: Vec<Place>,
+    rejections: Vec<(RejectionId, Place)>,
     moves: Vec<Move>,
     pub(super) written: Written,
     /// The generation that was drained to its end.
@@ -110,6 +115,14 @@ pub(super) enum Failure {
     /// The journal was told to end while it could not write.
     #[error("the journal was stopped while it could not write")]
     Stopped,
+}
+
+impl Outcome {
+    /// Rejections are gone that may stand in an older generation.
+    pub(super) fn note_dropped(&mut self, count: usize) {
+        let bytes = u64::try_from(count).unwrap_or(u64::MAX).saturating_mul(16);
+        self.written.foreign = self.written.foreign.saturating_add(bytes);
+    }
 }
 
 impl Committer {
@@ -152,7 +165,10 @@ impl Committer {
         let mut outcome = Outcome::default();
         self.dedup.prune(now, taken.appends.len().saturating_mul(4).saturating_add(16));
         for waiting in taken.appends {
+            let is_kept =
+                waiting.releases.is_none_or(|id| self.release(&mut commit, &mut outcome, id));
             let result = match waiting.work {
+                _ if !is_kept => Err(AppendError::NotKept),
                 Work::Append(append) => self.admit(&mut commit, &mut outcome, append, now),
                 Work::Restore(restored) => self.readmit(&mut commit, &mut outcome, *restored, now),
             };
@@ -162,7 +178,11 @@ impl Committer {
         for wish in taken.wishes {
             self.decide(&mut commit, &mut outcome, wish, now);
         }
+        for keeping in taken.keeping {
+            self.keep(&mut commit, &mut outcome, keeping, now);
+        }
         if now >= self.upkeep_at {
+            self.prune_quarantine(&mut commit, &mut outcome, now);
             self.upkeep(now)?;
         }
         self.drain_step(&mut commit, &mut outcome, now)?;
@@ -272,63 +292,6 @@ impl Committer {
         }
     }
 
-    /// Writes the commit. When the disk has no room for it, everyone who waits is told, and it is written as soon as
-    /// there is room: what it holds is delivered then, and a repeat of it is a duplicate.
-    fn write(
-        &mut self,
-        commit: &Commit,
-        outcome: &mut Outcome,
-        begun: Timestamp,
-    ) -> Result<(), Failure> {
-        let mut store = self.generations.current().ok_or(StoreError::Closed)?.store();
-        loop {
-            match store.map(|store| store.write(commit, |sync| self.timed(sync))) {
-                Ok(Ok(())) => break,
-                Ok(Err(WriteError::Sync(error))) => return Err(Failure::Sync(error)),
-                Ok(Err(WriteError::Write(error))) | Err(error) => {
-                    self.wait_for_room(error, outcome)?;
-                }
-            }
-            store = self.generations.reopen();
-            // The part of it that reached the disk before the write failed may be all of it.
-            if store.as_ref().is_ok_and(|store| store.has(commit.number()).unwrap_or(false)) {
-                break;
-            }
-        }
-        let metrics = &self.shared.metrics;
-        metrics.commit_duration.observe(self.shared.clock.now().since(begun).as_secs_f64());
-        let events = u32::try_from(outcome.fresh.len()).unwrap_or(u32::MAX);
-        metrics.batch_events.observe(f64::from(events));
-        Ok(())
-    }
-
-    fn timed(&self, sync: &mut dyn FnMut() -> std::io::Result<()>) -> std::io::Result<()> {
-        let before = self.shared.clock.now();
-        let synced = sync();
-        let took = self.shared.clock.now().since(before);
-        self.shared.metrics.fsync_duration.observe(took.as_secs_f64());
-        synced
-    }
-
-    /// A write failed. If it was for want of room, gives up the ballast and waits a moment.
-    fn wait_for_room(&mut self, error: StoreError, outcome: &mut Outcome) -> Result<(), Failure> {
-        let Some(detail) = error.no_room() else { return Err(Failure::Store(error)) };
-        self.shared.metrics.errors.with_label_values(&["commit"]).inc();
-        self.shared.set_health(Health::Full { detail });
-        for (answer, _) in outcome.answers.drain(..) {
-            answered(answer, Err(AppendError::Full));
-        }
-        for (answer, _) in outcome.decisions.answers.drain(..) {
-            drop(answer.send(Err(OperateError::Refused(AppendError::Full))));
-        }
-        match self.ballast.release() {
-            Ok(released) => self.starved |= released,
-            Err(error) => tracing::debug!(%error, "the ballast could not be released"),
-        }
-        self.shared.commit_begins();
-        if self.shared.pause(REOPEN_INTERVAL) { Ok(()) } else { Err(Failure::Stopped) }
-    }
-
     /// Tells the ledger and the usage what a durable commit added.
     fn note(&mut self, commit: &Commit, written: &Written) {
         let (records, contents) = commit.counts();
@@ -355,7 +318,8 @@ impl Committer {
     fn publish(&self, outcome: Outcome) {
         let Decisions { answers: verdicts, decided, grown, .. } = outcome.decisions;
         let changes = decided.len().saturating_add(grown.len());
-        if changes > 0 || !outcome.fresh.is_empty() || !outcome.moves.is_empty() {
+        let rejections = outcome.needed.len().saturating_add(outcome.rejections.len());
+        if changes > 0 || rejections > 0 || !outcome.fresh.is_empty() || !outcome.moves.is_empty() {
             let mut memory = self.shared.memory();
             for (sequence, target, state) in decided {
                 self.decided(&mut memory, sequence, target, state);
@@ -380,11 +344,27 @@ impl Committer {
                     memory.usage.needed(place);
                 }
             }
+            for place in outcome.needed {
+                memory.usage.needed(place);
+            }
+            for (id, place) in outcome.rejections {
+                if let Some(kept) = memory.quarantine.get_mut(id) {
+                    let old = std::mem::replace(&mut kept.place, place);
+                    memory.usage.released(old);
+                    memory.usage.needed(place);
+                }
+            }
             drop(memory);
             self.shared.changed.notify_waiters();
         }
         for (answer, result) in outcome.answers {
             answered(answer, result);
+        }
+        for (answer, result) in outcome.kept {
+            if answer.send(result).is_err() {
+                // Nobody waits for one that was only refused.
+                tracing::trace!("a change of the quarantine is durable");
+            }
         }
         for (answer, result) in verdicts {
             if answer.send(result).is_err() {
@@ -409,6 +389,7 @@ impl Committer {
         let Some(drain) = &mut self.drain else { return Ok(()) };
         let step = drain.step(&self.shared, &self.dedup, commit, &mut outcome.written, now)?;
         outcome.moves = step.moves;
+        outcome.rejections = step.rejections;
         if step.last {
             outcome.drained = Some(drain.share.number);
             self.drain = None;
@@ -437,7 +418,7 @@ impl Committer {
     }
 }
 
-fn answered(answer: Answer, result: Result<Appended, AppendError>) {
+pub(super) fn answered(answer: Answer, result: Result<Appended, AppendError>) {
     if answer.send(result).is_err() {
         // Whoever asked gave up waiting; what was committed is delivered all the same.
         tracing::debug!("an append was answered after its caller had left");

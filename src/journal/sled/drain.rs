@@ -16,10 +16,11 @@ use super::store::{Commit, StoreError};
 use super::usage::{Share, Written};
 use crate::journal::dedup::DedupIndex;
 use crate::journal::index::{Entry, Slot};
+use crate::journal::quarantine::Kept;
 use crate::journal::record::content::Place;
 use crate::journal::record::frame::Mark;
 use crate::journal::record::{Label, Record};
-use crate::model::{DedupKey, EventId};
+use crate::model::{DedupKey, EventId, RejectionId};
 use crate::time::Timestamp;
 
 /// Most records that one step looks at, so that it does not delay what waits.
@@ -47,6 +48,8 @@ pub(super) type Move = (u64, Place);
 #[derive(Debug, Default)]
 pub(super) struct Step {
     pub(super) moves: Vec<Move>,
+    /// Rejections whose content has a new place.
+    pub(super) rejections: Vec<(RejectionId, Place)>,
     /// Dedup keys whose event is not needed any more.
     keys: Vec<(EventId, Timestamp, DedupKey)>,
     /// Nothing of the generation is left to look at: once the commit is durable it can go.
@@ -139,6 +142,25 @@ impl Drain {
                 let inside = entries.into_iter().filter(|(id, _, key)| desk.is_known(key, *id));
                 let inside: Vec<_> = inside.collect();
                 desk.step.keys.extend(inside);
+            }
+            Record::Rejected { id, kept } => {
+                let memory = desk.shared.memory();
+                let now = memory.quarantine.get(id).filter(|now| now.place == kept.place).cloned();
+                drop(memory);
+                if let Some(kept) = now {
+                    let place = desk.commit.put_content(&self.sealed.content(kept.place)?);
+                    let kept = Kept { place, ..kept };
+                    desk.commit.put(&Record::Rejected { id, kept });
+                    desk.step.rejections.push((id, place));
+                }
+            }
+            // A rejection that stands in an older generation would be there again without this.
+            Record::Dropped { ids } => {
+                let oldest = desk.shared.memory().usage.oldest();
+                if oldest.is_some_and(|oldest| oldest < self.share.first) {
+                    desk.written.foreign = desk.written.foreign.saturating_add(64);
+                    desk.commit.put(&Record::Dropped { ids });
+                }
             }
             // Each generation begins with all names and notes.
             Record::Name { .. } | Record::Note { .. } | Record::Commit { .. } => {}

@@ -56,6 +56,8 @@ impl About {
             Record::Dedup { .. }
             | Record::Name { .. }
             | Record::Note { .. }
+            | Record::Rejected { .. }
+            | Record::Dropped { .. }
             | Record::Commit { .. } => Self::Nothing,
         }
     }

@@ -203,6 +203,8 @@ impl Library<'_> {
                         | Record::Dedup { .. }
                         | Record::Name { .. }
                         | Record::Note { .. }
+                        | Record::Rejected { .. }
+                        | Record::Dropped { .. }
                         | Record::Commit { .. } => {}
                     }
                 }
@@ -419,6 +421,8 @@ impl Recorded {
             | Record::Dedup { .. }
             | Record::Name { .. }
             | Record::Note { .. }
+            | Record::Rejected { .. }
+            | Record::Dropped { .. }
             | Record::Commit { .. } => None,
         }
     }

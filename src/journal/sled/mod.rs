@@ -12,12 +12,14 @@ mod archive;
 mod aside;
 mod chain;
 mod committer;
+mod contract;
 mod diagnosis;
 mod dir;
 mod disk;
 mod drain;
 mod generations;
 mod history;
+mod keep;
 mod library;
 mod operate;
 mod ledger;
@@ -34,6 +36,7 @@ mod shared;
 mod store;
 mod upkeep;
 mod usage;
+mod write;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -41,7 +44,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::oneshot;
 
 pub use self::archive::{Archive, Archived};
 use self::committer::{Committer, Waiting, Work};
@@ -49,6 +52,7 @@ pub use self::diagnosis::Diagnosis;
 use self::dir::Lock;
 use self::disk::Ballast;
 use self::generations::Generations;
+use self::keep::Keeping;
 use self::library::Library;
 use self::open::Ready;
 use self::operate::{Operation, Wish};
@@ -61,12 +65,11 @@ pub use self::stats::{GenerationStats, Stats};
 use super::record::Record;
 use super::record::content::{Content, Place};
 use super::{
-    Append, AppendError, Appended, Ask, BoxFuture, Changed, Claimed, Demand, Depth, Found,
-    Happening, Health, Journal, Lease, LoadError, Note, NoteError, OperateError, Page, Scope,
-    SettleError, wait_for_due,
+    Append, AppendError, Appended, BoxFuture, Changed, Depth, Health, Journal, Lease, LoadError,
+    Note, NoteError, OperateError, Scope,
 };
 use crate::metrics::JournalMetrics;
-use crate::model::{Attempt, Event, EventId, Settlement};
+use crate::model::{Event, EventId, RejectionId};
 use crate::time::{Clock, Timestamp};
 
 /// A generation takes at most this much before the next one takes over: 64 MiB, and at most a sixteenth of what the
@@ -84,6 +87,8 @@ pub struct Options {
     pub max_bytes: u64,
     /// Appends are refused while less is free on its file system.
     pub min_free: u64,
+    /// Most bytes of refused requests that are kept.
+    pub quarantine_max_bytes: u64,
 }
 
 /// What an open found.
@@ -115,7 +120,7 @@ impl SledJournal {
         metrics: JournalMetrics,
     ) -> Result<(Self, Opened), OpenError> {
         let begun = clock.now();
-        let Options { path: root, retention, max_bytes, min_free } = options;
+        let Options { path: root, retention, max_bytes, min_free, quarantine_max_bytes } = options;
         dir::create_root(root)?;
         let lock = Lock::take(root)?;
         if dir::repairing(root).exists() {
@@ -129,6 +134,7 @@ impl SledJournal {
             index: recovered.index,
             usage: recovered.usage,
             notes: recovered.notes,
+            quarantine: recovered.quarantine.limited_to(*quarantine_max_bytes),
             recent: Recent::default(),
         };
         let shared = Arc::new(Shared::new(clock.clone(), metrics, memory, limits));
@@ -178,12 +184,13 @@ impl SledJournal {
         Ok(Archive::read(path)?.holding(lock))
     }
 
-    /// The id of every event of a journal, none where there is no journal.
-    pub fn ids(path: &Path) -> Result<HashSet<EventId>, OpenError> {
+    /// The id of every event and of every rejection of a journal, none where there is no journal.
+    pub fn ids(path: &Path) -> Result<(HashSet<EventId>, HashSet<RejectionId>), OpenError> {
         if !path.join("generations").exists() {
-            return Ok(HashSet::new());
+            return Ok((HashSet::new(), HashSet::new()));
         }
-        Ok(Self::archive(path)?.ids().collect())
+        let archive = Self::archive(path)?;
+        Ok((archive.ids().collect(), archive.rejection_ids().collect()))
     }
 
     /// Sums up what a journal holds, without opening it. Changes nothing.
@@ -284,6 +291,35 @@ impl SledJournal {
         }
     }
 
+    /// Puts an append into the waiting room at once, and waits for its commit when polled.
+    fn enter(
+        &self,
+        append: Append,
+        releases: Option<RejectionId>,
+    ) -> BoxFuture<'_, Result<Appended, AppendError>> {
+        let (answer, answered) = oneshot::channel();
+        let entered =
+            self.shared.wait_for_commit(Waiting { work: Work::Append(append), answer, releases });
+        Box::pin(async move {
+            entered?;
+            // The writer drops an answer only when it ends without committing.
+            answered.await.unwrap_or(Err(AppendError::Failed))
+        })
+    }
+
+    /// Puts a change of the quarantine into the waiting room at once, and waits for its commit when polled.
+    fn keep(
+        &self,
+        keeping: impl FnOnce(keep::Verdict) -> Keeping,
+    ) -> BoxFuture<'_, Result<usize, AppendError>> {
+        let (answer, answered) = oneshot::channel();
+        let entered = self.shared.keep(keeping(answer));
+        Box::pin(async move {
+            entered?;
+            answered.await.unwrap_or(Err(AppendError::Failed))
+        })
+    }
+
     /// Looks something up on a thread that may block.
     async fn look_up<T: Send + 'static>(
         &self,
@@ -324,105 +360,6 @@ impl SledJournal {
         let wish = Wish { sequence, scope, what, answer };
         self.shared.wish(wish).map_err(OperateError::Refused)?;
         answered.await.unwrap_or(Err(OperateError::Refused(AppendError::Failed)))
-    }
-}
-
-impl Journal for SledJournal {
-    fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
-        let (answer, answered) = oneshot::channel();
-        let entered = self.shared.wait_for_commit(Waiting { work: Work::Append(append), answer });
-        Box::pin(async move {
-            entered?;
-            // The writer drops an answer only when it ends without committing.
-            answered.await.unwrap_or(Err(AppendError::Failed))
-        })
-    }
-
-    fn claim(&self, demand: Demand) -> BoxFuture<'_, Vec<Claimed>> {
-        Box::pin(wait_for_due(&self.shared.clock, &self.shared.changed, move |now| {
-            let mut memory = self.shared.memory();
-            let claimed = memory.index.take(&demand, now);
-            (claimed, memory.index.next_due(&demand))
-        }))
-    }
-
-    fn load(&self, lease: Lease) -> BoxFuture<'_, Result<Event, LoadError>> {
-        Box::pin(self.load_event(lease))
-    }
-
-    fn settle(
-        &self,
-        lease: Lease,
-        settlement: Settlement,
-        attempt: Option<Attempt>,
-    ) -> BoxFuture<'_, Result<(), SettleError>> {
-        let settled = {
-            let mut memory = self.shared.memory();
-            let settled = memory.index.settle(lease, settlement, attempt.is_some());
-            if let Some(settled) = settled.filter(|settled| settled.forgotten) {
-                memory.usage.released(settled.place);
-            }
-            settled
-        };
-        let taken = settled.is_none_or(|settled| {
-            self.shared.changed.notify_waiters();
-            self.shared.settled(lease.target, &settled);
-            let record = Record::Settled {
-                sequence: lease.sequence,
-                target: lease.target,
-                attempts: settled.attempts,
-                state: settled.state,
-                at: self.shared.clock.now(),
-                attempt,
-            };
-            self.shared.ride_along(record, Some(settled.place))
-        });
-        Box::pin(async move { if taken { Ok(()) } else { Err(SettleError::Closed) } })
-    }
-
-    fn find(&self, id: EventId) -> BoxFuture<'_, Result<Option<Found>, LoadError>> {
-        Box::pin(async move { self.look_up(move |library| library.find(id)).await? })
-    }
-
-    fn list(&self, ask: Ask) -> BoxFuture<'_, Result<Page, LoadError>> {
-        Box::pin(async move {
-            self.look_up(move |library| library.list(&ask).map_err(LoadError::from)).await?
-        })
-    }
-
-    fn replay(&self, id: EventId, scope: Scope) -> BoxFuture<'_, Result<Changed, OperateError>> {
-        Box::pin(self.wish(id, scope, true))
-    }
-
-    fn discard(&self, id: EventId, scope: Scope) -> BoxFuture<'_, Result<Changed, OperateError>> {
-        Box::pin(self.wish(id, scope, false))
-    }
-
-    fn watch(&self) -> broadcast::Receiver<Happening> {
-        self.shared.watch()
-    }
-
-    fn note(&self, note: Note) -> BoxFuture<'_, Result<(), NoteError>> {
-        let taken = self.take_note(note);
-        Box::pin(async move { taken })
-    }
-
-    fn notes(&self, topic: &str) -> Vec<(String, Vec<u8>)> {
-        self.shared.memory().notes.of(topic)
-    }
-
-    fn depth(&self) -> Vec<Depth> {
-        let now = self.shared.clock.now();
-        self.shared.memory().index.depth(now)
-    }
-
-    fn health(&self) -> Health {
-        self.shared.health()
-    }
-
-    fn close(&self) -> BoxFuture<'_, ()> {
-        // Joining the writer blocks for one commit; this runs once, when everything else has ended.
-        Box::pin(async move { self.end(Ending::Close) })
     }
 }
 

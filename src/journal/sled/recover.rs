@@ -15,6 +15,7 @@ use crate::journal::dedup::{self, DedupIndex};
 use crate::journal::index::{Entry, Index, Slot, State};
 use crate::journal::labels::Labels;
 use crate::journal::notes::Notes;
+use crate::journal::quarantine::Quarantine;
 use crate::journal::record::content::Place;
 use crate::journal::record::{self, Record, frame};
 use crate::journal::slot::Slots;
@@ -28,6 +29,7 @@ pub(super) struct Recovered {
     pub(super) dedup: DedupIndex,
     pub(super) usage: Usage,
     pub(super) notes: Notes,
+    pub(super) quarantine: Quarantine<Place>,
     pub(super) next_commit: u64,
     pub(super) last_commit: u64,
     pub(super) next_sequence: u64,
@@ -63,6 +65,7 @@ pub(super) struct Fold {
     dedup: DedupIndex,
     usage: Usage,
     notes: Notes,
+    quarantine: Quarantine<Place>,
     labels: Labels,
     /// One more than the newest commit.
     next_commit: u64,
@@ -79,6 +82,7 @@ impl Fold {
             dedup: DedupIndex::default(),
             usage: Usage::default(),
             notes: Notes::default(),
+            quarantine: Quarantine::new(u64::MAX),
             labels: Labels::default(),
             next_commit: 0,
             next_sequence: 0,
@@ -173,12 +177,16 @@ impl Fold {
         for (_, entry) in self.entries.iter() {
             self.usage.needed(entry.place);
         }
+        for (_, kept) in self.quarantine.iter() {
+            self.usage.needed(kept.place);
+        }
         index.adopt(self.entries, self.labels);
         Recovered {
             index,
             dedup: self.dedup,
             usage: self.usage,
             notes: self.notes,
+            quarantine: self.quarantine,
             next_commit: first_commit,
             last_commit: self.next_commit.saturating_sub(1),
             next_sequence: self.next_sequence,
@@ -227,6 +235,18 @@ impl Fold {
             Record::Name { number, name } => {
                 self.names.insert(number, name);
             }
+            Record::Rejected { id, kept } => {
+                written.bytes = written.bytes.saturating_add(u64::from(kept.place.length));
+                self.quarantine.put(id, kept);
+            }
+            Record::Dropped { ids } => {
+                for id in ids {
+                    let kept = self.quarantine.remove(id);
+                    if kept.is_some_and(|kept| self.is_foreign(commit, kept.place)) {
+                        written.foreign = 64;
+                    }
+                }
+            }
             Record::Note { topic, name, value } => {
                 if let Err(error) = self.notes.put(Note { topic, name, value }) {
                     tracing::warn!(%error, "a note of the journal was not taken up");
@@ -270,7 +290,11 @@ fn closing_time(record: &Record) -> Option<Timestamp> {
     match record {
         Record::Event { received_at, .. } => Some(*received_at),
         Record::Settled { at, .. } | Record::Commit { at, .. } => Some(*at),
-        Record::Dedup { .. } | Record::Name { .. } | Record::Note { .. } => None,
+        Record::Rejected { kept, .. } => Some(kept.received_at),
+        Record::Dedup { .. }
+        | Record::Name { .. }
+        | Record::Note { .. }
+        | Record::Dropped { .. } => None,
     }
 }
 

@@ -16,7 +16,7 @@ use super::restore::{MAX_RESTORED, Repeats, Restored};
 use super::{OpenError, Options, SledJournal};
 use crate::journal::{AppendError, DeliveryState, Stage};
 use crate::metrics::JournalMetrics;
-use crate::model::EventId;
+use crate::model::{EventId, Rejection, RejectionId};
 use crate::time::Clock;
 
 /// Most bytes that are restored at once.
@@ -59,6 +59,10 @@ pub struct Repaired {
     pub settled: u64,
     /// Dedup keys of events that are not kept any more.
     pub keys: u64,
+    /// Refused requests that were carried over.
+    pub rejections: u64,
+    /// Refused requests that cannot be read.
+    pub rejections_lost: Vec<RejectionId>,
     /// Events whose content cannot be read, with the number of deliveries that can never be made now.
     pub lost: Vec<(EventId, u64)>,
     /// Events whose record cannot be read: kept as history, because nobody knows where they were to go.
@@ -136,6 +140,12 @@ impl Repair {
                 done.count(&archived.map_err(|source| OpenError::io("reading", path, source))?);
             }
             done.keys = u64::try_from(archive.keys(self.clock.now()).len()).unwrap_or(u64::MAX);
+            for rejection in archive.rejections() {
+                let path = &self.options.path;
+                done.count_rejection(
+                    &rejection.map_err(|source| OpenError::io("reading", path, source))?,
+                );
+            }
         }
         Ok(done)
     }
@@ -203,6 +213,15 @@ impl Repair {
         for some in keys.chunks(MAX_RESTORED) {
             batch.put(Restored::Keys(some.to_vec()), 0)?;
         }
+        for rejection in archive.rejections() {
+            let rejection =
+                rejection.map_err(|source| OpenError::io("reading", &self.options.path, source))?;
+            done.count_rejection(&rejection);
+            if let Ok(rejection) = rejection {
+                let bytes = rejection.body.len();
+                batch.put(Restored::Rejection(Box::new(rejection)), bytes)?;
+            }
+        }
         batch.write()?;
         for note in archive.notes() {
             let name = format!("{}/{}", note.topic, note.name);
@@ -249,6 +268,13 @@ impl Batch<'_> {
 }
 
 impl Repaired {
+    fn count_rejection(&mut self, rejection: &Result<Rejection, RejectionId>) {
+        match rejection {
+            Ok(_) => self.rejections = self.rejections.saturating_add(1),
+            Err(id) => self.rejections_lost.push(*id),
+        }
+    }
+
     fn count(&mut self, archived: &Archived) {
         let pending =
             |stage: Stage| matches!(stage, Stage::Ready | Stage::Waiting(_) | Stage::InFlight);

@@ -7,14 +7,16 @@ use tokio::sync::oneshot;
 
 use super::SledJournal;
 use super::committer::{Committer, Fresh, Outcome, Waiting, Work};
+use super::keep;
 use super::recover::note_keys;
 use super::store::Commit;
 use crate::journal::index::{Entry, Slot, State, order_of};
+use crate::journal::quarantine::Kept;
 use crate::journal::record::content::Content;
 use crate::journal::record::{Label, Record};
 use crate::journal::slot::Slots;
 use crate::journal::{AppendError, Appended, DeliveryState, Stage};
-use crate::model::{DedupKey, Event, EventId};
+use crate::model::{DedupKey, Event, EventId, Rejection};
 use crate::time::Timestamp;
 
 /// Dedup keys in one record.
@@ -39,6 +41,8 @@ pub enum Restored {
     /// Keys of events that are not kept any more, each with the event's id and receive time. At most
     /// [`MAX_RESTORED`].
     Keys(Vec<(EventId, Timestamp, DedupKey)>),
+    /// A request that was refused and kept.
+    Rejection(Box<Rejection>),
 }
 
 /// What becomes of an event one of whose keys is known already.
@@ -58,7 +62,7 @@ impl SledJournal {
         for restored in all {
             let (answer, answered) = oneshot::channel();
             let work = Work::Restore(Box::new(restored));
-            self.shared.wait_for_commit(Waiting { work, answer })?;
+            self.shared.wait_for_commit(Waiting { work, answer, releases: None })?;
             waiting.push(answered);
         }
         let answered = |answer: oneshot::Receiver<_>| {
@@ -82,6 +86,9 @@ impl Committer {
                 (event, deliveries, dedup, repeats)
             }
             Restored::Keys(keys) => return Ok(self.readmit_keys(commit, outcome, &keys, now)),
+            Restored::Rejection(rejection) => {
+                return Ok(self.readmit_rejection(commit, outcome, *rejection));
+            }
         };
         if let Some(first) = self.dedup.repeats(&dedup, now)
             && repeats == Repeats::Skip
@@ -149,6 +156,25 @@ impl Committer {
         }
         let first = keys.first().map_or_else(|| EventId::from_bytes([0; 16]), |(id, _, _)| *id);
         if news.is_empty() { Appended::Duplicate(first) } else { Appended::New(first) }
+    }
+
+    /// Rate and share were judged when it came; what is too much in all goes with the next upkeep.
+    fn readmit_rejection(
+        &self,
+        commit: &mut Commit,
+        outcome: &mut Outcome,
+        rejection: Rejection,
+    ) -> Appended {
+        let bytes = rejection.body.len().saturating_add(rejection.headers.packed().len());
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let Rejection { id, cause, received_at, client, held, .. } = rejection;
+        let source = rejection.source.clone();
+        let place = commit.put_content(&keep::stored(rejection));
+        let kept = Kept { source, cause, received_at, client, held, bytes, place };
+        commit.put(&Record::Rejected { id, kept: kept.clone() });
+        self.shared.memory().quarantine.put(id, kept);
+        outcome.needed.push(place);
+        Appended::New(EventId::from_bytes(id.to_bytes()))
     }
 
     /// Each delivery as it stands.

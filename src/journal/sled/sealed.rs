@@ -70,8 +70,9 @@ impl Sealed {
                 }
             }
         })?;
-        records.retain(|seen| !chain.is_unfinished(seen.mark.commit, newest));
-        contents.retain(|seen| !chain.is_unfinished(seen.mark.commit, newest));
+        let finished = |mark: Mark| !chain.is_unfinished(mark.commit, newest);
+        records.retain(|record| finished(record.mark));
+        contents.retain(|content| finished(content.mark));
         let ambiguous_record = one_of_each(&mut records);
         let ambiguous_content = one_of_each(&mut contents);
         let blocks = blocks(&records);

@@ -10,11 +10,13 @@ use tokio::sync::{Notify, broadcast};
 use super::committer::{Waiting, Work};
 use super::dir;
 use super::disk::Gauge;
+use super::keep::Keeping;
 use super::operate::Wish;
 use super::restore::Restored;
 use super::usage::Usage;
 use crate::journal::index::{Index, Settled, Slot};
 use crate::journal::notes::Notes;
+use crate::journal::quarantine::Quarantine;
 use crate::journal::record::Record;
 use crate::journal::record::content::Place;
 use crate::journal::slot::{Number, Slots};
@@ -39,6 +41,9 @@ const ENOUGH_SETTLEMENTS: usize = 4 * 1024;
 const MAX_SETTLEMENTS: usize = 256 * 1024;
 /// Most decisions of an operator that wait for a commit.
 const MAX_WISHES: usize = 4 * 1024;
+/// Most changes of the quarantine that wait for a commit, and their bytes.
+const MAX_KEEPING: usize = 1024;
+const MAX_KEEPING_BYTES: usize = 16 * 1024 * 1024;
 /// What happened and was not yet read by a watcher.
 const MAX_HAPPENINGS: usize = 1024;
 /// A commit that takes longer hangs: the process must end, and the next one looks at what is on the disk.
@@ -77,6 +82,7 @@ pub(super) struct Memory {
     pub(super) index: Index<Place>,
     pub(super) usage: Usage,
     pub(super) notes: Notes,
+    pub(super) quarantine: Quarantine<Place>,
     pub(super) recent: Recent,
 }
 
@@ -96,6 +102,8 @@ struct Room {
     bytes: usize,
     settlements: Vec<(Record, Option<Place>)>,
     wishes: Vec<Wish>,
+    keeping: Vec<Keeping>,
+    keeping_bytes: usize,
     ending: Option<Ending>,
 }
 
@@ -105,6 +113,7 @@ pub(super) struct Taken {
     /// Each with the place of its event, if it is about one.
     pub(super) settlements: Vec<(Record, Option<Place>)>,
     pub(super) wishes: Vec<Wish>,
+    pub(super) keeping: Vec<Keeping>,
     pub(super) ending: Option<Ending>,
 }
 
@@ -217,6 +226,34 @@ impl Shared {
         Ok(())
     }
 
+    /// Lets a change of the quarantine wait for the next commit, or says why not.
+    pub(super) fn keep(&self, keeping: Keeping) -> Result<(), AppendError> {
+        let bytes = match (&keeping, self.health()) {
+            (_, Health::Failed { .. }) => return Err(AppendError::Failed),
+            (Keeping::Reject(..), Health::Full { .. }) => return Err(AppendError::Full),
+            (Keeping::Reject(rejection, _), Health::Healthy) => {
+                rejection.body.len().saturating_add(rejection.headers.packed().len())
+            }
+            (Keeping::Drop(ids, _), Health::Healthy | Health::Full { .. }) => {
+                ids.len().saturating_mul(16)
+            }
+        };
+        let mut room = self.room();
+        if room.ending.is_some() {
+            return Err(AppendError::Closed);
+        }
+        let bytes = room.keeping_bytes.saturating_add(bytes);
+        let is_full = bytes > MAX_KEEPING_BYTES && room.keeping_bytes > 0;
+        if room.keeping.len() >= MAX_KEEPING || is_full {
+            return Err(AppendError::Full);
+        }
+        room.keeping_bytes = bytes;
+        room.keeping.push(keeping);
+        drop(room);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
     /// Tells whoever watches.
     pub(super) fn watch(&self) -> broadcast::Receiver<Happening> {
         self.watchers.subscribe()
@@ -267,12 +304,14 @@ impl Shared {
             room.appends.is_empty()
                 && room.settlements.is_empty()
                 && room.wishes.is_empty()
+                && room.keeping.is_empty()
                 && room.ending.is_none()
         };
         room = self.wait(room, patience, nothing);
         let only_settlements = |room: &mut Room| {
             room.appends.is_empty()
                 && room.wishes.is_empty()
+                && room.keeping.is_empty()
                 && room.settlements.len() < ENOUGH_SETTLEMENTS
                 && room.ending.is_none()
         };
@@ -292,13 +331,18 @@ impl Shared {
         }
         let settlements = std::mem::take(&mut room.settlements);
         let wishes = std::mem::take(&mut room.wishes);
-        Taken { appends, settlements, wishes, ending: room.ending }
+        let keeping = std::mem::take(&mut room.keeping);
+        room.keeping_bytes = 0;
+        Taken { appends, settlements, wishes, keeping, ending: room.ending }
     }
 
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
         let room = self.room();
-        room.appends.is_empty() && room.settlements.is_empty() && room.wishes.is_empty()
+        room.appends.is_empty()
+            && room.settlements.is_empty()
+            && room.wishes.is_empty()
+            && room.keeping.is_empty()
     }
 
     /// Tells the writer to end; what comes after this is refused.
@@ -396,6 +440,9 @@ fn weight(waiting: &Waiting) -> usize {
         Work::Restore(restored) => match &**restored {
             Restored::Event { event, .. } => event,
             Restored::Keys(keys) => return keys.len().saturating_mul(64),
+            Restored::Rejection(rejection) => {
+                return rejection.body.len().saturating_add(rejection.headers.packed().len());
+            }
         },
     };
     event.body.len().saturating_add(event.headers.packed().len()).saturating_add(512)

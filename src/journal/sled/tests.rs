@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::sealed::Sealed;
 use super::*;
+use crate::journal::{Claimed, Demand};
 use crate::model::{Headers, Name};
 use crate::time::Timestamp;
 
@@ -13,6 +14,7 @@ fn try_open(path: &Path) -> Result<(SledJournal, Opened), OpenError> {
         retention: Duration::from_secs(3_600),
         max_bytes: u64::MAX,
         min_free: 0,
+        quarantine_max_bytes: 64 << 20,
     };
     let clock = Clock::manual(Timestamp::from_secs(1_000));
     SledJournal::open(&options, &clock, JournalMetrics::detached().unwrap())

@@ -1,0 +1,75 @@
+//! Writing a commit, and what is done while the disk has no room for it.
+
+use std::time::Duration;
+
+use super::committer::{Committer, Failure, Outcome, answered};
+use super::store::{Commit, StoreError, WriteError};
+use crate::journal::{AppendError, Health, OperateError};
+use crate::time::Timestamp;
+
+/// Pause between two tries to open a store again whose last write failed.
+const REOPEN_INTERVAL: Duration = Duration::from_millis(500);
+
+impl Committer {
+    /// Writes the commit. When the disk has no room for it, everyone who waits is told, and it is written as soon as
+    /// there is room: what it holds is delivered then, and a repeat of it is a duplicate.
+    pub(super) fn write(
+        &mut self,
+        commit: &Commit,
+        outcome: &mut Outcome,
+        begun: Timestamp,
+    ) -> Result<(), Failure> {
+        let mut store = self.generations.current().ok_or(StoreError::Closed)?.store();
+        loop {
+            match store.map(|store| store.write(commit, |sync| self.timed(sync))) {
+                Ok(Ok(())) => break,
+                Ok(Err(WriteError::Sync(error))) => return Err(Failure::Sync(error)),
+                Ok(Err(WriteError::Write(error))) | Err(error) => {
+                    self.wait_for_room(error, outcome)?;
+                }
+            }
+            store = self.generations.reopen();
+            // The part of it that reached the disk before the write failed may be all of it.
+            if store.as_ref().is_ok_and(|store| store.has(commit.number()).unwrap_or(false)) {
+                break;
+            }
+        }
+        let metrics = &self.shared.metrics;
+        metrics.commit_duration.observe(self.shared.clock.now().since(begun).as_secs_f64());
+        let events = u32::try_from(outcome.fresh.len()).unwrap_or(u32::MAX);
+        metrics.batch_events.observe(f64::from(events));
+        Ok(())
+    }
+
+    fn timed(&self, sync: &mut dyn FnMut() -> std::io::Result<()>) -> std::io::Result<()> {
+        let before = self.shared.clock.now();
+        let synced = sync();
+        let took = self.shared.clock.now().since(before);
+        self.shared.metrics.fsync_duration.observe(took.as_secs_f64());
+        synced
+    }
+
+    /// A write failed. If it was for want of room, gives up the ballast and waits a moment.
+    fn wait_for_room(&mut self, error: StoreError, outcome: &mut Outcome) -> Result<(), Failure> {
+        let Some(detail) = error.no_room() else { return Err(Failure::Store(error)) };
+        self.shared.metrics.errors.with_label_values(&["commit"]).inc();
+        self.shared.set_health(Health::Full { detail });
+        for (answer, _) in outcome.answers.drain(..) {
+            answered(answer, Err(AppendError::Full));
+        }
+        for (answer, _) in outcome.kept.drain(..) {
+            if answer.send(Err(AppendError::Full)).is_err() {
+                tracing::trace!("a change of the quarantine waits for room");
+            }
+        }
+        for (answer, _) in outcome.decisions.answers.drain(..) {
+            drop(answer.send(Err(OperateError::Refused(AppendError::Full))));
+        }
+        match self.ballast.release() {
+            Ok(released) => self.starved |= released,
+            Err(error) => tracing::debug!(%error, "the ballast could not be released"),
+        }
+        self.shared.commit_begins();
+        if self.shared.pause(REOPEN_INTERVAL) { Ok(()) } else { Err(Failure::Stopped) }
+    }
+}

@@ -1,0 +1,138 @@
+//! A request that was refused, as the quarantine keeps it.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::{Headers, Name};
+use crate::time::Timestamp;
+
+/// The id of a rejection: `rej_` and 32 hex digits, which sort by the time they were made.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RejectionId(Uuid);
+
+impl RejectionId {
+    /// The id for a request refused at `at`; `random` makes it unique among those of one moment.
+    pub fn new(at: Timestamp, random: [u8; 10]) -> Self {
+        let millis = u64::try_from(at.as_millis()).unwrap_or(0);
+        Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
+    }
+
+    /// From the 16 bytes that [`RejectionId::to_bytes`] gave.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+
+    /// The 16 bytes of the id, as the journal stores them.
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.into_bytes()
+    }
+
+    /// Reads the printed form back; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let hex = text.strip_prefix("rej_").filter(|hex| hex.len() == 32)?;
+        Uuid::try_parse(hex).ok().map(Self)
+    }
+}
+
+impl fmt::Display for RejectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rej_{}", self.0.simple())
+    }
+}
+
+impl fmt::Debug for RejectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Why a request was refused by what it holds. A closed set: a metric label and the `cause` of the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Refusal {
+    /// 400: not what the provider sends.
+    Malformed,
+    /// 401: no proof of origin.
+    Unverified,
+    /// 403: the source's `where` does not admit it.
+    NotAllowed,
+    /// 415: a content coding that cannot be read.
+    MediaType,
+}
+
+impl Refusal {
+    /// Every one.
+    pub const ALL: [Self; 4] =
+        [Self::Malformed, Self::Unverified, Self::NotAllowed, Self::MediaType];
+
+    /// The stable word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Unverified => "unverified",
+            Self::NotAllowed => "not-allowed",
+            Self::MediaType => "media-type",
+        }
+    }
+
+    /// Reads the word back.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|refusal| refusal.as_str() == word)
+    }
+}
+
+/// What a list shows of a rejection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RejectionOutline {
+    /// Its id.
+    pub id: RejectionId,
+    /// The source that refused it.
+    pub source: Name,
+    /// Why.
+    pub cause: Refusal,
+    /// When it was received.
+    pub received_at: Timestamp,
+    /// Where it came from.
+    pub client: IpAddr,
+    /// Its sender was answered 200, so it waits to be released and is never given up for want of room.
+    pub held: bool,
+    /// Bytes of body and header fields, roughly.
+    pub bytes: u64,
+}
+
+/// A refused request, whole.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// Its id.
+    pub id: RejectionId,
+    /// The source that refused it.
+    pub source: Name,
+    /// Why.
+    pub cause: Refusal,
+    /// When it was received.
+    pub received_at: Timestamp,
+    /// Where it came from.
+    pub client: IpAddr,
+    /// Its sender was answered 200.
+    pub held: bool,
+    /// The query of its target, if it had one.
+    pub query: Option<String>,
+    /// Its header fields, as they came.
+    pub headers: Headers,
+    /// Its body, byte for byte.
+    pub body: Bytes,
+}
+
+impl fmt::Debug for Rejection {
+    /// No payload: a log line made from this must not leak one.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rejection")
+            .field("id", &self.id)
+            .field("source", &self.source)
+            .field("cause", &self.cause)
+            .field("body_bytes", &self.body.len())
+            .finish_non_exhaustive()
+    }
+}

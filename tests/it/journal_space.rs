@@ -36,7 +36,7 @@ fn open(path: &Path, clock: &Clock, max_bytes: u64) -> SledJournal {
         .0
 }
 
-fn on_disk(path: &Path) -> u64 {
+pub fn on_disk(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt as _;
     let Ok(entries) = std::fs::read_dir(path) else { return 0 };
     let size = |entry: std::fs::DirEntry| match entry.metadata() {

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, Readiness};
 use crate::config::{self, Config};
+use crate::control::control;
 use crate::ingress::Ingress;
 use crate::journal::sled::{OpenError, Opened, Options, SledJournal};
 use crate::journal::{Health, Journal};
@@ -139,6 +140,7 @@ impl Daemon {
         let journal: Arc<dyn Journal> = Arc::<SledJournal>::clone(&engine);
         report_orphans(&*journal, &targets);
 
+        let (_control, commands) = control();
         let interrupt = CancellationToken::new();
         let stop = RelayStop { drain: relay.stop_token().clone(), interrupt: interrupt.clone() };
         let deliver = Relay::new(
@@ -147,6 +149,7 @@ impl Daemon {
             Arc::clone(&journal),
             clock.clone(),
             &metrics,
+            commands,
             rng.random(),
         );
         relay.spawn(deliver.run(stop));
@@ -268,7 +271,7 @@ fn relay_targets(targets: &[config::Target], tasks: &Tasks) -> anyhow::Result<Ve
             rate: target.rate,
             breaker: target.breaker,
         };
-        Ok(RelayTarget { policy, client })
+        Ok(RelayTarget { policy, client, address: target.url.clone() })
     };
     targets.iter().map(target).collect()
 }

@@ -16,7 +16,7 @@
 //! 7. [`rules::retry`] judges the answer: delivered, again later, or dead. The journal records it.
 //!
 //! Ingress and relay never speak with each other: they meet in the journal, so a restart takes the same path as normal
-//! running. [`admin`] shows metrics and health beside them; [`app`] wires everything and stops it in order.
+//! running. [`admin`] shows what there is and acts on it, through the journal and [`control`]; [`app`] wires everything and stops it in order.
 //!
 //! # The floors
 //!
@@ -28,7 +28,7 @@
 //! | 1 | [`model`] | decisions |
 //! | 2 | [`rules`], [`template`] | effects: no runtime, no clock, no randomness of its own |
 //! | 3 | [`config`], [`metrics`], [`lifecycle`] | requests |
-//! | 4 | [`journal`], [`target`] | policies |
+//! | 4 | [`journal`], [`target`], [`control`] | policies |
 //! | 5 | [`ingress`], [`relay`], [`admin`] | each other |
 //! | 6 | [`app`] | logic |
 //! | 7 | the binary and its command line | |
@@ -48,6 +48,7 @@ pub mod lifecycle;
 // F4
 pub mod journal;
 pub mod target;
+pub mod control;
 // F5
 pub mod ingress;
 pub mod relay;

@@ -103,13 +103,16 @@ impl Queue {
                 break;
             }
             self.waiting.pop_first();
-            let entry = events.get_mut(sequence);
-            if entry.is_some_and(|entry| entry.deliveries.set(number, State::Ready).is_some()) {
-                // Of its key it is the head, and those behind it have waited long enough.
-                match self.lines {
-                    Some(_) => self.ready.push_front(sequence),
-                    None => self.ready.push_back(sequence),
-                }
+            let Some(entry) = events.get_mut(sequence) else { continue };
+            if entry.deliveries.set(number, State::Ready).is_none() {
+                continue;
+            }
+            let goes = self.lines.as_mut().map(|lines| lines.is_due(entry.order, sequence));
+            match goes {
+                // It has had its turn, and those behind it have waited long enough.
+                Some(true) => self.ready.push_front(sequence),
+                Some(false) => {}
+                None => self.ready.push_back(sequence),
             }
         }
     }
@@ -155,12 +158,13 @@ impl Queue {
         if let Some(lines) = self.lines.take() {
             let standing = lines.into_standing();
             self.ready.extend(standing);
-            self.ready.make_contiguous().sort_unstable();
         }
+        // Without an order what was tried before may stand behind what is newer.
+        self.ready.make_contiguous().sort_unstable();
         let Some(on_dead) = on_dead else { return };
         let mut lines = Lines::new(on_dead);
         for (_, sequence) in &self.waiting {
-            lines.lead(events.get(*sequence).map_or(0, |entry| entry.order), *sequence);
+            lines.hold(events.get(*sequence).map_or(0, |entry| entry.order), *sequence);
         }
         if on_dead == OnDead::Hold && self.dead > 0 {
             let is_dead = |entry: &Entry<P>| {
@@ -168,9 +172,15 @@ impl Queue {
                 slot.is_some_and(|slot| matches!(slot.state, State::Dead(_)))
             };
             for (sequence, entry) in events.iter().filter(|(_, entry)| is_dead(entry)) {
-                lines.lead(entry.order, sequence);
+                lines.hold(entry.order, sequence);
             }
         }
+        self.ready.retain(|sequence| {
+            let Some(entry) = events.get(*sequence) else { return true };
+            let slot = entry.deliveries.get(number);
+            let is_due = slot.is_some_and(|slot| slot.state == State::Ready);
+            !is_due || lines.join(entry.order, *sequence)
+        });
         self.lines = Some(lines);
     }
 }

@@ -3,6 +3,7 @@
 //! No decision is made here. Attempts run as tasks owned by this loop; the journal is asked for work with the
 //! demand the core states, and told how each delivery goes on.
 
+mod memo;
 mod observe;
 mod worker;
 
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::observe::Observer;
 use self::worker::Worker;
+use crate::control::{Command, Commands};
 use crate::journal::{BoxFuture, Claimed, Demand, Journal, Lease};
 use crate::metrics::Metrics;
 use crate::model::Name;
@@ -30,6 +32,8 @@ pub struct RelayTarget {
     pub policy: TargetPolicy,
     /// Its client.
     pub client: TargetClient,
+    /// Its address: what is remembered of a target is true of its address only.
+    pub address: String,
 }
 
 /// How the relay is told to end.
@@ -49,6 +53,8 @@ pub struct Relay {
     rng: StdRng,
     worker: Worker,
     clients: HashMap<Name, Arc<TargetClient>>,
+    addresses: HashMap<Name, String>,
+    commands: Commands,
     attempts: JoinSet<Finished>,
     leases: HashMap<Id, Lease>,
     observer: Observer,
@@ -58,17 +64,20 @@ type Claim<'a> = Option<BoxFuture<'a, Vec<Claimed>>>;
 
 impl Relay {
     /// A relay with nothing in flight, for at most `pool` attempts at once over all targets. `seed` spreads retries
-    /// and makes trace ids.
+    /// and makes trace ids. How the targets stood when the last run ended is taken up from the journal.
     pub fn new(
         targets: Vec<RelayTarget>,
         pool: usize,
         journal: Arc<dyn Journal>,
         clock: Clock,
         metrics: &Metrics,
+        commands: Commands,
         seed: u64,
     ) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let names: Vec<_> = targets.iter().map(|target| target.policy.name.clone()).collect();
+        let address = |target: &RelayTarget| (target.policy.name.clone(), target.address.clone());
+        let addresses: HashMap<_, _> = targets.iter().map(address).collect();
         let (policies, clients) = targets
             .into_iter()
             .map(|target| {
@@ -76,13 +85,22 @@ impl Relay {
                 (target.policy, (name, Arc::new(target.client)))
             })
             .unzip();
+        let observer = Observer::new(metrics, &names);
+        let own = StdRng::from_rng(&mut rng);
+        let mut dispatcher = Dispatcher::new(policies, pool, own, clock.now());
+        for (name, state) in memo::recall(&*journal, |name| addresses.get(name).cloned()) {
+            observer.recalled(&name, state);
+            dispatcher.restore(&name, state);
+        }
         Self {
-            dispatcher: Dispatcher::new(policies, pool, StdRng::from_rng(&mut rng), clock.now()),
+            dispatcher,
             worker: Worker { journal: Arc::clone(&journal), clock: clock.clone() },
-            observer: Observer::new(metrics, &names),
+            observer,
             attempts: JoinSet::new(),
             leases: HashMap::new(),
             clients,
+            addresses,
+            commands,
             journal,
             clock,
             rng,
@@ -105,6 +123,7 @@ impl Relay {
                 () = sleep_until(&self.clock, timeout) => {
                     self.dispatcher.handle_timeout(self.clock.now());
                 }
+                command = self.commands.next() => self.command(command),
                 () = stop.drain.cancelled(), if !draining => {
                     draining = true;
                     self.dispatcher.handle_stop();
@@ -139,10 +158,32 @@ impl Relay {
                     }
                 }
                 Action::Notify(target, notice) => self.observer.notified(&target, notice),
+                Action::Remember(target, state) => {
+                    if let Some(address) = self.addresses.get(&target) {
+                        memo::keep(&**journal, &target, address, state).await;
+                    }
+                }
                 Action::Drained => return false,
             }
         }
         true
+    }
+
+    /// Whoever asked may have left; what was told is done all the same.
+    fn command(&mut self, command: Command) {
+        let answered = match command {
+            Command::Pause(target, answer) => {
+                let now = self.clock.now();
+                answer.send(self.dispatcher.handle_pause(&target, now)).is_ok()
+            }
+            Command::Resume(target, answer) => {
+                answer.send(self.dispatcher.handle_resume(&target)).is_ok()
+            }
+            Command::View(answer) => answer.send(self.dispatcher.view()).is_ok(),
+        };
+        if !answered {
+            tracing::debug!("an operator left before a command was answered");
+        }
     }
 
     fn start(&mut self, job: &Job<Lease>, stop: &RelayStop) {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::journal::Lease;
 use crate::metrics::{Metrics, TargetMetrics};
 use crate::model::{Answer, Attempt, Name, Settlement};
-use crate::rules::dispatch::{Job, Notice};
+use crate::rules::dispatch::{Job, Notice, PauseReason, Remembered};
 use crate::time::Timestamp;
 
 /// Counts and reports, per target.
@@ -67,6 +67,17 @@ impl Observer {
 }
 
 impl Observer {
+    /// How a target stood when the last run ended.
+    pub(super) fn recalled(&self, name: &Name, state: Remembered) {
+        let Some(Observed { metrics, .. }) = self.targets.get(name) else { return };
+        metrics.breaker(state.open_since.is_some());
+        metrics.paused(state.paused.is_some());
+        if let Some(pause) = state.paused {
+            tracing::warn!(target_name = %name, reason = pause.reason.as_str(), since = %pause.since,
+                "the target is still paused; nothing is sent until it is resumed");
+        }
+    }
+
     /// Something changed for a target as a whole.
     pub(super) fn notified(&self, name: &Name, notice: Notice) {
         let Some(Observed { metrics, .. }) = self.targets.get(name) else {
@@ -85,11 +96,16 @@ impl Observer {
             Notice::Held(until) => {
                 tracing::info!(target_name = %name, %until, "the target has too much to do and is left alone");
             }
-            Notice::Paused => {
+            Notice::Paused(PauseReason::Gone) => {
                 metrics.paused(true);
                 tracing::error!(target_name = %name,
                     "the target answered 410 Gone and is paused: its deliveries are kept and nothing is sent until \
-                     it is resumed; mend or remove it, then restart");
+                     it is resumed (`everhook targets resume`) or has another url");
+            }
+            Notice::Paused(PauseReason::Operator) => {
+                metrics.paused(true);
+                tracing::warn!(target_name = %name,
+                    "the target was paused: its deliveries are kept and nothing is sent until it is resumed");
             }
             Notice::Resumed => {
                 metrics.paused(false);

@@ -48,6 +48,20 @@ pub enum Change {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Probe(u32);
 
+/// How a breaker stands, for whoever looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// Attempts begin.
+    Closed,
+    /// Nothing begins before the moment of the next probe.
+    Open {
+        /// That moment.
+        until: Timestamp,
+    },
+    /// A probe is under way.
+    Probing,
+}
+
 /// One target's breaker.
 #[derive(Clone, Copy, Debug)]
 pub struct Breaker {
@@ -83,6 +97,21 @@ impl Breaker {
     /// Closed, with nothing known.
     pub fn new(policy: BreakerPolicy) -> Self {
         Self { policy, state: State::Closed(Record::default()), probe: Probe::default() }
+    }
+
+    /// Open from an earlier run: a probe finds out at once whether the target is back.
+    pub fn open(policy: BreakerPolicy, now: Timestamp) -> Self {
+        let state = State::Open { until: now, wait: policy.probe_every };
+        Self { policy, state, probe: Probe::default() }
+    }
+
+    /// How it stands.
+    pub fn view(&self) -> View {
+        match self.state {
+            State::Closed(_) => View::Closed,
+            State::Open { until, .. } => View::Open { until },
+            State::Probing { .. } => View::Probing,
+        }
     }
 
     /// Until when nothing may begin, if that is a matter of time.

@@ -9,6 +9,7 @@
 //! limits in its lane, and the one thing that targets share, the pool of attempts, keeps a part for each of them.
 
 mod lane;
+mod view;
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 
 use self::lane::Lane;
+pub use self::view::{Last, Notice, Pause, PauseReason, Remembered, TargetView};
 use super::breaker::{BreakerPolicy, Probe};
 use super::pool::Pool;
 use super::rate::Rate;
@@ -90,23 +92,10 @@ pub enum Action<L> {
     },
     /// Something changed for a target as a whole; the operator should know.
     Notify(Name, Notice),
+    /// Keep this for the next run, in place of what was kept for the target before.
+    Remember(Name, Remembered),
     /// Stopped, and nothing is in flight any more.
     Drained,
-}
-
-/// What changed for a target as a whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Notice {
-    /// It failed too often; single probes find out when it is back.
-    BreakerOpened,
-    /// It is back.
-    BreakerClosed,
-    /// It has too much to do; nothing begins before this moment.
-    Held(Timestamp),
-    /// It answered 410; nothing begins until it is resumed.
-    Paused,
-    /// It is attempted again.
-    Resumed,
 }
 
 /// The scheduler core. `L` identifies a lease.
@@ -194,8 +183,13 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
             Finished::Attempted(attempt) => Some(attempt),
             Finished::Damaged | Finished::Unrenderable(_) | Finished::NotAttempted => None,
         };
+        let before = lane.remembered();
         for notice in lane.ended(attempted, probe, moment) {
             self.actions.push_back(Action::Notify(job.target.clone(), notice));
+        }
+        if lane.remembered() != before {
+            let remembered = Action::Remember(job.target.clone(), lane.remembered());
+            self.actions.push_back(remembered);
         }
         self.pool.ended(lane.in_flight);
         let (settlement, attempt) = match finished {
@@ -226,14 +220,46 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
         self.passed(now);
     }
 
-    /// Attempts the target again. A target that is not paused is left as it is.
-    pub fn handle_resume(&mut self, target: &Name) {
-        let lane = self.lane_of.get(target).and_then(|i| self.lanes.get_mut(*i));
-        if let Some(lane) = lane.filter(|lane| lane.paused) {
-            lane.paused = false;
-            self.demand_changed = true;
-            self.actions.push_back(Action::Notify(target.clone(), Notice::Resumed));
+    /// Takes up how a target stood when the last run ended. For targets that are not known here nothing is taken up.
+    pub fn restore(&mut self, target: &Name, remembered: Remembered) {
+        let now = self.now;
+        if let Some(lane) = self.lane_of.get(target).and_then(|i| self.lanes.get_mut(*i)) {
+            lane.restore(remembered, now);
         }
+    }
+
+    /// Begins nothing more at the target until it is resumed. False when it is not known.
+    pub fn handle_pause(&mut self, target: &Name, now: Timestamp) -> bool {
+        self.passed(now);
+        let reason = PauseReason::Operator;
+        self.switch(target, |lane| {
+            let pauses = lane.paused.is_none();
+            lane.paused.get_or_insert(Pause { reason, since: now });
+            pauses.then_some(Notice::Paused(reason))
+        })
+    }
+
+    /// Attempts the target again. False when it is not known; one that is not paused is left as it is.
+    pub fn handle_resume(&mut self, target: &Name) -> bool {
+        self.switch(target, |lane| lane.paused.take().map(|_pause| Notice::Resumed))
+    }
+
+    /// Changes a target by hand, and says so if something changed.
+    fn switch(&mut self, target: &Name, change: impl FnOnce(&mut Lane) -> Option<Notice>) -> bool {
+        let lane = self.lane_of.get(target).and_then(|i| self.lanes.get_mut(*i));
+        let Some(lane) = lane else { return false };
+        if let Some(notice) = change(lane) {
+            self.demand_changed = true;
+            let remembered = lane.remembered();
+            self.actions.push_back(Action::Notify(target.clone(), notice));
+            self.actions.push_back(Action::Remember(target.clone(), remembered));
+        }
+        true
+    }
+
+    /// How every target stands.
+    pub fn view(&self) -> Vec<TargetView> {
+        self.lanes.iter().map(Lane::view).collect()
     }
 
     fn passed(&mut self, now: Timestamp) {

@@ -15,11 +15,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use everhook::journal::memory::MemoryJournal;
-use everhook::journal::{Append, Demand, Journal, Lease};
+use everhook::journal::{Append, Demand, Journal, Lease, Scope};
 use everhook::model::{
-    Answer, Attempt, DeadReason, Event, EventId, Headers, Name, Settlement, Wanted,
+    Answer, Attempt, DeadReason, Event, EventId, Headers, Name, OnDead, Order, Settlement, Wanted,
 };
-use everhook::rules::dispatch::{Action, Dispatcher, Finished, Job, Notice};
+use everhook::rules::dispatch::{
+    Action, Dispatcher, Finished, Job, Notice, PauseReason, Remembered,
+};
 use everhook::rules::retry::Moment;
 use everhook::time::{Clock, Timestamp};
 use rand::rngs::StdRng;
@@ -59,6 +61,11 @@ struct World {
     expected: HashSet<Delivery>,
     ended: HashMap<Delivery, Settlement>,
     attempts: HashMap<Delivery, u32>,
+    /// The order keys of all events, in the order in which they were accepted.
+    keys: Vec<(EventId, Option<String>)>,
+    /// What the scheduler wants to outlive it.
+    remembered: HashMap<Name, Remembered>,
+    discarded: HashSet<Delivery>,
     demand: Vec<Wanted>,
     drained: bool,
 }
@@ -83,6 +90,9 @@ impl World {
             expected: HashSet::new(),
             ended: HashMap::new(),
             attempts: HashMap::new(),
+            keys: Vec::new(),
+            remembered: HashMap::new(),
+            discarded: HashSet::new(),
             demand: Vec::new(),
             drained: false,
         }
@@ -99,6 +109,7 @@ impl World {
                     self.targets[index].mood_swing(&mut self.rng);
                 }
                 10 if self.rng.random_ratio(1, 3) => self.resume_one(),
+                10 if self.rng.random_ratio(1, 6) => self.pause_one(),
                 _ if self.rng.random_ratio(1, 10) => self.restart(),
                 _ => {}
             }
@@ -113,6 +124,7 @@ impl World {
                 self.finish_one();
                 self.settle_down();
             }
+            self.discard_what_holds();
             self.clock.advance(Duration::from_secs(60));
             self.settle_down();
         }
@@ -136,6 +148,8 @@ impl World {
     fn receive(&mut self) {
         let at = self.clock.now();
         let id = EventId::new(at, self.rng.random());
+        let key = self.rng.random_ratio(3, 4).then(|| self.rng.random_range(0..5).to_string());
+        self.keys.push((id, key.clone()));
         let names = self.targets.iter().map(|t| t.policy.name.clone());
         let chosen: Vec<_> = names.filter(|_| self.rng.random_bool(0.6)).collect();
         self.expected.extend(chosen.iter().map(|name| (id, name.clone())));
@@ -143,7 +157,7 @@ impl World {
             id,
             source: Name::parse("source").unwrap(),
             name: "build.approved".into(),
-            order_key: None,
+            order_key: key.clone(),
             received_at: at,
             headers: Headers::default(),
             body: Bytes::from_static(b"{}"),
@@ -183,7 +197,9 @@ impl World {
     fn nobody_starves(&self) {
         for depth in self.journal.depth() {
             let target = self.targets.iter().find(|t| t.policy.name == depth.target).unwrap();
-            if target.must_be_busy() && depth.ready > 0 {
+            // One of its key that waits for its next attempt holds those behind it.
+            let may_stand = target.policy.order != Order::None && depth.waiting > 0;
+            if target.must_be_busy() && depth.ready > 0 && !may_stand {
                 assert!(!target.running.is_empty(), "{} starves", depth.target);
             }
         }
@@ -203,7 +219,16 @@ impl World {
                     .expect("resolves")
                     .unwrap();
             }
-            Action::Notify(name, Notice::Paused) => assert!(self.target(&name).paused),
+            Action::Notify(name, Notice::Paused(PauseReason::Gone)) => {
+                assert!(self.target(&name).paused);
+            }
+            Action::Notify(name, Notice::Paused(PauseReason::Operator)) => {
+                self.target(&name).paused = true;
+            }
+            Action::Remember(name, state) => {
+                assert_eq!(state.paused.is_some(), self.target(&name).paused);
+                self.remembered.insert(name, state);
+            }
             Action::Notify(name, Notice::Resumed) => self.target(&name).paused = false,
             Action::Notify(..) => {}
             Action::Drained => {
@@ -229,8 +254,45 @@ impl World {
         assert_eq!(job.attempts, counted, "interrupted attempts are not counted, failed ones are");
         let now = self.clock.now();
         let name = job.target.clone();
+        self.is_its_turn(&job);
         self.target(&name).begins(job, now);
         assert!(self.running() <= self.pool.max(self.targets.len()), "above the pool");
+    }
+
+    /// Where an order is kept, everything of the same key that was accepted before has ended; and if dead letters hold
+    /// the others up, ended well.
+    fn is_its_turn(&self, job: &Job<Lease>) {
+        let target = self.targets.iter().find(|target| target.policy.name == job.target).unwrap();
+        let Order::Key(on_dead) = target.policy.order else { return };
+        let position = self.keys.iter().position(|(id, _)| *id == job.event).unwrap();
+        let Some(key) = &self.keys[position].1 else { return };
+        let before = self.keys[..position].iter().filter(|(_, other)| other.as_ref() == Some(key));
+        for (id, _) in before {
+            let delivery = (*id, job.target.clone());
+            let ended = self.ended.get(&delivery);
+            let is_over = match on_dead {
+                OnDead::Continue => ended.is_some(),
+                OnDead::Hold => {
+                    ended.is_some_and(|it| *it == Settlement::Delivered)
+                        || self.discarded.contains(&delivery)
+                }
+            };
+            assert!(
+                !self.expected.contains(&delivery) || is_over,
+                "{job:?} overtakes {id}, {ended:?}, {on_dead:?}"
+            );
+        }
+    }
+
+    /// An operator gives up what holds others up.
+    fn discard_what_holds(&mut self) {
+        let dead = self.ended.iter().filter(|(_, how)| matches!(how, Settlement::Dead(_)));
+        let dead: Vec<_> = dead.map(|(delivery, _)| delivery.clone()).collect();
+        for (id, target) in dead {
+            let scope = Scope::DeadOf(vec![target.clone()]);
+            ready(self.journal.discard(id, scope)).expect("resolves").expect("known");
+            self.discarded.insert((id, target));
+        }
     }
 
     fn finish_one(&mut self) {
@@ -296,6 +358,12 @@ impl World {
         self.dispatcher.handle_resume(&name);
     }
 
+    fn pause_one(&mut self) {
+        let index = self.rng.random_range(0..self.targets.len());
+        let name = self.targets[index].policy.name.clone();
+        self.dispatcher.handle_pause(&name, self.clock.now());
+    }
+
     /// A stop that interrupts everything in flight, then a new core over the same journal.
     fn restart(&mut self) {
         self.dispatcher.handle_stop();
@@ -316,6 +384,9 @@ impl World {
         }
         self.pool = self.rng.random_range(1..24);
         self.dispatcher = dispatcher(&self.targets, self.pool, &self.clock, &mut self.rng);
+        for (name, state) in &self.remembered {
+            self.dispatcher.restore(name, *state);
+        }
     }
 }
 

@@ -7,14 +7,19 @@ use crate::rules::rate::Bucket;
 use crate::rules::retry::{Moment, health, is_overload, quiet_until};
 use crate::time::Timestamp;
 
-use super::{Notice, TargetPolicy};
+use super::TargetPolicy;
+use super::view::{Last, Notice, Pause, PauseReason, Remembered, TargetView};
 
 /// One target.
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) policy: TargetPolicy,
     pub(super) in_flight: usize,
-    pub(super) paused: bool,
+    pub(super) paused: Option<Pause>,
+    /// When the breaker opened, if it is not closed.
+    pub(super) open_since: Option<Timestamp>,
+    last_failure: Option<Last>,
+    last_success: Option<Timestamp>,
     pace: Pace,
     breaker: Option<Breaker>,
     bucket: Option<Bucket>,
@@ -24,7 +29,10 @@ impl Lane {
     pub(super) fn new(policy: TargetPolicy, now: Timestamp) -> Self {
         Self {
             in_flight: 0,
-            paused: false,
+            paused: None,
+            open_since: None,
+            last_failure: None,
+            last_success: None,
             pace: Pace::new(policy.concurrency),
             breaker: policy.breaker.map(Breaker::new),
             bucket: policy.rate.map(|rate| Bucket::new(rate, now)),
@@ -32,9 +40,38 @@ impl Lane {
         }
     }
 
+    /// Takes up how it stood when the last run ended.
+    pub(super) fn restore(&mut self, remembered: Remembered, now: Timestamp) {
+        self.paused = remembered.paused;
+        if let Some((policy, since)) = self.policy.breaker.zip(remembered.open_since) {
+            self.breaker = Some(Breaker::open(policy, now));
+            self.open_since = Some(since);
+        }
+    }
+
+    /// What must outlive the process.
+    pub(super) fn remembered(&self) -> Remembered {
+        Remembered { paused: self.paused, open_since: self.open_since }
+    }
+
+    /// How it stands.
+    pub(super) fn view(&self) -> TargetView {
+        TargetView {
+            target: self.policy.name.clone(),
+            paused: self.paused,
+            breaker: self.breaker.as_ref().map(Breaker::view),
+            open_since: self.open_since,
+            held_until: self.pace.held_until(),
+            in_flight: self.in_flight,
+            concurrency: self.policy.concurrency,
+            last_failure: self.last_failure,
+            last_success: self.last_success,
+        }
+    }
+
     /// How many attempts may begin now.
     pub(super) fn room(&self, now: Timestamp) -> usize {
-        if self.paused {
+        if self.paused.is_some() {
             return 0;
         }
         let breaker = self.breaker.map_or(usize::MAX, |breaker| breaker.room(now));
@@ -44,7 +81,7 @@ impl Lane {
 
     /// When there may be more room by the passing of time alone.
     pub(super) fn opens_at(&self, now: Timestamp) -> Option<Timestamp> {
-        if self.paused {
+        if self.paused.is_some() {
             return None;
         }
         let breaker = self.breaker.and_then(|breaker| breaker.closed_to_all_until());
@@ -74,8 +111,12 @@ impl Lane {
         let answer = attempt.map(|attempt| &attempt.answer);
         let health = answer.map_or(Health::Unknown, |answer| health(&self.policy.retry, answer));
         match self.breaker.as_mut().and_then(|breaker| breaker.ended(health, probe, now)) {
-            Some(Change::Opened) => notices.push(Notice::BreakerOpened),
+            Some(Change::Opened) => {
+                self.open_since = Some(now);
+                notices.push(Notice::BreakerOpened);
+            }
             Some(Change::Closed) => {
+                self.open_since = None;
                 self.pace.recover();
                 notices.push(Notice::BreakerClosed);
             }
@@ -84,15 +125,20 @@ impl Lane {
         if let Some(answer) = answer {
             let wish = quiet_until(answer, moment);
             let success = matches!(answer, Answer::Status { status: 200..=299, .. });
+            match Last::of(answer, now) {
+                _ if success => self.last_success = Some(now),
+                Some(last) => self.last_failure = Some(last),
+                None => {}
+            }
             let slow = is_overload(answer) || wish.is_some();
             if slow && self.pace.overloaded(wish, self.in_flight, now) {
                 notices.extend(self.pace.held_until().map(Notice::Held));
             } else if success {
                 self.pace.succeeded(now);
             }
-            if matches!(answer, Answer::Status { status: 410, .. }) && !self.paused {
-                self.paused = true;
-                notices.push(Notice::Paused);
+            if matches!(answer, Answer::Status { status: 410, .. }) && self.paused.is_none() {
+                self.paused = Some(Pause { reason: PauseReason::Gone, since: now });
+                notices.push(Notice::Paused(PauseReason::Gone));
             }
         }
         self.in_flight = self.in_flight.saturating_sub(1);

@@ -62,7 +62,11 @@ fn actions(dispatcher: &mut Dispatcher<u32>) -> Vec<Action<u32>> {
 fn settlements(actions: &[Action<u32>]) -> Vec<(u32, Settlement)> {
     let settled = |action: &Action<u32>| match action {
         Action::Settle { job, settlement, .. } => Some((job.lease, *settlement)),
-        Action::Claim(_) | Action::Start(_) | Action::Notify(..) | Action::Drained => None,
+        Action::Claim(_)
+        | Action::Start(_)
+        | Action::Notify(..)
+        | Action::Remember(..)
+        | Action::Drained => None,
     };
     actions.iter().filter_map(settled).collect()
 }
@@ -70,7 +74,11 @@ fn settlements(actions: &[Action<u32>]) -> Vec<(u32, Settlement)> {
 fn notices(actions: &[Action<u32>]) -> Vec<Notice> {
     let told = |action: &Action<u32>| match action {
         Action::Notify(_, notice) => Some(*notice),
-        Action::Claim(_) | Action::Start(_) | Action::Settle { .. } | Action::Drained => None,
+        Action::Claim(_)
+        | Action::Start(_)
+        | Action::Settle { .. }
+        | Action::Remember(..)
+        | Action::Drained => None,
     };
     actions.iter().filter_map(told).collect()
 }
@@ -83,7 +91,11 @@ fn wanted(target: &str, most: usize) -> Wanted {
 fn demand(actions: &[Action<u32>]) -> Vec<Wanted> {
     let stated = |action: &Action<u32>| match action {
         Action::Claim(demand) => Some(demand.clone()),
-        Action::Start(_) | Action::Notify(..) | Action::Settle { .. } | Action::Drained => None,
+        Action::Start(_)
+        | Action::Notify(..)
+        | Action::Remember(..)
+        | Action::Settle { .. }
+        | Action::Drained => None,
     };
     actions.iter().rev().find_map(stated).unwrap_or_default()
 }
@@ -191,7 +203,7 @@ fn gone_gives_up_the_delivery_and_pauses_the_target_until_it_is_resumed() {
     actions(&mut d);
     d.handle_finished(1, answered(410, None), moment(1));
     let got = actions(&mut d);
-    assert_eq!(notices(&got), [Notice::Paused]);
+    assert_eq!(notices(&got), [Notice::Paused(PauseReason::Gone)]);
     assert_eq!(settlements(&got), [(1, Settlement::Dead(DeadReason::Gone))]);
     assert_eq!(demand(&got), [wanted("b", 4)]);
     assert_eq!(d.poll_timeout(), None, "no time ends it");
@@ -258,4 +270,49 @@ fn a_small_pool_is_shared_and_what_does_not_fit_goes_back_unharmed() {
     let begun = got.iter().filter(|action| matches!(action, Action::Start(_))).count();
     assert_eq!((begun, settlements(&got).len()), (4, 4), "its part of 2, and half of the common 4");
     assert_eq!(demand(&got), [wanted("b", 3)], "b has its part, and half of what is left");
+}
+
+#[test]
+fn an_operator_pauses_and_resumes_and_the_next_run_knows() {
+    let mut d = dispatcher(&[("a", 4)]);
+    assert!(d.handle_pause(&name("a"), Timestamp::from_secs(3)));
+    let got = actions(&mut d);
+    assert_eq!(notices(&got), [Notice::Paused(PauseReason::Operator)]);
+    let pause = Pause { reason: PauseReason::Operator, since: Timestamp::from_secs(3) };
+    let kept = Remembered { paused: Some(pause), open_since: None };
+    assert!(got.contains(&Action::Remember(name("a"), kept)));
+    assert_eq!(demand(&got), []);
+    assert!(d.handle_pause(&name("a"), Timestamp::from_secs(4)) && actions(&mut d).is_empty());
+    assert_eq!(d.view()[0].paused, Some(pause));
+    let mut next = dispatcher(&[("a", 4)]);
+    next.restore(&name("a"), kept);
+    assert_eq!(demand(&actions(&mut next)), []);
+    assert!(next.handle_resume(&name("a")));
+    let got = actions(&mut next);
+    assert!(got.contains(&Action::Remember(name("a"), Remembered::default())));
+    assert_eq!(demand(&got), [wanted("a", 4)]);
+    assert!(!next.handle_pause(&name("nobody"), Timestamp::EPOCH));
+    assert!(!next.handle_resume(&name("nobody")));
+}
+
+#[test]
+fn a_breaker_that_was_open_is_open_in_the_next_run_and_probes_at_once() {
+    let mut d = dispatcher(&[("a", 8)]);
+    let probe_every = Duration::from_secs(10);
+    let breaker = BreakerPolicy { failures: 1, failure_rate: 1.0, probe_every };
+    let policy = TargetPolicy { breaker: Some(breaker), ..d.lanes.remove(0).policy };
+    d = with(vec![policy.clone()], 1_000);
+    d.handle_claimed(vec![job(1, "a")], Timestamp::EPOCH);
+    d.handle_finished(1, answered(500, None), moment(7));
+    let open = Remembered { paused: None, open_since: Some(Timestamp::from_secs(7)) };
+    assert!(actions(&mut d).contains(&Action::Remember(name("a"), open)));
+    let mut next = with(vec![policy], 1_000);
+    next.restore(&name("a"), open);
+    assert_eq!(demand(&actions(&mut next)), [wanted("a", 1)]);
+    next.handle_claimed(vec![job(2, "a")], Timestamp::EPOCH);
+    assert_eq!(next.view()[0].breaker, Some(crate::rules::breaker::View::Probing));
+    next.handle_finished(2, answered(200, None), moment(9));
+    let got = actions(&mut next);
+    assert_eq!(notices(&got), [Notice::BreakerClosed]);
+    assert!(got.contains(&Action::Remember(name("a"), Remembered::default())));
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use everhook::journal::Lease;
-use everhook::model::{Answer, ErrorClass, Name, Order};
+use everhook::model::{Answer, ErrorClass, Name, OnDead, Order};
 use everhook::rules::breaker::{BreakerPolicy, Health};
 use everhook::rules::dispatch::{Job, TargetPolicy};
 use everhook::rules::rate::Rate;
@@ -63,13 +63,12 @@ impl Target {
         }
     }
 
-    /// A new scheduler knows nothing of what was, and may have been given another policy.
+    /// A new scheduler knows nothing of what was but that the target is paused, or its breaker open, and may have been given another policy.
     pub fn restarted(&mut self, rng: &mut StdRng) {
         assert!(self.running.is_empty());
         if rng.random_ratio(1, 3) {
             self.policy = policy(self.policy.name.clone(), rng);
         }
-        self.paused = false;
         self.held_until = Timestamp::EPOCH;
         self.began.clear();
         self.streak = 0;
@@ -188,7 +187,9 @@ impl Target {
 
     /// Whether something that is due here has to be on its way by now.
     pub fn must_be_busy(&self) -> bool {
-        self.spotless && self.policy.rate.is_none()
+        // A dead letter of an earlier run may hold everything up.
+        let may_hold = self.policy.order == Order::Key(OnDead::Hold);
+        self.spotless && self.policy.rate.is_none() && !self.paused && !may_hold
     }
 }
 
@@ -216,7 +217,11 @@ fn policy(name: Name, rng: &mut StdRng) -> TargetPolicy {
     TargetPolicy {
         name,
         concurrency: rng.random_range(1..6),
-        order: Order::None,
+        order: match rng.random_range(0..4) {
+            0 => Order::Key(OnDead::Continue),
+            1 => Order::Key(OnDead::Hold),
+            _ => Order::None,
+        },
         retry,
         rate: rng.random_ratio(1, 3).then_some(rate),
         breaker: rng.random_ratio(2, 3).then_some(breaker),

@@ -236,6 +236,22 @@ table! {
         sign: Sign;
         /// TLS toward the target, where the system's authorities will not do.
         tls: TargetTls;
+        /// The proxy that connections to the target go through.
+        proxy: Proxy;
+        /// Whether addresses that are not of the public internet are refused, whatever the host's name resolves to.
+        deny_private: bool = "false";
+        /// Whether the provider's header fields that carry a token are passed on with those of preset raw.
+        forward_tokens: bool = "true";
+    }
+
+    /// The proxy that connections to the target go through.
+    pub Proxy {
+        /// Where it is: http:// for a proxy that takes CONNECT, socks5:// for SOCKS version 5.
+        url: Url, size 8 to 512, required r#"write url = "http://proxy.example.com:3128""#;
+        /// Who we are there.
+        user: String, size 1 to 255;
+        /// The password of the user.
+        password: Secret;
     }
 
     /// TLS toward the target, where the system's authorities will not do.

@@ -70,12 +70,17 @@ impl Way {
     }
 }
 
-/// How the connection came about that carries the request, if one does.
+/// How the connection came about that carries the request, if one does. One that is old carries no further request.
 pub(super) fn way(connection: &CaptureConnection) -> Option<Way> {
     let connected = connection.connection_metadata();
+    let connected = connected.as_ref()?;
     let mut extensions = hyper::http::Extensions::new();
-    connected.as_ref()?.get_extras(&mut extensions);
-    extensions.get::<Carried>().map(Carried::way)
+    connected.get_extras(&mut extensions);
+    let carried: &Carried = extensions.get()?;
+    if carried.is_old() {
+        connected.poison();
+    }
+    Some(carried.way())
 }
 
 /// How far an attempt got, by the types in its chain of causes.

@@ -34,4 +34,5 @@ mod starts_and_stops;
 mod survives_a_crash;
 mod target_mistakes;
 mod target_policies;
+mod through_a_proxy;
 mod tidy;

@@ -94,13 +94,13 @@ async fn each_misbehaviour_has_a_name_and_an_end_and_delays_nobody() {
 }
 
 /// An authority and what it says of servers.
-struct Authority {
+pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    pem: String,
+    pub pem: String,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(Vec::new()).expect("params");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -109,7 +109,7 @@ impl Authority {
     }
 
     /// TLS for a server of this name, valid or long over, with HTTP/2 or without.
-    fn acceptor(&self, name: &str, valid: bool, alpn: &[u8]) -> TlsAcceptor {
+    pub fn acceptor(&self, name: &str, valid: bool, alpn: &[u8]) -> TlsAcceptor {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("params");
         if !valid {
@@ -132,7 +132,7 @@ impl Authority {
 
 /// What an HTTP/2 server does with each request.
 #[derive(Clone, Copy)]
-enum H2 {
+pub enum H2 {
     Answer,
     /// Answers, and says with GOAWAY that this connection is at its end.
     GoAway,
@@ -141,7 +141,7 @@ enum H2 {
 }
 
 /// A server of HTTP/2 over TLS; gives its port.
-async fn h2_server(acceptor: TlsAcceptor, act: H2) -> u16 {
+pub async fn h2_server(acceptor: TlsAcceptor, act: H2) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = listener.local_addr().expect("an address").port();
     tokio::task::spawn(async move {
@@ -177,7 +177,7 @@ async fn h2_server(acceptor: TlsAcceptor, act: H2) -> u16 {
     port
 }
 
-fn write(path: &Path, text: &str) -> String {
+pub fn write(path: &Path, text: &str) -> String {
     std::fs::write(path, text).expect("writable");
     path.display().to_string()
 }

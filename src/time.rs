@@ -69,6 +69,12 @@ impl Timestamp {
             .map_or(Duration::ZERO, Duration::from_micros)
     }
 
+    /// RFC 3339 in UTC to the microsecond: nothing is rounded.
+    pub fn precise(self) -> String {
+        jiff::Timestamp::from_microsecond(self.0)
+            .map_or_else(|_out_of_range| self.to_string(), |at| format!("{at:.6}"))
+    }
+
     /// The distance to `other` in either direction.
     pub fn distance(self, other: Self) -> Duration {
         Duration::from_micros(self.0.abs_diff(other.0))

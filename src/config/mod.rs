@@ -15,6 +15,7 @@ mod setting;
 mod origin;
 mod policy;
 mod pem;
+mod either;
 mod raw;
 mod check;
 mod describe;
@@ -39,7 +40,7 @@ pub use self::mistake::{ConfigError, Mistake, Place};
 pub use self::pem::{Unusable, certificates};
 pub use self::show::toml_text;
 use self::tree::{Datum, KeyPath, Node, Origin};
-use crate::model::{Name, Secret};
+use crate::model::{Name, Order, Secret};
 use crate::rules::breaker::BreakerPolicy;
 use crate::rules::intake::Intake;
 use crate::rules::limiter::RequestRate;
@@ -224,6 +225,10 @@ pub struct Target {
     pub connect_timeout: Duration,
     /// Most attempts at once.
     pub concurrency: usize,
+    /// The order its deliveries keep.
+    pub order: Order,
+    /// Whether new events go there.
+    pub active: bool,
     /// When to try again and when to give up.
     pub retry: RetryPolicy,
     /// How often attempts begin, if that is bounded.

@@ -110,6 +110,13 @@ impl DedupIndex {
         seen.is_some_and(|seen| seen.event == event && seen.expires > now)
     }
 
+    /// Whether something later than `at` is known of a key's subject.
+    pub(super) fn knows_later(&self, key: &DedupKey, at: Timestamp) -> bool {
+        let DedupKey::Latest { subject, window, .. } = key else { return false };
+        let latest = self.latest.get(&subject.to_be_bytes());
+        latest.is_some_and(|latest| latest.seen.expires > at.plus(*window))
+    }
+
     /// Forgets at most `most` entries whose window is over.
     pub(super) fn prune(&mut self, now: Timestamp, most: usize) {
         for _ in 0..most {

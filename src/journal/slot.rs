@@ -80,11 +80,6 @@ impl Slots {
         self.cells().iter().map(|cell| cell.slot())
     }
 
-    /// Whether there is none.
-    pub(super) fn is_empty(&self) -> bool {
-        self.cells().is_empty()
-    }
-
     /// The delivery to one target.
     pub(super) fn get(&self, target: Number) -> Option<Slot> {
         self.cells().iter().find(|cell| cell.target == target).map(|cell| cell.slot())

@@ -20,7 +20,7 @@ use super::breaker::{BreakerPolicy, Probe};
 use super::pool::Pool;
 use super::rate::Rate;
 use super::retry::{Moment, RetryPolicy, Verdict, judge};
-use crate::model::{Attempt, DeadReason, EventId, Name, Settlement};
+use crate::model::{Attempt, DeadReason, EventId, Name, Order, Settlement, Wanted};
 use crate::time::Timestamp;
 
 /// How long a delivery waits that could not be attempted for a reason on our side.
@@ -35,6 +35,8 @@ pub struct TargetPolicy {
     pub concurrency: usize,
     /// When to try again and when to give up.
     pub retry: RetryPolicy,
+    /// The order its deliveries keep.
+    pub order: Order,
     /// How often attempts begin; `None` is as often as `concurrency` allows.
     pub rate: Option<Rate>,
     /// When to leave the target alone; `None` is never.
@@ -74,7 +76,7 @@ pub enum Finished {
 pub enum Action<L> {
     /// Ask the journal for at most so many deliveries per target, instead of whatever was asked before.
     /// Empty: ask for nothing.
-    Claim(Vec<(Name, usize)>),
+    Claim(Vec<Wanted>),
     /// Begin an attempt; answer with [`Dispatcher::handle_finished`].
     Start(Job<L>),
     /// Tell the journal.
@@ -276,9 +278,13 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
     }
 
     /// What each target can take now.
-    fn demand(&self) -> Vec<(Name, usize)> {
-        let stated = |lane: &Lane| (lane.policy.name.clone(), room(lane, &self.pool, self.now));
-        self.lanes.iter().map(stated).filter(|(_, room)| *room > 0).collect()
+    fn demand(&self) -> Vec<Wanted> {
+        let stated = |lane: &Lane| Wanted {
+            target: lane.policy.name.clone(),
+            most: room(lane, &self.pool, self.now),
+            order: lane.policy.order,
+        };
+        self.lanes.iter().map(stated).filter(|wanted| wanted.most > 0).collect()
     }
 
     fn settle(&mut self, job: Job<L>, settlement: Settlement, attempt: Option<Attempt>) {

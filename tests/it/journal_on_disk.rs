@@ -223,6 +223,37 @@ async fn a_journal_over_its_bound_refuses_and_still_delivers() {
     journal.settle(claimed.lease, Settlement::Delivered, None).await.unwrap();
 }
 
+#[tokio::test]
+async fn a_burst_does_not_pass_the_bound_before_the_disk_is_looked_at_again() {
+    const MIB: u64 = 1024 * 1024;
+    let dir = tempfile::tempdir().expect("a directory");
+    let clock = start();
+    let path = dir.path().to_owned();
+    let options = Options {
+        path,
+        retention: HOUR,
+        max_bytes: 32 * MIB,
+        min_free: 0,
+        quarantine_max_bytes: 1 << 20,
+    };
+    let metrics = JournalMetrics::detached().expect("metrics");
+    let (journal, _) = SledJournal::open(&options, &clock, metrics).expect("opens");
+    // The clock stands still: nobody looks at the disk meanwhile.
+    let mut taken = 0u64;
+    while let Ok(appended) =
+        journal.append(append(event(taken, &vec![1; 65_536], &clock), &["a"], &[])).await
+    {
+        assert!(matches!(appended, Appended::New(_)));
+        taken += 1;
+        assert!(taken < 512, "{taken} events of 64 KiB went into 32 MiB");
+    }
+    println!("{taken} events of 64 KiB, {} bytes", crate::journal_space::on_disk(dir.path()));
+    assert!(taken > 100, "only {taken}");
+    assert!(matches!(journal.health(), Health::Full { .. }));
+    let size = crate::journal_space::on_disk(dir.path());
+    assert!(size < 38 * MIB, "{size} bytes");
+}
+
 /// One step of a random run.
 #[derive(Clone, Debug)]
 enum Step {

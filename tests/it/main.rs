@@ -23,6 +23,7 @@ mod journal_contract;
 mod journal_lookup;
 mod journal_on_disk;
 mod journal_space;
+mod keeps_order;
 mod outlives_bad_receivers;
 mod providers;
 mod relay_stories;

@@ -123,3 +123,9 @@ fn a_proxy_is_an_authority_and_the_whole_of_its_credentials() {
         assert!(desk.check(&[]).status.success(), "{good}");
     }
 }
+
+#[test]
+fn an_order_has_its_words_and_a_dead_letter_holds_only_where_there_is_one() {
+    assert_snapshot!(mistakes("order = \"keys\"\nactive = \"no\""));
+    assert_snapshot!(mistakes("on_dead = \"hold\""));
+}

@@ -154,6 +154,24 @@ pub(in crate::journal) fn read(parts: &[Bytes]) -> Result<Content, Damage> {
     payload(whole.freeze())
 }
 
+/// Whose content a frame is, or is a part of.
+pub(in crate::journal) fn owner(frame: &Bytes) -> Option<EventId> {
+    let frame = frame::take(&mut &frame[..]).ok()?;
+    let is_content = frame.kind == KIND_CONTENT || frame.kind == KIND_CHUNK;
+    let id = frame.payload.first_chunk::<16>().filter(|_| is_content)?;
+    Some(EventId::from_bytes(*id))
+}
+
+/// Whose content begins with this frame, and of how many frames it is.
+pub(in crate::journal) fn beginning(bytes: &Bytes) -> Option<(EventId, u32)> {
+    let frame = frame::take(&mut &bytes[..]).ok()?;
+    let frames = match frame.kind {
+        KIND_CONTENT => 1,
+        _ => chunk(&frame).ok().filter(|chunk| chunk.number == 0).map(|chunk| chunk.count)?,
+    };
+    Some((owner(bytes)?, u32::from(frames)))
+}
+
 /// One link of a chain.
 #[derive(Clone, Copy, Debug)]
 struct Chunk<'a> {

@@ -22,6 +22,10 @@ pub(in crate::journal) const KIND_DROPPED: u8 = 10;
 /// The newest kind.
 const KIND_LAST: u8 = KIND_DROPPED;
 
+/// Versions beyond ours that are recognised as such, and how long such a frame may be to be looked at.
+const NEXT_VERSIONS: u8 = 15;
+const NEWER_LENGTH: usize = 64 * 1024;
+
 /// Which record it is: its commit, and its number among that commit's small records or content frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::journal) struct Mark {
@@ -32,6 +36,8 @@ pub(in crate::journal) struct Mark {
 /// A frame whose checksum matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::journal) struct Frame<'a> {
+    /// Above [`VERSION`] only from [`find`].
+    pub(in crate::journal) version: u8,
     pub(in crate::journal) kind: u8,
     pub(in crate::journal) mark: Mark,
     pub(in crate::journal) checksum: u32,
@@ -78,6 +84,12 @@ pub(in crate::journal) fn put(
 
 /// Takes one frame off `bytes`. On damage that leaves the next one's place unknown, `bytes` is emptied.
 pub(in crate::journal) fn take<'a>(bytes: &mut &'a [u8]) -> Result<Frame<'a>, Damage> {
+    let frame = take_any(bytes)?;
+    if frame.version > VERSION { Err(Damage::Version) } else { Ok(frame) }
+}
+
+/// Takes one frame of any version off `bytes`.
+fn take_any<'a>(bytes: &mut &'a [u8]) -> Result<Frame<'a>, Damage> {
     let whole = std::mem::take(bytes);
     let (prefix, rest) = whole.split_first_chunk::<PREFIX>().ok_or(Damage::Short)?;
     let mut prefix = prefix.as_slice();
@@ -89,12 +101,10 @@ pub(in crate::journal) fn take<'a>(bytes: &mut &'a [u8]) -> Result<Frame<'a>, Da
         return Err(Damage::Checksum);
     }
     let ([version, kind], mut counted) = counted.split_first_chunk::<2>().ok_or(Damage::Shape)?;
-    if *version > VERSION {
-        return Err(Damage::Version);
-    }
     let commit = counted.try_get_u64().map_err(|_short| Damage::Shape)?;
     let ordinal = counted.try_get_u32().map_err(|_short| Damage::Shape)?;
-    Ok(Frame { kind: *kind, mark: Mark { commit, ordinal }, checksum, payload: counted })
+    let mark = Mark { commit, ordinal };
+    Ok(Frame { version: *version, kind: *kind, mark, checksum, payload: counted })
 }
 
 /// How long the frame at the beginning of these bytes says it is.
@@ -103,7 +113,7 @@ pub(in crate::journal) fn length(bytes: &[u8]) -> Option<usize> {
     Some(PREFIX.saturating_add(usize::try_from(counted).ok()?))
 }
 
-/// The first whole frame at or after `from` in bytes of any kind, and where it begins.
+/// The first whole frame at or after `from` in bytes of any kind, and where it begins. It may be of a newer version.
 ///
 /// Length, version and kind are looked at before the checksum, so that a scan costs little more than a walk.
 pub(in crate::journal) fn find(bytes: &[u8], from: usize) -> Option<(usize, Frame<'_>)> {
@@ -113,13 +123,14 @@ pub(in crate::journal) fn find(bytes: &[u8], from: usize) -> Option<(usize, Fram
         let head = rest.first_chunk::<HEAD>()?;
         let [a, b, c, d, _, _, _, _, version, kind, ..] = *head;
         let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
-        let plausible = version == VERSION
-            && (KIND_EVENT..=KIND_LAST).contains(&kind)
-            && length >= HEAD - PREFIX
-            && length <= rest.len();
+        let known = version == VERSION && (KIND_EVENT..=KIND_LAST).contains(&kind);
+        let newer = (VERSION.saturating_add(1)..=VERSION.saturating_add(NEXT_VERSIONS))
+            .contains(&version)
+            && length <= NEWER_LENGTH;
+        let plausible = (known || newer) && length >= HEAD - PREFIX && length <= rest.len();
         if plausible {
             let mut candidate = rest;
-            if let Ok(frame) = take(&mut candidate) {
+            if let Ok(frame) = take_any(&mut candidate) {
                 return Some((at, frame));
             }
         }

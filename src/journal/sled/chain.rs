@@ -36,9 +36,19 @@ impl Chain {
         }
     }
 
+    /// Takes up what another walk saw.
+    pub(super) fn join(&mut self, other: Self) {
+        self.closed.extend(other.closed);
+    }
+
     /// Every commit whose closing record was seen.
     pub(super) fn closed(&self) -> impl Iterator<Item = (u64, Closing)> {
         self.closed.iter().map(|(commit, closing)| (*commit, *closing))
+    }
+
+    /// Whether a commit's closing record was seen.
+    pub(super) fn is_closed(&self, commit: u64) -> bool {
+        self.closed.contains_key(&commit)
     }
 
     /// Whether a commit was never finished: the chain passes it by, or it is beyond the newest one.

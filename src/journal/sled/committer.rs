@@ -16,6 +16,7 @@ use super::keep;
 use super::ledger::Holds;
 use super::operate::Decisions;
 use super::recover::note_keys;
+use super::restore::Restored;
 use super::shared::{Ending, Memory, Shared, Taken};
 use super::store::{Commit, StoreError};
 use super::usage::Written;
@@ -28,12 +29,8 @@ use crate::journal::{Append, AppendError, Appended, Note};
 use crate::model::{Event, Name, RejectionId};
 use crate::time::Timestamp;
 
-/// How often the disk is looked at and old generations are looked for.
-const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Pause between two steps of draining a generation.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(20);
-/// Pending and dead events that one upkeep looks at for dead letters whose retention is over.
-const EXPIRE_STEP: usize = 20_000;
 
 /// Someone who waits for an append.
 pub(super) type Answer = oneshot::Sender<Result<Appended, AppendError>>;
@@ -41,10 +38,18 @@ pub(super) type Answer = oneshot::Sender<Result<Appended, AppendError>>;
 /// An append in the waiting room.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    pub(super) append: Append,
+    pub(super) work: Work,
     pub(super) answer: Answer,
     /// The rejection that the event takes the place of.
     pub(super) releases: Option<RejectionId>,
+}
+
+/// What waits.
+#[derive(Debug)]
+pub(super) enum Work {
+    Append(Append),
+    /// Something that another journal held.
+    Restore(Box<Restored>),
 }
 
 /// The writer's own state.
@@ -92,7 +97,7 @@ pub(super) struct Outcome {
     pub(super) needed: Vec<Place>,
     rejections: Vec<(RejectionId, Place)>,
     moves: Vec<Move>,
-    written: Written,
+    pub(super) written: Written,
     /// The generation that was drained to its end.
     drained: Option<u32>,
 }
@@ -162,10 +167,10 @@ impl Committer {
         for waiting in taken.appends {
             let is_kept =
                 waiting.releases.is_none_or(|id| self.release(&mut commit, &mut outcome, id));
-            let result = if is_kept {
-                self.admit(&mut commit, &mut outcome, waiting.append, now)
-            } else {
-                Err(AppendError::NotKept)
+            let result = match waiting.work {
+                _ if !is_kept => Err(AppendError::NotKept),
+                Work::Append(append) => self.admit(&mut commit, &mut outcome, append, now),
+                Work::Restore(restored) => self.readmit(&mut commit, &mut outcome, *restored, now),
             };
             outcome.answers.push((waiting.answer, result));
         }
@@ -213,6 +218,9 @@ impl Committer {
                 commit.put(&Record::Dedup { entries });
             }
             return Ok(Appended::Duplicate(first));
+        }
+        if self.shared.is_full() {
+            return Err(AppendError::Full);
         }
         let Append { event, targets, dedup } = append;
         let deliveries = self.deliveries(&targets)?;
@@ -301,6 +309,9 @@ impl Committer {
         let bytes = u64::try_from(commit.len()).unwrap_or(u64::MAX);
         let written = Written { bytes, ..*written };
         self.shared.memory().usage.wrote(commit.number(), commit.at(), &written);
+        if self.shared.wrote(bytes) {
+            self.upkeep_at = commit.at();
+        }
     }
 
     /// The commit is durable: its events may be delivered, and everyone who waited is answered.
@@ -321,7 +332,7 @@ impl Committer {
             }
             for Fresh { sequence, entry, event } in outcome.fresh {
                 self.shared.accepted(&event);
-                if !entry.deliveries.is_empty() {
+                if !entry.is_delivered() {
                     memory.usage.needed(entry.place);
                     memory.recent.put(sequence, event);
                     memory.index.insert(sequence, entry);
@@ -367,73 +378,6 @@ impl Committer {
         if memory.index.decide(sequence, target, state).is_some() {
             self.shared.changed_delivery(memory, sequence, target);
         }
-    }
-
-    /// What is done once a second.
-    fn upkeep(&mut self, now: Timestamp) -> Result<(), Failure> {
-        self.upkeep_at = now.plus(UPKEEP_INTERVAL);
-        if let Some(detail) = self.generations.failure() {
-            return Err(Failure::Generation(detail));
-        }
-        let size = self.generations.occupied().map_err(StoreError::from)?;
-        match self.ballast.take(self.shared.limits().min_free) {
-            Ok(there) => self.starved &= !there,
-            Err(error) => tracing::debug!(%error, "the ballast could not be taken"),
-        }
-        self.shared.look_at_disk(size, self.starved);
-        let evicted = self.dedup.take_evicted();
-        if evicted > 0 {
-            self.shared.metrics.dedup_evicted.inc_by(evicted);
-            tracing::warn!(evicted, "dedup keys were forgotten before their window was over");
-        }
-        if let Err(error) = self.generations.ledger().sync() {
-            self.shared.metrics.errors.with_label_values(&["ledger"]).inc();
-            tracing::debug!(%error, "the journal's ledger could not be synced");
-        }
-        self.generations.ensure_spare();
-        self.expire_dead(now);
-        self.choose_drain(now, size)
-    }
-
-    /// Forgets dead letters whose retention is over.
-    fn expire_dead(&mut self, now: Timestamp) {
-        let mut memory = self.shared.memory();
-        let mut looked = 0usize;
-        let mut over = Vec::new();
-        let mut next = None;
-        for (sequence, entry) in memory.index.iter_from(self.expire_from) {
-            if looked == EXPIRE_STEP || entry.received_at.plus(self.retention) > now {
-                next = (looked == EXPIRE_STEP).then_some(sequence);
-                break;
-            }
-            looked = looked.saturating_add(1);
-            if entry.is_settled() {
-                over.push(sequence);
-            }
-        }
-        self.expire_from = next.unwrap_or(0);
-        for sequence in over {
-            if let Some(place) = memory.index.forget_settled(sequence) {
-                memory.usage.released(place);
-            }
-        }
-    }
-
-    /// Begins to drain the next generation that is worth it.
-    fn choose_drain(&mut self, now: Timestamp, size: u64) -> Result<(), Failure> {
-        if self.drain.is_some() {
-            return Ok(());
-        }
-        let pressed = size >= self.shared.limits().max_bytes / 10 * 9;
-        let chosen = self.shared.memory().usage.to_drain(now, self.retention, pressed);
-        if let Some(share) = chosen {
-            let sealed = self.generations.numbered(share.number).is_some_and(|it| it.is_sealed());
-            if sealed {
-                let known = self.generations.ledger().known(share.number);
-                self.drain = Some(Drain::begin(share, &self.generations.db(share.number), known)?);
-            }
-        }
-        Ok(())
     }
 
     fn drain_step(

@@ -129,14 +129,7 @@ impl Journal for SledJournal {
     }
 
     fn note(&self, note: Note) -> BoxFuture<'_, Result<(), NoteError>> {
-        let Note { topic, name, value } = note.clone();
-        // Under one lock, so that memory and disk agree on which of two values is the later one.
-        let mut memory = self.shared.memory();
-        let taken = memory.notes.put(note).and_then(|()| {
-            let rides = self.shared.ride_along(Record::Note { topic, name, value }, None);
-            rides.then_some(()).ok_or(NoteError::Closed)
-        });
-        drop(memory);
+        let taken = self.take_note(note);
         Box::pin(async move { taken })
     }
 

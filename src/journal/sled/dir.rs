@@ -7,6 +7,8 @@
 //! <path>/ballast                 bytes given up when the disk is full
 //! <path>/generations/00000003/   one sled directory
 //! <path>/aside/00000004/         a copy of a generation while it is opened and looked through
+//! <path>/repairing/              a repaired journal while it is built
+//! <path>/damaged-<time>/         the files that a repair has replaced
 //! ```
 
 use std::fs::{self, File, OpenOptions};
@@ -78,6 +80,26 @@ impl Lock {
     }
 }
 
+impl Lock {
+    /// Keeps others from taking a directory, as long as it is only read; `None` where nobody has ever taken it. Changes
+    /// nothing.
+    pub(super) fn share(root: &Path) -> Result<Option<Self>, OpenError> {
+        let path = root.join("lock");
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(OpenError::io("opening", &path, source)),
+        };
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(Some(Self { _held: file })),
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                Err(OpenError::Locked { path: root.to_owned(), pid: owner(root) })
+            }
+            Err(error) => Err(OpenError::io("locking", &path, error.into())),
+        }
+    }
+}
+
 /// The process that holds a directory's lock, if any does and said so. Creates nothing.
 pub(super) fn owner(root: &Path) -> Option<u32> {
     let mut file = File::open(root.join("lock")).ok()?;
@@ -105,9 +127,9 @@ pub(super) fn generation(root: &Path, number: u32) -> PathBuf {
     root.join("generations").join(format!("{number:08}"))
 }
 
-/// Where the copy of a generation stands while it is opened.
-pub(super) fn aside(root: &Path, number: u32) -> PathBuf {
-    root.join("aside").join(format!("{number:08}"))
+/// Where a repaired journal is built.
+pub(super) fn repairing(root: &Path) -> PathBuf {
+    root.join("repairing")
 }
 
 /// Where the ledger is.
@@ -183,58 +205,6 @@ pub(super) fn remove_generation(root: &Path, number: u32) -> io::Result<()> {
     sync_dir(&root.join("generations"))
 }
 
-/// Copies a generation aside, so that it is there untouched whatever opening it does to the files.
-pub(super) fn copy_aside(root: &Path, number: u32) -> io::Result<()> {
-    let (from, whole) = (generation(root, number), aside(root, number));
-    // Half a copy must never be taken for a whole one.
-    let to = whole.with_extension("part");
-    fs::create_dir_all(&to)?;
-    for entry in fs::read_dir(&from)? {
-        let entry = entry?;
-        if entry.file_type()?.is_file() {
-            fs::copy(entry.path(), to.join(entry.file_name()))?;
-        }
-    }
-    fs::rename(&to, &whole)
-}
-
-/// Removes every copy that an earlier open left.
-pub(super) fn clear_aside(root: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(root.join("aside")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
-    }
-}
-
-/// Puts the untouched copy of a generation back in its place.
-pub(super) fn restore_aside(root: &Path, number: u32) -> io::Result<()> {
-    let (path, copy) = (generation(root, number), aside(root, number));
-    let changed = path.with_extension("changed");
-    // The copy and its name are durable before anything else happens, and at every moment one of both has its place.
-    sync_tree(&copy)?;
-    sync_dir(&root.join("aside"))?;
-    sync_dir(root)?;
-    if changed.exists() {
-        fs::remove_dir_all(&changed)?;
-    }
-    fs::rename(&path, &changed)?;
-    if let Err(error) = fs::rename(&copy, &path) {
-        fs::rename(&changed, &path)?;
-        return Err(error);
-    }
-    sync_dir(&root.join("generations"))?;
-    sync_dir(&root.join("aside"))?;
-    fs::remove_dir_all(&changed)
-}
-
-/// Removes half a copy of a generation.
-pub(super) fn clear_part(root: &Path, number: u32) -> io::Result<()> {
-    match fs::remove_dir_all(aside(root, number).with_extension("part")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
-    }
-}
-
 /// Removes sled's snapshots. They only speed up an open; without them every open reads the whole log and checks it,
 /// and one that a crash left half-made cannot be taken for a whole one.
 pub(super) fn remove_snapshots(store: &Path) -> io::Result<()> {
@@ -259,6 +229,27 @@ pub(super) fn sync_tree(store: &Path) -> io::Result<()> {
     sync_dir(store)
 }
 
+/// Removes a directory with everything in it, if it is there.
+pub(super) fn remove_all(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Makes a directory with everything in it durable, at whatever depth.
+pub(super) fn sync_all(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_all(&entry.path())?;
+        } else {
+            File::open(entry.path())?.sync_all()?;
+        }
+    }
+    sync_dir(path)
+}
+
 /// Replaces a small file so that a crash leaves the old one or the new one, never half of either.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
@@ -269,7 +260,7 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     path.parent().map_or(Ok(()), sync_dir)
 }
 
-fn sync_dir(path: &Path) -> io::Result<()> {
+pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FallocateFlags, fallocate};
 
 use super::dir;
+use super::shared::Limits;
+use crate::journal::Health;
 
 /// The ballast is at most 64 MiB, and at most an eighth of what may be used.
 const MAX_BALLAST: u64 = 64 * 1024 * 1024;
@@ -60,9 +62,79 @@ impl Ballast {
     }
 }
 
+/// How full the disk is: as it was when it was last looked at, and what was written since.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Gauge {
+    /// Bytes that the journal took.
+    pub(super) size: u64,
+    /// Bytes that were free, if that could be found out.
+    pub(super) free: Option<u64>,
+    /// The disk has been full, and there is not room enough yet.
+    pub(super) starved: bool,
+    /// Bytes that were written since, as they are on the disk.
+    pub(super) written: u64,
+}
+
+/// A commit's bytes on the disk, roughly: the engine writes them once as they come and once more in its pages.
+const TIMES_WRITTEN: u64 = 2;
+/// The disk is looked at again when this part of the room was written, but not after each few bytes: 2 MiB.
+const LOOKS: u64 = 8;
+const LEAST: u64 = 2 * 1024 * 1024;
+
+impl Gauge {
+    /// A commit of so many bytes was written.
+    pub(super) fn wrote(&mut self, bytes: u64) {
+        self.written = self.written.saturating_add(bytes.saturating_mul(TIMES_WRITTEN));
+    }
+
+    /// Whether so much was written that the disk should be looked at again at once.
+    pub(super) fn is_stale(&self, limits: &Limits) -> bool {
+        let room = limits.max_bytes.saturating_sub(self.size);
+        let free = self.free.map_or(u64::MAX, |free| free.saturating_sub(limits.min_free));
+        self.written >= LEAST.max(room.min(free) / LOOKS)
+    }
+
+    /// Whether the next event can be taken.
+    pub(super) fn verdict(&self, limits: &Limits) -> Health {
+        let Limits { max_bytes, min_free, .. } = limits;
+        let size = self.size.saturating_add(self.written);
+        let free = self.free.map(|free| free.saturating_sub(self.written));
+        if size >= *max_bytes {
+            let detail =
+                format!("the journal holds {size} bytes; journal.max_bytes is {max_bytes}");
+            Health::Full { detail }
+        } else if let Some(free) = free.filter(|free| free < min_free) {
+            let detail =
+                format!("{free} bytes are free on its disk; journal.min_free is {min_free}");
+            Health::Full { detail }
+        } else if self.starved {
+            Health::Full { detail: "its disk has been full and has too little room yet".into() }
+        } else {
+            Health::Healthy
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_written_since_the_last_look_counts_against_both_bounds() {
+        let limits = |max_bytes, min_free| Limits { path: PathBuf::new(), max_bytes, min_free };
+        let mut gauge = Gauge { size: 100, free: Some(1_000), ..Gauge::default() };
+        assert_eq!(gauge.verdict(&limits(300, 800)), Health::Healthy);
+        gauge.wrote(99);
+        assert_eq!(gauge.verdict(&limits(300, 800)), Health::Healthy);
+        gauge.wrote(2);
+        assert!(!gauge.is_stale(&limits(300, 800)), "too little to look again");
+        assert!(matches!(gauge.verdict(&limits(300, 0)), Health::Full { .. }));
+        assert!(matches!(gauge.verdict(&limits(u64::MAX, 800)), Health::Full { .. }));
+        gauge.wrote(LEAST);
+        assert!(gauge.is_stale(&limits(LOOKS * LEAST, 0)));
+        let unknown = Gauge { free: None, ..gauge };
+        assert!(!unknown.is_stale(&limits(u64::MAX, 0)), "there is room enough");
+    }
 
     #[test]
     fn ballast_is_taken_given_back_and_taken_again() {

@@ -378,7 +378,7 @@ impl Generations {
         }
         *body = Body::Sealed(Arc::new(found.sealed));
         drop(body);
-        let Whole { length, checksum } = found.whole;
+        let Whole { length, checksum, .. } = found.whole;
         let mut ledger = self.ledger();
         ledger.sealed(generation.number, Seal { length, checksum })?;
         Ok(ledger.sync()?)

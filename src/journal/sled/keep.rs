@@ -126,7 +126,7 @@ impl Committer {
 const DROPPED_IN_RECORD: usize = 256;
 
 /// A rejection's own bytes, stored like an event's.
-fn stored(rejection: Rejection) -> Content {
+pub(super) fn stored(rejection: Rejection) -> Content {
     Content {
         id: EventId::from_bytes(rejection.id.to_bytes()),
         received_at: rejection.received_at,

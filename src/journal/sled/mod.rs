@@ -8,9 +8,12 @@
 //! Space and damage are bounded by generations: sled directories that are written one after the other and removed
 //! whole. A ledger beside them says what must be in each, so that a store that lost something is never believed.
 
+mod archive;
+mod aside;
 mod chain;
 mod committer;
 mod contract;
+mod diagnosis;
 mod dir;
 mod disk;
 mod drain;
@@ -22,15 +25,20 @@ mod operate;
 mod ledger;
 mod open;
 mod recover;
+mod refusal;
+mod repair;
+mod restore;
 mod salvage;
 mod scan;
 mod sealed;
+mod stats;
 mod shared;
 mod store;
+mod upkeep;
 mod usage;
 mod write;
 
-use std::io;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -38,7 +46,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use self::committer::{Committer, Waiting};
+pub use self::archive::{Archive, Archived};
+use self::committer::{Committer, Waiting, Work};
+pub use self::diagnosis::Diagnosis;
 use self::dir::Lock;
 use self::disk::Ballast;
 use self::generations::Generations;
@@ -46,16 +56,21 @@ use self::keep::Keeping;
 use self::library::Library;
 use self::open::Ready;
 use self::operate::{Operation, Wish};
+pub use self::refusal::OpenError;
+pub use self::repair::{Engine, Repair, RepairError, Repaired, State as RepairState};
+pub use self::restore::{MAX_RESTORED, Repeats, Restored};
 pub use self::salvage::Assessment;
 use self::shared::{Ending, Limits, Memory, Recent, Shared};
+pub use self::stats::{GenerationStats, Stats};
+use super::record::Record;
 use super::record::content::{Content, Place};
 use super::{
     Append, AppendError, Appended, BoxFuture, Changed, Depth, Health, Journal, Lease, LoadError,
-    OperateError, Scope,
+    Note, NoteError, OperateError, Scope,
 };
 use crate::metrics::JournalMetrics;
 use crate::model::{Event, EventId, RejectionId};
-use crate::time::Clock;
+use crate::time::{Clock, Timestamp};
 
 /// A generation takes at most this much before the next one takes over: 64 MiB, and at most a sixteenth of what the
 /// journal may use.
@@ -87,69 +102,6 @@ pub struct Opened {
     pub took: Duration,
 }
 
-/// Why a journal was not opened. Each leaves what is there untouched, and the process with exit code 74.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process uses it.
-    #[error("the journal at {} is in use by {}; one journal serves one daemon: stop that one first, or give this one its own journal.path", path.display(), owner(*pid))]
-    Locked {
-        /// The journal.
-        path: PathBuf,
-        /// Who has it, if it said so.
-        pid: Option<u32>,
-    },
-    /// It was written by a later release.
-    #[error("{} says format {format}, which is newer than this release reads; run the release that wrote it", path.display())]
-    Newer {
-        /// The file that says so.
-        path: PathBuf,
-        /// The format it names.
-        format: u32,
-    },
-    /// Something that must be there is not, or cannot be read.
-    #[error("the journal at {} is damaged: {what}. It was left as it was found: the untouched files are in {}. `everhook journal verify` counts what can be read. Keep a copy of the directory; then restore it from a backup, or point journal.path at a new directory to go on without these events", path.display(), path.join("generations").display())]
-    Damaged {
-        /// The journal.
-        path: PathBuf,
-        /// What was found.
-        what: String,
-        /// Records and contents that cannot be read any more, if they could be counted.
-        lost: Option<u64>,
-    },
-    /// The file system refused.
-    #[error("{doing} {}: {source}; check that the directory exists, is writable for this user and not full (journal.path)", path.display())]
-    Io {
-        /// What was attempted.
-        doing: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-fn owner(pid: Option<u32>) -> String {
-    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
-}
-
-impl OpenError {
-    fn io(doing: &'static str, path: &Path, source: io::Error) -> Self {
-        Self::Io { doing, path: path.to_owned(), source }
-    }
-
-    fn damaged(root: &Path, what: String) -> Self {
-        Self::Damaged { path: root.to_owned(), what, lost: None }
-    }
-
-    /// The same, knowing how much cannot be read any more.
-    fn losing(self, count: u64) -> Self {
-        match self {
-            Self::Damaged { path, what, .. } => Self::Damaged { path, what, lost: Some(count) },
-            Self::Locked { .. } | Self::Newer { .. } | Self::Io { .. } => self,
-        }
-    }
-}
-
 /// A durable journal on this machine's disk.
 pub struct SledJournal {
     shared: Arc<Shared>,
@@ -171,6 +123,9 @@ impl SledJournal {
         let Options { path: root, retention, max_bytes, min_free, quarantine_max_bytes } = options;
         dir::create_root(root)?;
         let lock = Lock::take(root)?;
+        if dir::repairing(root).exists() {
+            return Err(OpenError::Repairing { path: root.clone() });
+        }
         let ballast = Ballast::new(root, *max_bytes);
         let Ready { generations, recovered, holds } =
             open::open(root, &ballast, *retention, clock.now())?;
@@ -217,9 +172,31 @@ impl SledJournal {
     }
 
     /// Counts what of a journal can be read, without opening it: against what its ledger and its commits say it must
-    /// hold. Changes nothing.
-    pub fn assess(path: &Path) -> io::Result<Assessment> {
-        salvage::assess(path)
+    /// hold. Changes nothing, and can be done while the journal is in use.
+    pub fn diagnose(path: &Path) -> Result<Diagnosis, OpenError> {
+        diagnosis::diagnose(path)
+    }
+
+    /// Reads everything of a journal that can be read, without opening it. Changes nothing; nobody can open the journal
+    /// until the archive is dropped.
+    pub fn archive(path: &Path) -> Result<Archive, OpenError> {
+        let lock = Lock::share(path)?;
+        Ok(Archive::read(path)?.holding(lock))
+    }
+
+    /// The id of every event and of every rejection of a journal, none where there is no journal.
+    pub fn ids(path: &Path) -> Result<(HashSet<EventId>, HashSet<RejectionId>), OpenError> {
+        if !path.join("generations").exists() {
+            return Ok((HashSet::new(), HashSet::new()));
+        }
+        let archive = Self::archive(path)?;
+        Ok((archive.ids().collect(), archive.rejection_ids().collect()))
+    }
+
+    /// Sums up what a journal holds, without opening it. Changes nothing.
+    pub fn stats(options: &Options, now: Timestamp) -> Result<Stats, OpenError> {
+        let _lock = Lock::share(&options.path)?;
+        Stats::of(options, now)
     }
 
     /// The process that has the journal at a path open, if one has.
@@ -231,6 +208,22 @@ impl SledJournal {
     /// Blocks until the writer has ended and the directory is free.
     pub fn abandon(&self) {
         self.end(Ending::Abandon);
+    }
+
+    /// Takes a note up at once.
+    pub fn take_note(&self, note: Note) -> Result<(), NoteError> {
+        let Note { topic, name, value } = note.clone();
+        // Under one lock, so that memory and disk agree on which of two values is the later one.
+        let mut memory = self.shared.memory();
+        memory.notes.put(note).and_then(|()| {
+            let rides = self.shared.ride_along(Record::Note { topic, name, value }, None);
+            rides.then_some(()).ok_or(NoteError::Closed)
+        })
+    }
+
+    /// What [`Journal::close`] does, for a thread that may block.
+    pub fn end_well(&self) {
+        self.end(Ending::Close);
     }
 
     fn opened(&self, took: Duration) -> Opened {
@@ -305,7 +298,8 @@ impl SledJournal {
         releases: Option<RejectionId>,
     ) -> BoxFuture<'_, Result<Appended, AppendError>> {
         let (answer, answered) = oneshot::channel();
-        let entered = self.shared.wait_for_commit(Waiting { append, answer, releases });
+        let entered =
+            self.shared.wait_for_commit(Waiting { work: Work::Append(append), answer, releases });
         Box::pin(async move {
             entered?;
             // The writer drops an answer only when it ends without committing.

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::OpenError;
+use super::aside;
+use super::diagnosis::NEXT_FORMAT;
 use super::dir;
 use super::disk::Ballast;
 use super::generations::{Generation, Generations};
@@ -38,6 +40,8 @@ pub(super) fn open(
     retention: Duration,
     now: Timestamp,
 ) -> Result<Ready, OpenError> {
+    aside::recover(root)
+        .map_err(|source| OpenError::io("putting back", &root.join("aside"), source))?;
     let listed = listed(root)?;
     let read = ledger::read(&dir::ledger(root))
         .map_err(|source| OpenError::io("reading", &dir::ledger(root), source))?;
@@ -49,8 +53,6 @@ pub(super) fn open(
         );
     }
     remove_unlisted(root, &listed, &read.known)?;
-    dir::clear_aside(root)
-        .map_err(|source| OpenError::io("removing", &root.join("aside"), source))?;
     let mut fold = Fold::new(now, retention);
     let mut opened = Vec::new();
     for number in &listed {
@@ -70,8 +72,7 @@ pub(super) fn open(
             }
         }
     }
-    dir::clear_aside(root)
-        .map_err(|source| OpenError::io("removing", &root.join("aside"), source))?;
+    aside::clear(root).map_err(|source| OpenError::io("removing", &root.join("aside"), source))?;
     start(root, opened, fold, read.given, now)
 }
 
@@ -265,7 +266,7 @@ fn by_frames(
         Ok(survey) if survey.is_whole() && survey.first.is_some() && !found.ambiguous => {
             tracing::warn!(generation = number, what, "a generation is read by its records");
             known.holds = survey.holds;
-            let Whole { length, checksum } = found.whole;
+            let Whole { length, checksum, .. } = found.whole;
             known.seal = Some(Seal { length, checksum });
             Ok((Generation::sealed(number, found.sealed), survey, known))
         }
@@ -284,7 +285,10 @@ fn sealed(
     let db = dir::generation(root, number).join("db");
     let failed = |source| OpenError::io("reading", &db, source);
     let found = Sealed::open(&db, known.last_if_sealed()).map_err(failed)?;
-    let Whole { length, checksum } = found.whole;
+    let Whole { length, checksum, newer: unread } = found.whole;
+    if unread > 0 {
+        return Err(newer(&db));
+    }
     if (length, checksum) != (seal.length, seal.checksum) {
         let what = format!(
             "{} is not as it was sealed: {} bytes were sealed, {length} are there",
@@ -327,6 +331,7 @@ fn unsealed(
             known.holds = survey.holds.filter(|_| survey.first.is_some());
             return Ok((Generation::written(number, store), survey, known));
         }
+        Ok(Ok((_, survey))) if survey.newer => return Err(newer(&path.join("db"))),
         Ok(Ok((store, survey))) => {
             drop(store);
             missing(&survey)
@@ -340,6 +345,11 @@ fn unsealed(
         Err(_panic) => "the storage engine cannot read it".to_owned(),
     };
     Err(Refusal::Damaged(format!("generation {number}: {what}")))
+}
+
+/// A record says that a later release has written here.
+fn newer(db: &Path) -> Refusal {
+    OpenError::Newer { path: db.to_owned(), format: NEXT_FORMAT }.into()
 }
 
 /// Whether an error is the file system's refusal rather than what was found in the file.
@@ -360,25 +370,25 @@ fn missing(survey: &Survey) -> String {
 }
 
 fn copy_aside(root: &Path, ballast: &Ballast, number: u32) -> Result<(), OpenError> {
-    let copied = dir::copy_aside(root, number).or_else(|error| {
+    let copied = aside::copy(root, number).or_else(|error| {
         if error.kind() != std::io::ErrorKind::StorageFull {
             return Err(error);
         }
         // On a full disk the ballast makes room for the copy.
-        dir::clear_part(root, number)?;
+        aside::clear_part(root, number)?;
         ballast.release()?;
-        dir::copy_aside(root, number)
+        aside::copy(root, number)
     });
     copied.map_err(|source| OpenError::io("copying aside", &dir::generation(root, number), source))
 }
 
 /// Puts the untouched copy of a generation back, if there is one.
 fn restore(root: &Path, number: u32) -> Result<(), OpenError> {
-    if !dir::aside(root, number).exists() {
+    if !aside::of(root, number).exists() {
         return Ok(());
     }
     let path = dir::generation(root, number);
-    dir::restore_aside(root, number).map_err(|source| OpenError::io("restoring", &path, source))
+    aside::restore(root, number).map_err(|source| OpenError::io("restoring", &path, source))
 }
 
 /// Counts what can still be read, so that the operator knows what is at stake.

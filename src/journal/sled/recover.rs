@@ -44,6 +44,10 @@ pub(super) struct Survey {
     pub(super) first: Option<u64>,
     /// Small records and content frames that fail their check, and those that a commit says it has and has not.
     pub(super) damaged: u64,
+    /// Events' records, copies included.
+    pub(super) events: u64,
+    /// Something was written by a later release.
+    pub(super) newer: bool,
     /// What the ledger says is there, when that is more than what was found.
     pub(super) short_of: Option<Holds>,
 }
@@ -294,7 +298,7 @@ fn closing_time(record: &Record) -> Option<Timestamp> {
     }
 }
 
-fn placeholder(number: usize) -> Name {
+pub(super) fn placeholder(number: usize) -> Name {
     let parsed = Name::parse(&format!("lost-{number}"));
     parsed.unwrap_or_else(|| placeholder(0))
 }
@@ -330,6 +334,7 @@ impl Tally {
 
     fn damage(&mut self, damage: frame::Damage) {
         self.survey.damaged = self.survey.damaged.saturating_add(1);
+        self.survey.newer |= damage == frame::Damage::Version;
         tracing::error!(%damage, "a stored record fails its check");
     }
 
@@ -339,6 +344,8 @@ impl Tally {
 
     fn record(&mut self, mark: frame::Mark, record: &Record) {
         self.records = self.records.saturating_add(1);
+        let is_event = matches!(record, Record::Event { .. });
+        self.survey.events = self.survey.events.saturating_add(u64::from(is_event));
         if self.survey.first.is_none() {
             self.survey.first = Some(mark.commit);
         }

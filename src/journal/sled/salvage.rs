@@ -12,7 +12,7 @@ use std::path::Path;
 use super::chain::Chain;
 use super::dir;
 use super::ledger::{self, Holds};
-use super::scan;
+use super::scan::{self, Whole};
 use crate::journal::record::frame::{KIND_CHUNK, KIND_CONTENT, Mark};
 
 /// Which frames of a generation can be read.
@@ -21,6 +21,8 @@ pub(super) struct Readable {
     pub(super) records: BTreeSet<Mark>,
     pub(super) contents: BTreeSet<Mark>,
     pub(super) chain: Chain,
+    /// The file; `None` when it is not there.
+    pub(super) whole: Option<Whole>,
 }
 
 /// How much of a journal can be read, counted against what it must hold.
@@ -43,7 +45,7 @@ impl Assessment {
         records.saturating_add(self.contents_expected.saturating_sub(self.contents_readable))
     }
 
-    fn add(&mut self, other: &Self) {
+    pub(super) fn add(&mut self, other: &Self) {
         self.records_expected = self.records_expected.saturating_add(other.records_expected);
         self.records_readable = self.records_readable.saturating_add(other.records_readable);
         self.contents_expected = self.contents_expected.saturating_add(other.contents_expected);
@@ -91,11 +93,20 @@ pub(super) fn scan(db: &Path) -> io::Result<Readable> {
     });
     match scanned {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(_) | Err(_) => Ok(readable),
+        Ok(whole) => Ok(Readable { whole: Some(whole), ..readable }),
+        Err(_) => Ok(readable),
     }
 }
 
 impl Readable {
+    /// What was found at another time counts, too: a file that is written changes while it is read.
+    pub(super) fn join(&mut self, later: Self) {
+        self.records.extend(later.records);
+        self.contents.extend(later.contents);
+        self.chain.join(later.chain);
+        self.whole = later.whole;
+    }
+
     /// Counts what is readable against what the ledger and the commits themselves say there must be.
     pub(super) fn against(&self, known: Option<Holds>) -> Assessment {
         let up_to = known.map(|known| known.commit);

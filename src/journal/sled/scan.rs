@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use crate::journal::record::frame::{self, Frame};
+use crate::journal::record::frame::{self, Frame, VERSION};
 
 /// Bytes that are read at once; more than any frame has.
 pub(super) const WINDOW: usize = 1024 * 1024;
@@ -19,6 +19,8 @@ const MAX_FRAME: usize = 512 * 1024;
 pub(super) struct Whole {
     pub(super) length: u64,
     pub(super) checksum: u32,
+    /// Frames of a version that this release does not read; they are not shown.
+    pub(super) newer: u64,
 }
 
 /// Shows every whole frame of a file with the place where it begins, in the order of places. What the engine has
@@ -28,7 +30,7 @@ pub(super) fn frames(path: &Path, mut visit: impl FnMut(u64, Frame<'_>)) -> io::
     let mut buffer = Vec::new();
     // Where the buffer begins in the file.
     let mut base = 0u64;
-    let mut whole = Whole { length: 0, checksum: 0 };
+    let mut whole = Whole { length: 0, checksum: 0, newer: 0 };
     loop {
         let kept = buffer.len();
         buffer.resize(kept.saturating_add(WINDOW), 0);
@@ -45,7 +47,11 @@ pub(super) fn frames(path: &Path, mut visit: impl FnMut(u64, Frame<'_>)) -> io::
             if begin >= sure {
                 break;
             }
-            visit(base.saturating_add(u64::try_from(begin).unwrap_or(0)), frame);
+            if frame.version > VERSION {
+                whole.newer = whole.newer.saturating_add(1);
+            } else {
+                visit(base.saturating_add(u64::try_from(begin).unwrap_or(0)), frame);
+            }
             // What is inside a frame's payload was put there by a sender and is not looked at.
             at = begin.saturating_add(frame::HEAD).saturating_add(frame.payload.len());
         }

@@ -95,7 +95,7 @@ impl Sealed {
         &'a self,
         places: &'a [(Mark, u32)],
     ) -> impl Iterator<Item = Result<(Mark, Record), StoreError>> + 'a {
-        let mut block = Window { file: &self.file, bytes: Vec::new(), base: 0 };
+        let mut block = Window::of(&self.file);
         places.iter().map(move |(mark, at)| {
             let frame = block.frame(u64::from(*at))?;
             Ok((*mark, record::record(&frame)?))
@@ -119,7 +119,7 @@ impl Sealed {
         for ordinal in place.ordinal..place.ordinal.saturating_add(place.frames()) {
             let at = self.offset(place.commit, ordinal).ok_or(StoreError::Missing)?;
             let most = PART.min(usize::try_from(place.length).unwrap_or(PART));
-            frames.push(self.read(at, most)?);
+            frames.push(frame_at(&self.file, at, most)?);
         }
         Ok(content::read(&frames)?)
     }
@@ -132,14 +132,14 @@ impl Sealed {
         let index = begin.saturating_add(usize::try_from(ordinal).ok()?);
         self.offsets.get(index).copied().filter(|_| index < end)
     }
+}
 
-    /// The frame at a place, of at most so many bytes.
-    fn read(&self, at: u32, most: usize) -> Result<Bytes, StoreError> {
-        let bytes = Bytes::from(read_at(&self.file, u64::from(at), most)?);
-        let mut rest: &[u8] = &bytes;
-        frame::take(&mut rest)?;
-        Ok(bytes.slice(..bytes.len().saturating_sub(rest.len())))
-    }
+/// The frame at a place of a file, of at most so many bytes.
+pub(super) fn frame_at(file: &File, at: u32, most: usize) -> Result<Bytes, StoreError> {
+    let bytes = Bytes::from(read_at(file, u64::from(at), most)?);
+    let mut rest: &[u8] = &bytes;
+    frame::take(&mut rest)?;
+    Ok(bytes.slice(..bytes.len().saturating_sub(rest.len())))
 }
 
 /// A frame where it was found; the engine may have written it more than once.
@@ -194,15 +194,20 @@ fn blocks(records: &[Sighting<(u32, About)>]) -> Blocks {
 }
 
 /// A stretch of a file in memory.
-struct Window<'a> {
+pub(super) struct Window<'a> {
     file: &'a File,
     bytes: Vec<u8>,
     base: u64,
 }
 
-impl Window<'_> {
+impl<'a> Window<'a> {
+    /// Nothing of this file yet.
+    pub(super) fn of(file: &'a File) -> Self {
+        Self { file, bytes: Vec::new(), base: 0 }
+    }
+
     /// The frame at a place.
-    fn frame(&mut self, at: u64) -> Result<Frame<'_>, StoreError> {
+    pub(super) fn frame(&mut self, at: u64) -> Result<Frame<'_>, StoreError> {
         if !self.holds(at) {
             self.base = at;
             self.bytes = read_at(self.file, at, scan::WINDOW)?;

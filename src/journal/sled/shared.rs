@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, broadcast};
 
-use super::committer::Waiting;
+use super::committer::{Waiting, Work};
 use super::dir;
+use super::disk::Gauge;
 use super::keep::Keeping;
 use super::operate::Wish;
+use super::restore::Restored;
 use super::usage::Usage;
 use crate::journal::index::{Index, Settled, Slot};
 use crate::journal::notes::Notes;
@@ -62,6 +64,7 @@ pub(super) struct Shared {
     arrived: Condvar,
     health: Mutex<Health>,
     limits: Limits,
+    gauge: Mutex<Gauge>,
     /// Runs while a commit is under way.
     committing: Mutex<Option<Stopwatch>>,
 }
@@ -131,6 +134,7 @@ impl Shared {
             arrived: Condvar::new(),
             health: Mutex::new(Health::Healthy),
             limits,
+            gauge: Mutex::default(),
             committing: Mutex::new(None),
         }
     }
@@ -368,28 +372,34 @@ impl Shared {
         self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether nothing new is accepted for want of room; what came in before that was known is not either.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(self.health(), Health::Full { .. })
+    }
+
     /// Compares the disk with its bounds. `starved`: it has been full, and there is not room enough yet.
     pub(super) fn look_at_disk(&self, size: u64, starved: bool) {
-        let Limits { path, max_bytes, min_free } = &self.limits;
         self.metrics.bytes.set(gauge_value(size));
-        let free = dir::free_bytes(path).ok();
+        let free = dir::free_bytes(&self.limits.path).ok();
         if let Some(free) = free {
             self.metrics.free_bytes.set(gauge_value(free));
         }
-        let now = if size >= *max_bytes {
-            let detail =
-                format!("the journal holds {size} bytes; journal.max_bytes is {max_bytes}");
-            Health::Full { detail }
-        } else if let Some(free) = free.filter(|free| free < min_free) {
-            let detail =
-                format!("{free} bytes are free on its disk; journal.min_free is {min_free}");
-            Health::Full { detail }
-        } else if starved {
-            Health::Full { detail: "its disk has been full and has too little room yet".into() }
-        } else {
-            Health::Healthy
-        };
-        self.set_health(now);
+        let gauge = Gauge { size, free, starved, written: 0 };
+        *self.gauge.lock().unwrap_or_else(PoisonError::into_inner) = gauge;
+        self.set_health(gauge.verdict(&self.limits));
+    }
+
+    /// So much was written since the disk was looked at. Whether it should be looked at again.
+    pub(super) fn wrote(&self, bytes: u64) -> bool {
+        let mut gauge = self.gauge.lock().unwrap_or_else(PoisonError::into_inner);
+        gauge.wrote(bytes);
+        let (verdict, stale) = (gauge.verdict(&self.limits), gauge.is_stale(&self.limits));
+        drop(gauge);
+        // Only the next look can say that there is room again.
+        if matches!(verdict, Health::Full { .. }) {
+            self.set_health(verdict);
+        }
+        stale
     }
 
     /// Says how the journal is, and the operator when that has changed. A failed journal stays failed.
@@ -425,7 +435,16 @@ impl Shared {
 
 /// What an append occupies while it waits.
 fn weight(waiting: &Waiting) -> usize {
-    let event = &waiting.append.event;
+    let event = match &waiting.work {
+        Work::Append(append) => &append.event,
+        Work::Restore(restored) => match &**restored {
+            Restored::Event { event, .. } => event,
+            Restored::Keys(keys) => return keys.len().saturating_mul(64),
+            Restored::Rejection(rejection) => {
+                return rejection.body.len().saturating_add(rejection.headers.packed().len());
+            }
+        },
+    };
     event.body.len().saturating_add(event.headers.packed().len()).saturating_add(512)
 }
 

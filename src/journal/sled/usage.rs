@@ -145,7 +145,8 @@ impl Usage {
 }
 
 impl Share {
-    fn needed(&self, now: Timestamp) -> u64 {
+    /// Bytes of it that would have to be written again.
+    pub(super) fn needed(&self, now: Timestamp) -> u64 {
         let dedup = if self.dedup_until > now { self.dedup } else { 0 };
         self.live.saturating_add(dedup).saturating_add(self.foreign)
     }

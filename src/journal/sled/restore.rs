@@ -1,0 +1,197 @@
+//! Taking up what another journal held: events with their deliveries as they stand, and dedup keys with their time.
+//!
+//! It goes the way of an append, through the one writer and its commits, so a journal that was filled like this is like
+//! any other one.
+
+use tokio::sync::oneshot;
+
+use super::SledJournal;
+use super::committer::{Committer, Fresh, Outcome, Waiting, Work};
+use super::keep;
+use super::recover::note_keys;
+use super::store::Commit;
+use crate::journal::index::{Entry, Slot, State, order_of};
+use crate::journal::quarantine::Kept;
+use crate::journal::record::content::Content;
+use crate::journal::record::{Label, Record};
+use crate::journal::slot::Slots;
+use crate::journal::{AppendError, Appended, DeliveryState, Stage};
+use crate::model::{DedupKey, Event, EventId, Rejection};
+use crate::time::Timestamp;
+
+/// Dedup keys in one record.
+const KEYS_IN_RECORD: usize = 64;
+/// Most that [`SledJournal::restore`] takes at once.
+pub const MAX_RESTORED: usize = 1024;
+
+/// Something that another journal held.
+#[derive(Clone, Debug)]
+pub enum Restored {
+    /// An event.
+    Event {
+        /// As it was received.
+        event: Event,
+        /// Each as it stands; what was in flight is ready.
+        deliveries: Vec<DeliveryState>,
+        /// The keys that it brought.
+        dedup: Vec<DedupKey>,
+        /// What to do when one of the keys is known.
+        repeats: Repeats,
+    },
+    /// Keys of events that are not kept any more, each with the event's id and receive time. At most
+    /// [`MAX_RESTORED`].
+    Keys(Vec<(EventId, Timestamp, DedupKey)>),
+    /// A request that was refused and kept.
+    Rejection(Box<Rejection>),
+}
+
+/// What becomes of an event one of whose keys is known already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeats {
+    /// It was accepted once and is kept.
+    Keep,
+    /// It is a duplicate of what is there.
+    Skip,
+}
+
+impl SledJournal {
+    /// Takes up what another journal held, in this order; the ids must be new. Blocks until all of it is durable, and
+    /// answers one by one.
+    pub fn restore(&self, all: Vec<Restored>) -> Result<Vec<Appended>, AppendError> {
+        let mut waiting = Vec::with_capacity(all.len());
+        for restored in all {
+            let (answer, answered) = oneshot::channel();
+            let work = Work::Restore(Box::new(restored));
+            self.shared.wait_for_commit(Waiting { work, answer, releases: None })?;
+            waiting.push(answered);
+        }
+        let answered = |answer: oneshot::Receiver<_>| {
+            answer.blocking_recv().unwrap_or(Err(AppendError::Failed))
+        };
+        waiting.into_iter().map(answered).collect()
+    }
+}
+
+impl Committer {
+    /// Decides about something that another journal held.
+    pub(super) fn readmit(
+        &mut self,
+        commit: &mut Commit,
+        outcome: &mut Outcome,
+        restored: Restored,
+        now: Timestamp,
+    ) -> Result<Appended, AppendError> {
+        let (event, deliveries, dedup, repeats) = match restored {
+            Restored::Event { event, deliveries, dedup, repeats } => {
+                (event, deliveries, dedup, repeats)
+            }
+            Restored::Keys(keys) => return Ok(self.readmit_keys(commit, outcome, &keys, now)),
+            Restored::Rejection(rejection) => {
+                return Ok(self.readmit_rejection(commit, outcome, *rejection));
+            }
+        };
+        if let Some(first) = self.dedup.repeats(&dedup, now)
+            && repeats == Repeats::Skip
+        {
+            return Ok(Appended::Duplicate(first));
+        }
+        if self.shared.is_full() {
+            return Err(AppendError::Full);
+        }
+        // What is known of a subject is not replaced by what was true before.
+        let passed = |key: &DedupKey| self.dedup.knows_later(key, event.received_at);
+        let dedup: Vec<_> = dedup.into_iter().filter(|key| !passed(key)).collect();
+        let deliveries = self.slots(&deliveries)?;
+        let sequence = self.next_sequence;
+        self.next_sequence = sequence.saturating_add(1);
+        let place = commit.put_content(&Content::of(&event));
+        let (id, received_at) = (event.id, event.received_at);
+        self.dedup.remember(&dedup, id, received_at);
+        note_keys(&mut outcome.written, received_at, &dedup);
+        let order = event.order_key.as_deref().map_or(0, order_of);
+        let label = Label::new(event.source.as_str(), &event.name);
+        let number = self.shared.memory().index.label_number(&label);
+        let entry = Entry {
+            id,
+            received_at,
+            order,
+            label: number,
+            place,
+            deliveries: Slots::new(&deliveries),
+        };
+        commit.put(&Record::Event {
+            sequence,
+            id,
+            received_at,
+            order,
+            place,
+            label,
+            dedup,
+            deliveries,
+        });
+        outcome.fresh.push(Fresh { sequence, entry, event });
+        Ok(Appended::New(id))
+    }
+
+    fn readmit_keys(
+        &mut self,
+        commit: &mut Commit,
+        outcome: &mut Outcome,
+        keys: &[(EventId, Timestamp, DedupKey)],
+        now: Timestamp,
+    ) -> Appended {
+        let news: Vec<_> = keys
+            .iter()
+            .filter(|(_, at, key)| {
+                self.dedup.repeats(&[*key], now).is_none() && !self.dedup.knows_later(key, *at)
+            })
+            .copied()
+            .collect();
+        for (id, at, key) in &news {
+            self.dedup.remember(&[*key], *id, *at);
+            note_keys(&mut outcome.written, *at, &[*key]);
+        }
+        for entries in news.chunks(KEYS_IN_RECORD) {
+            commit.put(&Record::Dedup { entries: entries.to_vec() });
+        }
+        let first = keys.first().map_or_else(|| EventId::from_bytes([0; 16]), |(id, _, _)| *id);
+        if news.is_empty() { Appended::Duplicate(first) } else { Appended::New(first) }
+    }
+
+    /// Rate and share were judged when it came; what is too much in all goes with the next upkeep.
+    fn readmit_rejection(
+        &self,
+        commit: &mut Commit,
+        outcome: &mut Outcome,
+        rejection: Rejection,
+    ) -> Appended {
+        let bytes = rejection.body.len().saturating_add(rejection.headers.packed().len());
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let Rejection { id, cause, received_at, client, held, .. } = rejection;
+        let source = rejection.source.clone();
+        let place = commit.put_content(&keep::stored(rejection));
+        let kept = Kept { source, cause, received_at, client, held, bytes, place };
+        commit.put(&Record::Rejected { id, kept: kept.clone() });
+        self.shared.memory().quarantine.put(id, kept);
+        outcome.needed.push(place);
+        Appended::New(EventId::from_bytes(id.to_bytes()))
+    }
+
+    /// Each delivery as it stands.
+    fn slots(&self, deliveries: &[DeliveryState]) -> Result<Vec<Slot>, AppendError> {
+        let mut memory = self.shared.memory();
+        let mut slots = Vec::with_capacity(deliveries.len());
+        for DeliveryState { target, stage, attempts } in deliveries {
+            let target = memory.index.number(target).ok_or(AppendError::Full)?;
+            let state = match stage {
+                Stage::Ready | Stage::InFlight => State::Ready,
+                Stage::Waiting(due) => State::Waiting(*due),
+                Stage::Delivered => State::Delivered,
+                Stage::Dead(reason) => State::Dead(*reason),
+                Stage::Discarded => State::Discarded,
+            };
+            slots.push(Slot { target, attempts: *attempts, state });
+        }
+        Ok(slots)
+    }
+}

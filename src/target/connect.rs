@@ -7,8 +7,8 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -54,6 +54,9 @@ pub(super) struct Carried {
     way: Way,
     /// Whether no request has asked yet.
     new: Arc<AtomicBool>,
+    /// What ended the TLS of an open connection. A server says only after the handshake, as we see it, that it does not
+    /// take our certificate, and the HTTP library does not pass its words on.
+    broken: Arc<OnceLock<String>>,
     since: Stopwatch,
 }
 
@@ -66,6 +69,11 @@ impl Carried {
             Timing::default()
         };
         Way { timing, ..self.way }
+    }
+
+    /// The words of TLS, when they ended the connection.
+    pub(super) fn broken(&self) -> Option<&str> {
+        self.broken.get().map(String::as_str)
     }
 
     /// Whether no further request should go here.
@@ -252,6 +260,7 @@ impl Wire {
             carried: Carried {
                 way,
                 new: Arc::new(AtomicBool::new(true)),
+                broken: Arc::default(),
                 since: Stopwatch::start(),
             },
         }
@@ -277,10 +286,17 @@ impl Read for Wire {
         cx: &mut Context<'_>,
         buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
+        let this = self.get_mut();
+        let read = match &mut this.stream {
             Stream::Plain(io) => Pin::new(io).poll_read(cx, buf),
             Stream::Tls(io) => Pin::new(io).poll_read(cx, buf),
+        };
+        if let Poll::Ready(Err(error)) = &read
+            && error.get_ref().is_some_and(|cause| cause.is::<rustls::Error>())
+        {
+            this.carried.broken.get_or_init(|| error.to_string());
         }
+        read
     }
 }
 

@@ -25,7 +25,7 @@ use hyper_util::client::legacy::Error as HttpError;
 use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::rt::TokioTimer;
 
-use self::connect::{Connector, Route};
+use self::connect::{Carried, Connector, Route};
 pub use self::post::{PostError, Posted, post};
 pub use self::seen::MAX_ANSWER_BODY;
 use self::seen::Outgoing;
@@ -138,10 +138,13 @@ impl TargetClient {
         *request.headers_mut() = fields;
         let connection = capture_connection(&mut request);
         let came = tokio::time::timeout_at(by, self.client.request(request)).await;
-        let way = seen::way(&connection);
+        let carried = seen::carried(&connection);
+        let way = carried.as_ref().map(Carried::way);
         let response = match came {
             Err(_elapsed) => return Exchange::timed_out(way, taken.load(Ordering::Relaxed)),
-            Ok(Err(error)) => return Exchange::failed(&error, way),
+            Ok(Err(error)) => {
+                return Exchange::failed(&error, way, carried.as_ref().and_then(Carried::broken));
+            }
             Ok(Ok(response)) => response,
         };
         let mut seen = way.unwrap_or_default().seen();

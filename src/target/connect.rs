@@ -3,6 +3,7 @@
 //! Written here rather than taken from the HTTP library because its connectors tell their failures apart only
 //! by message, and an operator must see whether it was the name, the network or the certificate.
 
+use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -292,7 +293,7 @@ impl Read for Wire {
             Stream::Tls(io) => Pin::new(io).poll_read(cx, buf),
         };
         if let Poll::Ready(Err(error)) = &read
-            && error.get_ref().is_some_and(|cause| cause.is::<rustls::Error>())
+            && error.get_ref().is_some_and(<dyn Error + Send + Sync>::is::<rustls::Error>)
         {
             this.carried.broken.get_or_init(|| error.to_string());
         }

@@ -12,6 +12,8 @@
 )]
 
 mod attempt_records;
+mod bad_neighbours;
+mod clock_jumps;
 mod config_mistakes;
 mod faultfs;
 mod faults;

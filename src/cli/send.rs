@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
 use clap::Args;
-use everhook::config::{Config, Ingress, Source};
+use everhook::config::{Config, Ingress, Source, certificates};
 use everhook::model::Headers;
 use everhook::rules::verify::PrivateKey;
 use everhook::target::{Posted, post};
@@ -35,6 +35,9 @@ pub(super) struct Arguments {
     /// Send it here instead of to the configured address and path.
     #[arg(long, value_name = "URL")]
     url: Option<String>,
+    /// Trust the certificates in this PEM file instead of the system's authorities: a self-signed one, or one's own.
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
 }
 
 /// A request ready to be posted.
@@ -55,12 +58,14 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<(), Failure>
     let key = key.transpose().map_err(|why| anyhow!("--signing-key: {why}"))?;
     let mut webhook = webhook(source, arguments.event.as_deref(), file, key.as_ref())?;
     webhook.url = arguments.url.clone().unwrap_or_else(|| url(&config.ingress, source));
+    let roots = arguments.ca_file.as_deref().map(certificates).transpose();
+    let roots = roots.context("--ca-file")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("starting the runtime")?;
     let posted = runtime
-        .block_on(post(&webhook.url, &webhook.headers, webhook.body, TIMEOUT))
+        .block_on(post(&webhook.url, &webhook.headers, webhook.body, roots, TIMEOUT))
         .with_context(|| format!("posting to {}", without_token(&webhook.url, source)))?;
     report(&posted, common)
 }

@@ -14,6 +14,8 @@ mod table;
 mod setting;
 mod origin;
 mod policy;
+mod pem;
+mod either;
 mod raw;
 mod check;
 mod describe;
@@ -35,6 +37,7 @@ pub use self::describe::schema;
 use self::locate::Document;
 use self::mistake::Findings;
 pub use self::mistake::{ConfigError, Mistake, Place};
+pub use self::pem::{Unusable, certificates};
 pub use self::show::toml_text;
 use self::tree::{Datum, KeyPath, Node, Origin};
 use crate::model::{Name, Order, Secret};
@@ -236,6 +239,34 @@ pub struct Target {
     pub signer: Option<Signer>,
     /// TLS of its own, if configured.
     pub tls: Option<TargetTls>,
+    /// Through whom it is reached, if not directly.
+    pub proxy: Option<Proxy>,
+    /// Refuses addresses that are not of the public internet.
+    pub deny_private: bool,
+    /// Passes the provider's tokens on.
+    pub forward_tokens: bool,
+}
+
+/// `[target.NAME.proxy]`
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    /// What it speaks.
+    pub kind: ProxyKind,
+    /// Its host, an IPv6 address without brackets.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// User and password.
+    pub credentials: Option<(String, Secret)>,
+}
+
+/// What a proxy speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyKind {
+    /// HTTP with CONNECT.
+    Http,
+    /// SOCKS version 5.
+    Socks5,
 }
 
 /// `[target.NAME.tls]`, its files read.

@@ -8,13 +8,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::LogFormat;
-use super::mistake::Findings;
+pub(super) use super::either::{Breaker, Dedup};
 use super::policy::{Frequency, HeaderFields, SpreadBy};
-use super::setting::{
-    Bytes, Conditions, Named, NamedTable, Setting, Tolerance, Url, choices, word,
-};
-use super::table::{Field, Shape, Table, table};
-use super::tree::{Datum, KeyPath, Node};
+use super::setting::{Bytes, Conditions, Named, NamedTable, Tolerance, Url, choices};
+use super::table::{Shape, Table, table};
 use crate::model::{OnDead, Secret};
 use crate::rules::limiter::RequestRate;
 use crate::rules::provider::Preset;
@@ -242,6 +239,22 @@ table! {
         sign: Sign;
         /// TLS toward the target, where the system's authorities will not do.
         tls: TargetTls;
+        /// The proxy that connections to the target go through.
+        proxy: Proxy;
+        /// Whether addresses that are not of the public internet are refused, whatever the host's name resolves to.
+        deny_private: bool = "false";
+        /// Whether the provider's header fields that carry a token are passed on with those of preset raw.
+        forward_tokens: bool = "true";
+    }
+
+    /// The proxy that connections to the target go through.
+    pub Proxy {
+        /// Where it is: http:// for a proxy that takes CONNECT, socks5:// for SOCKS version 5.
+        url: Url, size 8 to 512, required r#"write url = "http://proxy.example.com:3128""#;
+        /// Who we are there.
+        user: String, size 1 to 255;
+        /// The password of the user.
+        password: Secret;
     }
 
     /// TLS toward the target, where the system's authorities will not do.
@@ -452,37 +465,3 @@ choices!(Style {
     "token" => Self::Token,
     "none" => Self::None,
 });
-
-/// `dedup`: the word "none", or a table.
-pub(super) enum Dedup {
-    Off,
-    Key(DedupKey),
-}
-
-impl Setting for Dedup {
-    const SHAPE: Shape = Shape::Either("none", &DedupKey::TABLE);
-
-    fn read(node: &Node, at: &KeyPath, field: &Field, findings: &mut Findings) -> Option<Self> {
-        if let Datum::Table(_) = &node.datum {
-            return DedupKey::read(node, at, field, findings).map(Self::Key);
-        }
-        word(node, at, &["none"], findings).map(|_| Self::Off)
-    }
-}
-
-/// `breaker`: the word "none", or a table.
-pub(super) enum Breaker {
-    Off,
-    On(BreakerKeys),
-}
-
-impl Setting for Breaker {
-    const SHAPE: Shape = Shape::Either("none", &BreakerKeys::TABLE);
-
-    fn read(node: &Node, at: &KeyPath, field: &Field, findings: &mut Findings) -> Option<Self> {
-        if let Datum::Table(_) = &node.datum {
-            return BreakerKeys::read(node, at, field, findings).map(Self::On);
-        }
-        word(node, at, &["none"], findings).map(|_| Self::Off)
-    }
-}

@@ -13,6 +13,7 @@ pub mod stages;
 pub mod dedup;
 pub mod intake;
 pub mod outbound;
+pub mod reach;
 pub mod sign;
 pub mod breaker;
 pub mod rate;

@@ -3,12 +3,13 @@
 //! Written here rather than taken from the HTTP library because its connectors tell their failures apart only
 //! by message, and an operator must see whether it was the name, the network or the certificate.
 
+use std::error::Error;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,13 +19,16 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::lookup::Resolver;
+use super::proxy::through;
+use crate::config::Proxy;
 use crate::model::{ErrorClass, Timing};
+use crate::rules::reach::is_public;
 use crate::time::{Stopwatch, deadline};
 
 /// Why no connection came about.
@@ -51,6 +55,10 @@ pub(super) struct Carried {
     way: Way,
     /// Whether no request has asked yet.
     new: Arc<AtomicBool>,
+    /// What ended the TLS of an open connection. A server says only after the handshake, as we see it, that it does not
+    /// take our certificate, and the HTTP library does not pass its words on.
+    broken: Arc<OnceLock<String>>,
+    since: Stopwatch,
 }
 
 impl Carried {
@@ -63,27 +71,50 @@ impl Carried {
         };
         Way { timing, ..self.way }
     }
+
+    /// The words of TLS, when they ended the connection.
+    pub(super) fn broken(&self) -> Option<&str> {
+        self.broken.get().map(String::as_str)
+    }
+
+    /// Whether no further request should go here.
+    pub(super) fn is_old(&self) -> bool {
+        self.since.elapsed() > OLDEST
+    }
 }
 
-/// Most lookups of one target's name at once. A lookup that stalls holds a thread that the journal may need, and cannot
-/// be cut off.
-const LOOKUPS: usize = 2;
 /// How long an address has before the next one is tried beside it (RFC 8305, section 5).
 const HEAD_START: Duration = Duration::from_millis(250);
-/// Most addresses of a name that are tried.
-const ADDRESSES: usize = 8;
+/// A connection that has carried requests for so long carries no further one, so that a name that has moved is looked up
+/// again within a minute by a busy target as well.
+const OLDEST: Duration = Duration::from_secs(45);
 
 /// Opens connections for one target.
 #[derive(Clone)]
 pub(super) struct Connector {
     tls: TlsConnector,
     timeout: Duration,
-    lookups: Arc<Semaphore>,
+    resolver: Resolver,
+    route: Arc<Route>,
+}
+
+/// Where connections of a target go.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Route {
+    /// Through whom.
+    pub(super) proxy: Option<Proxy>,
+    /// Only to addresses of the public internet.
+    pub(super) public_only: bool,
 }
 
 impl Connector {
-    pub(super) fn new(tls: Arc<rustls::ClientConfig>, timeout: Duration) -> Self {
-        Self { tls: TlsConnector::from(tls), timeout, lookups: Arc::new(Semaphore::new(LOOKUPS)) }
+    pub(super) fn new(tls: Arc<rustls::ClientConfig>, timeout: Duration, route: Route) -> Self {
+        Self {
+            tls: TlsConnector::from(tls),
+            timeout,
+            resolver: Resolver::system(),
+            route: Arc::new(route),
+        }
     }
 }
 
@@ -97,54 +128,73 @@ impl tower_service::Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let (tls, by) = (self.tls.clone(), deadline(self.timeout));
-        let lookups = Arc::clone(&self.lookups);
-        Box::pin(async move { open(&uri, tls, lookups, by).await })
+        let (this, by) = (self.clone(), deadline(self.timeout));
+        Box::pin(async move {
+            let mut way = Way::default();
+            let opened = this.open(&uri, by, &mut way).await;
+            opened.map_err(|(class, cause)| ConnectFailed { class, way, cause })
+        })
     }
 }
 
-async fn open(
-    uri: &Uri,
-    tls: TlsConnector,
-    lookups: Arc<Semaphore>,
-    by: Instant,
-) -> Result<Wire, ConnectFailed> {
-    let mut way = Way::default();
-    let opened = steps(uri, tls, lookups, by, &mut way).await;
-    opened.map_err(|(class, cause)| ConnectFailed { class, way, cause })
+impl Connector {
+    /// Three steps with one deadline; whichever step it ends names the failure.
+    async fn open(&self, uri: &Uri, by: Instant, way: &mut Way) -> Result<Wire, Failure> {
+        let secure = uri.scheme_str() == Some("https");
+        // A literal IPv6 address stands in brackets in a URL and without them everywhere else.
+        let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+        let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        let socket = self.reach(host, port, by, way).await?;
+        socket.set_nodelay(true).map_err(|cause| (ErrorClass::Connect, cause))?;
+        if !secure {
+            return Ok(Wire::new(Stream::Plain(TokioIo::new(socket)), *way));
+        }
+        let name = ServerName::try_from(host.to_owned());
+        let name = name.map_err(|cause| (ErrorClass::Dns, io::Error::other(cause)))?;
+        let shaken = step(by, &mut way.timing.tls, self.tls.connect(name, socket)).await;
+        let stream = shaken.map_err(|cause| (ErrorClass::Tls, cause))?;
+        Ok(Wire::new(Stream::Tls(Box::new(TokioIo::new(stream))), *way))
+    }
+
+    /// A socket whose other end is the target, maybe at the far end of a proxy.
+    async fn reach(
+        &self,
+        host: &str,
+        port: u16,
+        by: Instant,
+        way: &mut Way,
+    ) -> Result<TcpStream, Failure> {
+        let proxy = self.route.proxy.as_ref();
+        let (next, at) = proxy.map_or((host, port), |proxy| (&proxy.host, proxy.port));
+        let mut found = if let Ok(ip) = next.parse::<IpAddr>() {
+            vec![SocketAddr::new(ip, at)]
+        } else {
+            let found = self.resolver.look_up(next.to_owned(), at);
+            step(by, &mut way.timing.dns, found).await.map_err(|cause| (ErrorClass::Dns, cause))?
+        };
+        if self.route.public_only {
+            // What is checked is what is connected to: nothing looks the name up again in between.
+            found.retain(|address| is_public(address.ip()));
+            if found.is_empty() {
+                let cause = io::Error::other("deny_private: the host has no public address");
+                return Err((ErrorClass::Connect, cause));
+            }
+        }
+        let remote = &mut way.remote;
+        let connected = async {
+            let socket = first_reachable(found, remote).await?;
+            match proxy {
+                Some(proxy) => through(proxy, socket, host, port).await,
+                None => Ok(socket),
+            }
+        };
+        let connected = step(by, &mut way.timing.connect, connected).await;
+        connected.map_err(|cause| (ErrorClass::Connect, cause))
+    }
 }
 
-/// Three steps with one deadline; whichever step it ends names the failure.
-async fn steps(
-    uri: &Uri,
-    tls: TlsConnector,
-    lookups: Arc<Semaphore>,
-    by: Instant,
-    way: &mut Way,
-) -> Result<Wire, (ErrorClass, io::Error)> {
-    let secure = uri.scheme_str() == Some("https");
-    // A literal IPv6 address stands in brackets in a URL and without them everywhere else.
-    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-    let found = if let Ok(ip) = host.parse::<IpAddr>() {
-        vec![SocketAddr::new(ip, port)]
-    } else {
-        let found = look_up(host.to_owned(), port, lookups);
-        step(by, &mut way.timing.dns, found).await.map_err(|cause| (ErrorClass::Dns, cause))?
-    };
-    let reached = first_reachable(found, &mut way.remote);
-    let reached = step(by, &mut way.timing.connect, reached).await;
-    let socket = reached.map_err(|cause| (ErrorClass::Connect, cause))?;
-    socket.set_nodelay(true).map_err(|cause| (ErrorClass::Connect, cause))?;
-    if !secure {
-        return Ok(Wire::new(Stream::Plain(TokioIo::new(socket)), *way));
-    }
-    let name = ServerName::try_from(host.to_owned());
-    let name = name.map_err(|cause| (ErrorClass::Dns, io::Error::other(cause)))?;
-    let shaken = step(by, &mut way.timing.tls, tls.connect(name, socket)).await;
-    let stream = shaken.map_err(|cause| (ErrorClass::Tls, cause))?;
-    Ok(Wire::new(Stream::Tls(Box::new(TokioIo::new(stream))), *way))
-}
+/// The step that failed, and its words.
+type Failure = (ErrorClass, io::Error);
 
 async fn step<T>(
     by: Instant,
@@ -157,35 +207,6 @@ async fn step<T>(
     let done = tokio::time::timeout_at(by, work).await.unwrap_or_else(late);
     *took = Some(watch.elapsed());
     done
-}
-
-/// The addresses of a name, the families taking turns so that neither has to fail as a whole first.
-async fn look_up(host: String, port: u16, lookups: Arc<Semaphore>) -> io::Result<Vec<SocketAddr>> {
-    let permit = lookups.acquire_owned().await.map_err(io::Error::other)?;
-    let found = tokio::task::spawn_blocking(move || {
-        // Held until the lookup has ended, which may be long after nobody waits for it any more.
-        let _permit = permit;
-        (host.as_str(), port).to_socket_addrs().map(Iterator::collect::<Vec<_>>)
-    });
-    let found = found.await.map_err(io::Error::other)??;
-    Ok(in_turns(found))
-}
-
-/// The first address's family begins, as the system prefers it.
-fn in_turns(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
-    let first_is_v6 = found.first().is_some_and(SocketAddr::is_ipv6);
-    let (one, other): (Vec<_>, Vec<_>) =
-        found.into_iter().partition(|address| address.is_ipv6() == first_is_v6);
-    let (mut one, mut other) = (one.into_iter(), other.into_iter());
-    let mut turns = Vec::new();
-    while turns.len() < ADDRESSES {
-        let pair = [one.next(), other.next()];
-        if pair == [None, None] {
-            break;
-        }
-        turns.extend(pair.into_iter().flatten());
-    }
-    turns
 }
 
 /// The first address that accepts; the last failure when none does. Each has a head start before the next one.
@@ -235,7 +256,15 @@ enum Stream {
 
 impl Wire {
     fn new(stream: Stream, way: Way) -> Self {
-        Self { stream, carried: Carried { way, new: Arc::new(AtomicBool::new(true)) } }
+        Self {
+            stream,
+            carried: Carried {
+                way,
+                new: Arc::new(AtomicBool::new(true)),
+                broken: Arc::default(),
+                since: Stopwatch::start(),
+            },
+        }
     }
 }
 
@@ -258,10 +287,17 @@ impl Read for Wire {
         cx: &mut Context<'_>,
         buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
+        let this = self.get_mut();
+        let read = match &mut this.stream {
             Stream::Plain(io) => Pin::new(io).poll_read(cx, buf),
             Stream::Tls(io) => Pin::new(io).poll_read(cx, buf),
+        };
+        if let Poll::Ready(Err(error)) = &read
+            && error.get_ref().is_some_and(<dyn Error + Send + Sync>::is::<rustls::Error>)
+        {
+            this.carried.broken.get_or_init(|| error.to_string());
         }
+        read
     }
 }
 
@@ -296,19 +332,6 @@ impl Write for Wire {
 mod tests {
     use super::*;
 
-    fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
-        texts.iter().map(|text| text.parse().unwrap()).collect()
-    }
-
-    #[test]
-    fn the_families_take_turns_and_the_systems_first_choice_begins() {
-        let found = addresses(&["[::1]:1", "[::2]:1", "[::3]:1", "1.1.1.1:1"]);
-        let expected = addresses(&["[::1]:1", "1.1.1.1:1", "[::2]:1", "[::3]:1"]);
-        assert_eq!(in_turns(found), expected);
-        assert_eq!(in_turns(addresses(&["1.1.1.1:1"; 50])).len(), ADDRESSES);
-        assert!(in_turns(Vec::new()).is_empty());
-    }
-
     #[tokio::test]
     async fn an_address_that_answers_nothing_does_not_hold_up_the_next() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -319,5 +342,57 @@ mod tests {
         let reached = tokio::time::timeout(Duration::from_secs(5), reached).await.unwrap().unwrap();
         assert_eq!((reached.peer_addr().unwrap(), remote), (there, Some(there)));
         assert!(first_reachable(Vec::new(), &mut remote).await.is_err());
+    }
+    fn connector(resolver: Resolver, route: Route) -> Connector {
+        let tls = super::super::tls::no_tls().unwrap();
+        let connector = Connector::new(tls, Duration::from_millis(200), route);
+        Connector { resolver, ..connector }
+    }
+
+    async fn opened(connector: &Connector, url: &str) -> Result<Wire, ConnectFailed> {
+        tower_service::Service::call(&mut connector.clone(), url.parse().unwrap()).await
+    }
+
+    #[tokio::test]
+    async fn a_stalled_lookup_ends_in_time_and_takes_only_its_own_targets_places() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let there = listener.local_addr().unwrap();
+        let (go_on, stalled) = std::sync::mpsc::sync_channel::<()>(1);
+        let stalled = std::sync::Mutex::new(stalled);
+        let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let stalling = connector(
+            Resolver::asking(move |_, _| {
+                count.fetch_add(1, Ordering::SeqCst);
+                drop(stalled.lock().map(|stalled| stalled.recv()));
+                Err(io::ErrorKind::NotFound.into())
+            }),
+            Route::default(),
+        );
+        let waiting = (0..5).map(|_| opened(&stalling, "http://stalled.example/"));
+        for failed in waiting {
+            let failed = failed.await.err().unwrap();
+            assert_eq!(failed.class, ErrorClass::Dns);
+            assert_eq!(failed.cause.to_string(), "not within connect_timeout");
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), 2, "a third finds no place");
+        let other = connector(Resolver::asking(move |_, _| Ok(vec![there])), Route::default());
+        assert!(opened(&other, "http://other.example/").await.is_ok());
+        drop(go_on);
+    }
+
+    #[tokio::test]
+    async fn only_the_public_addresses_of_a_name_are_connected_to() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let there = listener.local_addr().unwrap();
+        let rebound = Resolver::asking(move |_, _| Ok(vec![there]));
+        let public_only = Route { public_only: true, ..Route::default() };
+        for url in ["http://rebound.example/".to_owned(), format!("http://{there}/")] {
+            let denied = connector(rebound.clone(), public_only.clone());
+            let failed = opened(&denied, &url).await.err().unwrap();
+            assert_eq!((failed.class, failed.way.remote), (ErrorClass::Connect, None));
+            assert!(failed.cause.to_string().contains("deny_private"));
+            assert!(opened(&connector(rebound.clone(), Route::default()), &url).await.is_ok());
+        }
     }
 }

@@ -6,6 +6,7 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 
 use super::Call;
 use crate::model::Headers;
+use crate::rules::outbound::speaks_of_a_secret;
 use crate::template::Body;
 
 /// What the relay calls itself toward targets.
@@ -42,12 +43,20 @@ const NOT_PASSED_ON: [&str; 22] = [
 const ABOUT_THE_BYTES: [&str; 5] =
     ["content-digest", "content-encoding", "content-md5", "content-type", "digest"];
 
-/// The header fields of one attempt. `set` are those of the configuration; `signature` is the field that signs it, if
-/// the target signs.
+/// What the configuration says of a target's fields.
+#[derive(Clone, Debug)]
+pub(super) struct Fields {
+    /// To be set on each request.
+    pub(super) set: HeaderMap,
+    /// Whether the provider's tokens go with its other fields.
+    pub(super) tokens: bool,
+}
+
+/// The header fields of one attempt. `signature` is the field that signs it, if the target signs.
 pub(super) fn outbound(
     call: &Call<'_>,
     body: &Body,
-    set: &HeaderMap,
+    Fields { set, tokens }: &Fields,
     signature: Option<(&str, &[u8])>,
 ) -> HeaderMap {
     let event = call.event;
@@ -57,8 +66,10 @@ pub(super) fn outbound(
         // When the target signs, a provider's own signature under the same name would be taken for ours.
         let replaced = signature.is_some_and(|(ours, _)| ours == name) || set.contains_key(name);
         let stale = !body.is_verbatim() && ABOUT_THE_BYTES.contains(&name);
+        let withheld = !tokens && carries_a_token(name);
         if replaced
             || stale
+            || withheld
             || !body.passes_headers()
             || !passes(&event.headers, name, trace.is_some())
         {
@@ -91,6 +102,11 @@ pub(super) fn outbound(
     ours("everhook-attempt", &call.number.to_string());
     ours("traceparent", &traceparent(trace, call));
     fields
+}
+
+/// An idempotency key is a name of the event, and no secret.
+fn carries_a_token(name: &str) -> bool {
+    speaks_of_a_secret(name) && name != "idempotency-key"
 }
 
 /// Both came through a parser, so they fit; a field that does not is left out, never fatal.
@@ -199,7 +215,7 @@ mod tests {
         let raw = Body::new(Preset::Raw, None, None).unwrap();
         let body = event.body.clone();
         let call = Call { event: &event, body, number: 2, wall, trace_entropy: [0xab; 24] };
-        outbound(&call, &raw, &HeaderMap::new(), signature)
+        outbound(&call, &raw, &Fields { set: HeaderMap::new(), tokens: true }, signature)
     }
 
     #[test]
@@ -277,7 +293,7 @@ mod tests {
             let wall = Timestamp::from_secs(1_700_000_000);
             let bytes = Bytes::new();
             let call = Call { event: &event, body: bytes, number: 1, wall, trace_entropy: [1; 24] };
-            outbound(&call, &body, &set, None)
+            outbound(&call, &body, &Fields { set: set.clone(), tokens: true }, None)
         };
         let templated = fields(Preset::Raw, Some("{}"));
         assert_eq!(templated["content-type"], "application/json");
@@ -309,6 +325,27 @@ mod tests {
         ] {
             let got = sent(&[("traceparent", invalid.as_bytes())], None);
             assert_eq!(got["traceparent"], format!("00-{}-{span}-01", "ab".repeat(16)).as_str());
+        }
+    }
+    #[test]
+    fn tokens_stay_behind_where_the_target_is_not_to_have_them() {
+        let event = event(&[
+            ("x-gitlab-token", b"t0ken"),
+            ("x-gitlab-event", b"Push Hook"),
+            ("x-hub-signature-256", b"sha256=00"),
+            ("idempotency-key", b"1"),
+        ]);
+        let raw = Body::new(Preset::Raw, None, None).unwrap();
+        let wall = Timestamp::from_secs(1_700_000_000);
+        let call =
+            Call { event: &event, body: Bytes::new(), number: 1, wall, trace_entropy: [1; 24] };
+        let fields =
+            |tokens| outbound(&call, &raw, &Fields { set: HeaderMap::new(), tokens }, None);
+        assert!(fields(true).contains_key("x-gitlab-token"));
+        let without = fields(false);
+        assert!(!without.contains_key("x-gitlab-token"));
+        for kept in ["x-gitlab-event", "x-hub-signature-256", "idempotency-key"] {
+            assert!(without.contains_key(kept), "{kept}");
         }
     }
 }

@@ -7,7 +7,9 @@
 mod answer;
 mod connect;
 mod headers;
+mod lookup;
 mod post;
+mod proxy;
 mod seen;
 mod tls;
 
@@ -23,7 +25,7 @@ use hyper_util::client::legacy::Error as HttpError;
 use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::rt::TokioTimer;
 
-use self::connect::Connector;
+use self::connect::{Carried, Connector, Route};
 pub use self::post::{PostError, Posted, post};
 pub use self::seen::MAX_ANSWER_BODY;
 use self::seen::Outgoing;
@@ -52,7 +54,7 @@ pub struct TargetClient {
     url: Uri,
     method: Method,
     body: Body,
-    headers: HeaderMap,
+    fields: headers::Fields,
     signer: Option<Signer>,
     timeout: Duration,
 }
@@ -103,13 +105,17 @@ impl TargetClient {
         tasks: &Tasks,
     ) -> Result<Self, ClientError> {
         let tls = target.tls.as_ref().map_or(Ok(shared), own_tls)?;
-        let connector = Connector::new(tls, target.connect_timeout);
+        let route = Route { proxy: target.proxy.clone(), public_only: target.deny_private };
+        let connector = Connector::new(tls, target.connect_timeout, route);
         Ok(Self {
             client: client(connector, target.concurrency, tasks),
             url: url(target)?,
             method: Method::from_bytes(target.method.as_bytes()).unwrap_or(Method::POST),
             body: target.body.clone(),
-            headers: header_map(target.headers.iter().map(|(name, value)| (name, value.expose())))?,
+            fields: headers::Fields {
+                set: header_map(target.headers.iter().map(|(name, value)| (name, value.expose())))?,
+                tokens: target.forward_tokens,
+            },
             signer: target.signer.clone(),
             timeout: target.timeout,
         })
@@ -132,10 +138,13 @@ impl TargetClient {
         *request.headers_mut() = fields;
         let connection = capture_connection(&mut request);
         let came = tokio::time::timeout_at(by, self.client.request(request)).await;
-        let way = seen::way(&connection);
+        let carried = seen::carried(&connection);
+        let way = carried.as_ref().map(Carried::way);
         let response = match came {
             Err(_elapsed) => return Exchange::timed_out(way, taken.load(Ordering::Relaxed)),
-            Ok(Err(error)) => return Exchange::failed(&error, way),
+            Ok(Err(error)) => {
+                return Exchange::failed(&error, way, carried.as_ref().and_then(Carried::broken));
+            }
             Ok(Ok(response)) => response,
         };
         let mut seen = way.unwrap_or_default().seen();
@@ -160,7 +169,7 @@ impl TargetClient {
             .as_ref()
             .map(|signer| (signer.header(), signer.sign(call.event.id, call.wall, &call.body)));
         let signed = signed.as_ref().map(|(name, value)| (*name, value.as_slice()));
-        headers::outbound(call, &self.body, &self.headers, signed)
+        headers::outbound(call, &self.body, &self.fields, signed)
     }
 }
 

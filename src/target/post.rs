@@ -5,11 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::{Method, Request, Uri};
+use rustls::pki_types::CertificateDer;
 
-use super::connect::Connector;
+use super::connect::{Connector, Route};
 use super::seen::{MAX_ANSWER_BODY, Outgoing, class_of};
-use super::tls::{no_tls, shared_tls};
+use super::tls::{no_tls, own_tls, shared_tls};
 use super::{ClientError, client, header_map};
+use crate::config::TargetTls;
 use crate::lifecycle::Tasks;
 use crate::model::ErrorClass;
 
@@ -33,18 +35,25 @@ pub enum PostError {
     Failed(ErrorClass),
 }
 
-/// Posts once and reads the answer: for the command line's own requests, not for deliveries.
+/// Posts once and reads the answer: for the command line's own requests, not for deliveries. `roots` are trusted instead
+/// of the system's authorities.
 pub async fn post(
     url: &str,
     fields: &[(String, String)],
     body: Bytes,
+    roots: Option<Vec<CertificateDer<'static>>>,
     timeout: Duration,
 ) -> Result<Posted, PostError> {
     let tasks = Tasks::new();
     let url: Uri = url.parse().map_err(ClientError::from)?;
     let secure = url.scheme_str() == Some("https");
     // Loading the system's certificates takes longer than the whole exchange does without them.
-    let connector = Connector::new(if secure { shared_tls()? } else { no_tls()? }, timeout);
+    let tls = match roots {
+        _ if !secure => no_tls()?,
+        None => shared_tls()?,
+        Some(_) => own_tls(&TargetTls { verify: true, roots, client: None })?,
+    };
+    let connector = Connector::new(tls, timeout, Route::default());
     let mut request = Request::new(Outgoing::new(body).0);
     *request.method_mut() = Method::POST;
     *request.uri_mut() = url;

@@ -56,10 +56,15 @@ impl Exchange {
         Self { answer: Answer::Failed(class), seen }
     }
 
-    pub(super) fn failed(error: &HttpError, way: Option<Way>) -> Self {
+    /// `broken` is what TLS said when it ended the connection.
+    pub(super) fn failed(error: &HttpError, way: Option<Way>, broken: Option<&str>) -> Self {
         let way = way.or_else(|| connect_failed(error).map(|failed| failed.way));
-        let seen = Seen { detail: Some(words_of(error)), ..way.unwrap_or_default().seen() };
-        Self { answer: Answer::Failed(class_of(error)), seen }
+        let (class, words) = match broken {
+            Some(words) => (ErrorClass::Tls, clean(words)),
+            None => (class_of(error), words_of(error)),
+        };
+        let seen = Seen { detail: Some(words), ..way.unwrap_or_default().seen() };
+        Self { answer: Answer::Failed(class), seen }
     }
 }
 
@@ -70,12 +75,17 @@ impl Way {
     }
 }
 
-/// How the connection came about that carries the request, if one does.
-pub(super) fn way(connection: &CaptureConnection) -> Option<Way> {
+/// What the connection tells that carries the request, if one does. One that is old carries no further request.
+pub(super) fn carried(connection: &CaptureConnection) -> Option<Carried> {
     let connected = connection.connection_metadata();
+    let connected = connected.as_ref()?;
     let mut extensions = hyper::http::Extensions::new();
-    connected.as_ref()?.get_extras(&mut extensions);
-    extensions.get::<Carried>().map(Carried::way)
+    connected.get_extras(&mut extensions);
+    let carried: Carried = extensions.remove()?;
+    if carried.is_old() {
+        connected.poison();
+    }
+    Some(carried)
 }
 
 /// How far an attempt got, by the types in its chain of causes.

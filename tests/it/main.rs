@@ -12,6 +12,8 @@
 )]
 
 mod attempt_records;
+mod bad_neighbours;
+mod clock_jumps;
 mod config_mistakes;
 mod faultfs;
 mod faults;
@@ -35,4 +37,5 @@ mod starts_and_stops;
 mod survives_a_crash;
 mod target_mistakes;
 mod target_policies;
+mod through_a_proxy;
 mod tidy;

@@ -7,8 +7,13 @@ use std::time::{Duration, Instant};
 
 use http_body_util::Full;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd,
+};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
@@ -18,8 +23,7 @@ use crate::harness::receiver::Receiver;
 
 const SOURCE: &str = "[source.any]\nprovider = \"custom\"\nverify = { kind = \"none\" }\n";
 /// One attempt each, and that soon over. A connection has less time than the whole attempt, or chance would name what ends.
-const SHORT: &str =
-    "timeout = \"700ms\"\nconnect_timeout = \"400ms\"\nretry = { schedule = [\"1h\"] }";
+const SHORT: &str = "timeout = \"2s\"\nconnect_timeout = \"1s\"\nretry = { schedule = [\"1h\"] }";
 
 fn target(name: &str, url: &str, more: &str) -> String {
     format!("[target.{name}]\nurl = {url:?}\n{SHORT}\n{more}\n")
@@ -60,7 +64,7 @@ async fn each_misbehaviour_has_a_name_and_an_end_and_delays_nobody() {
     text.push_str(&target("refused", "http://127.0.0.1:9/hook", ""));
     text.push_str(
         &target("nameless", "http://nothing.invalid/hook", "connect_timeout = \"5s\"").replacen(
-            "connect_timeout = \"400ms\"\n",
+            "connect_timeout = \"1s\"\n",
             "",
             1,
         ),
@@ -77,7 +81,7 @@ async fn each_misbehaviour_has_a_name_and_an_end_and_delays_nobody() {
     let began = Instant::now();
     daemon.post("/in/any", &[], b"{}").await.ack();
     live.next().await;
-    assert!(began.elapsed() < Duration::from_millis(600), "before any of the others has ended");
+    assert!(began.elapsed() < Duration::from_millis(1_900), "before any silent one has ended");
     for ((name, _, expected), receiver) in cases.iter().zip(&receivers) {
         outcome(&daemon, name, expected).await;
         receiver.left().await;
@@ -94,13 +98,13 @@ async fn each_misbehaviour_has_a_name_and_an_end_and_delays_nobody() {
 }
 
 /// An authority and what it says of servers.
-struct Authority {
+pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    pem: String,
+    pub pem: String,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(Vec::new()).expect("params");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -108,23 +112,50 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), pem }
     }
 
-    /// TLS for a server of this name, valid or long over, with HTTP/2 or without.
-    fn acceptor(&self, name: &str, valid: bool, alpn: &[u8]) -> TlsAcceptor {
+    /// A certificate of this name, valid or long over, and its key.
+    fn issue(&self, name: &str, valid: bool) -> (Certificate, KeyPair) {
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("params");
         if !valid {
             params.not_before = date_time_ymd(2019, 1, 1);
             params.not_after = date_time_ymd(2020, 1, 1);
         }
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        (params.signed_by(&key, &self.issuer).expect("a certificate"), key)
+    }
+
+    /// TLS for a server of this name, valid or long over, with HTTP/2 or without.
+    pub fn acceptor(&self, name: &str, valid: bool, alpn: &[u8]) -> TlsAcceptor {
+        self.asking(name, valid, alpn, None)
+    }
+
+    /// The same for a server that lets only clients of an authority in.
+    fn asking(
+        &self,
+        name: &str,
+        valid: bool,
+        alpn: &[u8],
+        clients: Option<&Authority>,
+    ) -> TlsAcceptor {
+        let (certificate, key) = self.issue(name, valid);
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        let verifier = clients.map(|clients| {
+            let mut roots = rustls::RootCertStore::empty();
+            let root = CertificateDer::from_pem_slice(clients.pem.as_bytes()).expect("PEM");
+            roots.add(root).expect("an authority");
+            WebPkiClientVerifier::builder_with_provider(roots.into(), Arc::clone(&provider))
+                .build()
+                .expect("a verifier")
+        });
+        let builder = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .expect("a pair");
+            .expect("versions");
+        let builder = match verifier {
+            Some(verifier) => builder.with_client_cert_verifier(verifier),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config =
+            builder.with_single_cert(vec![certificate.der().clone()], key).expect("a pair");
         config.alpn_protocols = vec![alpn.to_vec()];
         TlsAcceptor::from(Arc::new(config))
     }
@@ -132,7 +163,7 @@ impl Authority {
 
 /// What an HTTP/2 server does with each request.
 #[derive(Clone, Copy)]
-enum H2 {
+pub enum H2 {
     Answer,
     /// Answers, and says with GOAWAY that this connection is at its end.
     GoAway,
@@ -141,14 +172,22 @@ enum H2 {
 }
 
 /// A server of HTTP/2 over TLS; gives its port.
-async fn h2_server(acceptor: TlsAcceptor, act: H2) -> u16 {
+pub async fn h2_server(acceptor: TlsAcceptor, act: H2) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = listener.local_addr().expect("an address").port();
     tokio::task::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
             let acceptor = acceptor.clone();
             tokio::task::spawn(async move {
-                let Ok(stream) = acceptor.accept(socket).await else { return };
+                let stream = match acceptor.accept(socket).into_fallible().await {
+                    Ok(stream) => stream,
+                    Err((_, mut socket)) => {
+                        // What is unread would turn the refusal into a reset.
+                        drop(socket.shutdown().await);
+                        drop(tokio::io::copy(&mut socket, &mut tokio::io::sink()).await);
+                        return;
+                    }
+                };
                 let asked = Arc::new(tokio::sync::Notify::new());
                 let said = Arc::clone(&asked);
                 let service = hyper::service::service_fn(move |_| {
@@ -177,7 +216,7 @@ async fn h2_server(acceptor: TlsAcceptor, act: H2) -> u16 {
     port
 }
 
-fn write(path: &Path, text: &str) -> String {
+pub fn write(path: &Path, text: &str) -> String {
     std::fs::write(path, text).expect("writable");
     path.display().to_string()
 }
@@ -254,5 +293,36 @@ async fn a_connection_that_ends_with_goaway_loses_nothing_and_a_reset_stream_is_
     {
         let named = line.contains("delivered") || line.contains("reset");
         assert!(named, "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_demands_a_certificate_gets_ours_and_its_refusal_is_named_tls() {
+    let (ours, foreign) = (Authority::new(), Authority::new());
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, text: &str| write(&folder.path().join(name), text);
+    let ca = file("ca.pem", &ours.pem);
+    let pair = |authority: &Authority, name: &str| {
+        let (certificate, key) = authority.issue("everhook", true);
+        let chain = file(&format!("{name}.pem"), &certificate.pem());
+        let key = file(&format!("{name}.key"), &key.serialize_pem());
+        format!("tls = {{ ca_file = {ca:?}, cert_file = {chain:?}, key_file = {key:?} }}")
+    };
+    let cases = [
+        ("known", pair(&ours, "known"), "delivered"),
+        ("unknown", pair(&foreign, "unknown"), "tls"),
+        ("none", format!("tls = {{ ca_file = {ca:?} }}"), "tls"),
+    ];
+    let demanding = ours.asking("localhost", true, b"h2", Some(&ours));
+    let port = h2_server(demanding, H2::Answer).await;
+    let mut text = SOURCE.to_owned();
+    for (name, keys, _) in &cases {
+        text.push_str(&target(name, &format!("https://localhost:{port}/hook"), keys));
+    }
+    let home = Home::new(&text);
+    let daemon = home.start().await;
+    daemon.post("/in/any", &[], b"{}").await.ack();
+    for (name, _, expected) in &cases {
+        outcome(&daemon, name, expected).await;
     }
 }

@@ -101,6 +101,30 @@ fn certificates_are_read_before_anything_starts_and_never_shown() {
 }
 
 #[test]
+fn a_proxy_is_an_authority_and_the_whole_of_its_credentials() {
+    for keys in [
+        r#"proxy = { user = "a", password = "plain:b" }"#,
+        r#"proxy = { url = "https://proxy.example:3128" }"#,
+        r#"proxy = { url = "socks5://proxy.example" }"#,
+        r#"proxy = { url = "http://user:canary@proxy.example:1" }"#,
+        r#"proxy = { url = "http://proxy.example:1/path" }"#,
+        r#"proxy = { url = "http://proxy.example:1", user = "a" }"#,
+        r#"proxy = { url = "http://proxy.example:1", user = "a:b", password = "plain:canary" }"#,
+        "deny_private = true\nproxy = { url = \"http://proxy.example:1\" }",
+        "forward_tokens = \"no\"",
+    ] {
+        let mistakes = mistakes(keys);
+        assert!(!mistakes.contains("canary"), "{mistakes}");
+        assert_snapshot!(mistakes);
+    }
+    for good in ["http://proxy.example:3128/", "socks5://[::1]:1080", "SOCKS5H://10.0.0.1:1080"] {
+        let keys = format!("proxy = {{ url = {good:?} }}");
+        let desk = Desk::with(&format!("{BEGINNING}{keys}"));
+        assert!(desk.check(&[]).status.success(), "{good}");
+    }
+}
+
+#[test]
 fn an_order_has_its_words_and_a_dead_letter_holds_only_where_there_is_one() {
     assert_snapshot!(mistakes("order = \"keys\"\nactive = \"no\""));
     assert_snapshot!(mistakes("on_dead = \"hold\""));

@@ -239,7 +239,8 @@ impl<'a> Demo<'a> {
     }
 
     async fn post(&self, webhook: &Webhook) -> anyhow::Result<(u16, bytes::Bytes)> {
-        let posted = post(&webhook.url, &webhook.headers, webhook.body.clone(), TIMEOUT).await;
+        let posted =
+            post(&webhook.url, &webhook.headers, webhook.body.clone(), None, TIMEOUT).await;
         let posted = posted.context("posting to the relay")?;
         Ok((posted.status, posted.body))
     }

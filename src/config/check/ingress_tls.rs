@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::{Error as PemError, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
@@ -13,20 +12,21 @@ use rustls::{RootCertStore, ServerConfig};
 
 use crate::config::IngressTls;
 use crate::config::mistake::Findings;
+use crate::config::pem::{certificates, noted, private_key};
 use crate::config::raw;
 use crate::config::tree::KeyPath;
 
 /// Loads the files and offers HTTP/2 and HTTP/1.1.
 pub(super) fn tls(raw: raw::Tls, at: &KeyPath, findings: &mut Findings) -> Option<IngressTls> {
     let (cert_at, key_at) = (at.key("cert_file"), at.key("key_file"));
-    let chain = raw.cert_file.map(PathBuf::from).and_then(|path| {
-        let read = chain(&path);
-        noted(read, &path, "certificate", &cert_at, findings)
-    });
-    let key = raw.key_file.map(PathBuf::from).and_then(|path| {
-        let read = PrivateKeyDer::from_pem_file(&path);
-        noted(read, &path, "private key", &key_at, findings).map(|key| (key, path))
-    });
+    let chain = raw
+        .cert_file
+        .map(PathBuf::from)
+        .and_then(|path| noted(certificates(&path), &cert_at, findings));
+    let key = raw
+        .key_file
+        .map(PathBuf::from)
+        .and_then(|path| noted(private_key(&path), &key_at, findings).map(|key| (key, path)));
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = match raw.client_ca_file.map(PathBuf::from) {
         Some(path) => clients(&path, &provider, &at.key("client_ca_file"), findings).map(Some),
@@ -72,7 +72,7 @@ fn clients(
     at: &KeyPath,
     findings: &mut Findings,
 ) -> Option<Arc<dyn ClientCertVerifier>> {
-    let read = noted(chain(path), path, "certificate", at, findings)?;
+    let read = noted(certificates(path), at, findings)?;
     let mut authorities = RootCertStore::empty();
     let added = read.into_iter().try_for_each(|certificate| authorities.add(certificate));
     let built = added.map_err(|error| error.to_string()).and_then(|()| {
@@ -86,33 +86,4 @@ fn clients(
             findings.mistake(at, wrong(error), "name a file with certificates of authorities");
         })
         .ok()
-}
-
-fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
-    let chain = CertificateDer::pem_file_iter(path)?.collect::<Result<Vec<_>, _>>()?;
-    if chain.is_empty() { Err(PemError::NoItemsFound) } else { Ok(chain) }
-}
-
-fn noted<T>(
-    read: Result<T, PemError>,
-    path: &Path,
-    what: &str,
-    at: &KeyPath,
-    findings: &mut Findings,
-) -> Option<T> {
-    let shown = path.display();
-    match read {
-        Ok(value) => return Some(value),
-        Err(PemError::Io(error)) => {
-            let problem = format!("cannot read {shown}: {error}");
-            let remedy = "make the file readable for the user that runs everhook";
-            findings.mistake(at, problem, remedy);
-        }
-        Err(_not_pem) => {
-            let problem = format!("{shown} holds no {what} in PEM form");
-            let remedy = format!("name a file with -----BEGIN {}-----", what.to_ascii_uppercase());
-            findings.mistake(at, problem, remedy);
-        }
-    }
-    None
 }

@@ -2,6 +2,7 @@
 
 mod body;
 mod ingress_tls;
+mod proxy;
 mod source;
 mod target;
 mod tls;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::proxy::proxy;
 use super::tls::tls;
 use super::{PATTERN_REMEDY, body, conditions, noted, secrets, url};
 use crate::config::Target;
@@ -88,6 +89,11 @@ fn target(name: Name, raw: raw::Target, sources: &[Name], findings: &mut Finding
     let order = order(raw.order, raw.on_dead, &at, findings);
     let url = raw.url.as_ref().map(|url| &*url.0);
     let tls = raw.tls.as_ref().map(|keys| tls(keys, url, &at.key("tls"), findings));
+    if raw.proxy.is_some() && raw.deny_private == Some(true) {
+        let problem = "the proxy looks the name up, so no address can be refused here";
+        findings.mistake(&at.key("deny_private"), problem, "leave it out, or the proxy");
+    }
+    let proxy = raw.proxy.map(|keys| proxy(keys, &at.key("proxy"), findings));
     let build = || {
         Some(Target {
             name,
@@ -111,6 +117,12 @@ fn target(name: Name, raw: raw::Target, sources: &[Name], findings: &mut Finding
                 Some(read) => Some(read?),
                 None => None,
             },
+            proxy: match proxy {
+                Some(read) => Some(read?),
+                None => None,
+            },
+            deny_private: raw.deny_private?,
+            forward_tokens: raw.forward_tokens?,
         })
     };
     Checked { built: build(), interest, from: raw.from }

@@ -2,16 +2,11 @@
 
 use std::path::Path;
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-
 use crate::config::mistake::Findings;
+use crate::config::pem::{certificates, noted, private_key};
 use crate::config::raw;
 use crate::config::tree::KeyPath;
 use crate::config::{ClientCertificate, TargetTls};
-
-/// Most certificates in one file: the authorities of a whole organisation are fewer.
-const MAX_CERTIFICATES: usize = 1_000;
 
 /// `None` only after a mistake was noted.
 pub(super) fn tls(
@@ -33,7 +28,7 @@ pub(super) fn tls(
         findings.warning(&at.key("verify"), sentence);
     }
     let roots = match &raw.ca_file {
-        Some(path) => Some(certificates(path, &at.key("ca_file"), findings)?),
+        Some(path) => Some(noted(certificates(Path::new(path)), &at.key("ca_file"), findings)?),
         None => None,
     };
     let client = match (&raw.cert_file, &raw.key_file) {
@@ -54,51 +49,7 @@ fn client(
     at: &KeyPath,
     findings: &mut Findings,
 ) -> Option<ClientCertificate> {
-    let chain = certificates(chain, &at.key("cert_file"), findings);
-    let at = at.key("key_file");
-    let key = PrivateKeyDer::from_pem_file(key)
-        .map_err(|error| refused(Path::new(key), "private key", &error, &at, findings))
-        .ok();
+    let chain = noted(certificates(Path::new(chain)), &at.key("cert_file"), findings);
+    let key = noted(private_key(Path::new(key)), &at.key("key_file"), findings);
     chain.zip(key).map(|(chain, key)| ClientCertificate { chain, key: key.into() })
-}
-
-fn certificates(
-    path: &str,
-    at: &KeyPath,
-    findings: &mut Findings,
-) -> Option<Vec<CertificateDer<'static>>> {
-    let read = CertificateDer::pem_file_iter(path)
-        .and_then(|all| all.take(MAX_CERTIFICATES).collect::<Result<Vec<_>, _>>());
-    match read {
-        Ok(all) if !all.is_empty() => Some(all),
-        Ok(_) => {
-            let none = rustls::pki_types::pem::Error::NoItemsFound;
-            refused(Path::new(path), "certificate", &none, at, findings);
-            None
-        }
-        Err(error) => {
-            refused(Path::new(path), "certificate", &error, at, findings);
-            None
-        }
-    }
-}
-
-fn refused(
-    path: &Path,
-    what: &str,
-    error: &rustls::pki_types::pem::Error,
-    at: &KeyPath,
-    findings: &mut Findings,
-) {
-    let problem = if let rustls::pki_types::pem::Error::Io(error) = error {
-        format!("cannot read {}: {error}", path.display())
-    } else {
-        // What is in the file may be a key; the parser's words could quote it.
-        format!("{} holds no {what} in PEM form", path.display())
-    };
-    findings.mistake(
-        at,
-        problem,
-        format!("name a file with a {what}, readable for everhook's user"),
-    );
 }

@@ -56,6 +56,11 @@ fn complaints(log: &[String]) -> Vec<&String> {
     last
 }
 
+/// The binary of this build, or the one that `EVERHOOK_BINARY` names, such as a release.
+fn binary() -> String {
+    std::env::var("EVERHOOK_BINARY").unwrap_or_else(|_unset| env!("CARGO_BIN_EXE_everhook").into())
+}
+
 impl Ended {
     /// Whether it left by itself and said with its exit code that something is wrong.
     pub fn left_with_an_error(&self) -> bool {
@@ -118,7 +123,7 @@ impl Home {
 
     /// A command that runs the binary with this configuration.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_everhook"));
+        let mut command = Command::new(binary());
         command.args(arguments).arg("--config").arg(self.config());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.kill_on_drop(true);
@@ -128,6 +133,11 @@ impl Home {
     /// Starts the daemon and waits until it takes requests.
     pub async fn start(&self) -> Daemon {
         Self::started(self.command(&["serve"])).await
+    }
+
+    /// The same by a command that was made with [`Home::command`] and changed.
+    pub async fn start_as(&self, command: Command) -> Daemon {
+        Self::started(command).await
     }
 
     /// The same, or how it ended instead.
@@ -141,7 +151,7 @@ impl Home {
         rustix::io::fcntl_setfd(socket, inherited).expect("the socket can be inherited");
         let mut shell = Command::new("bash");
         let script = "export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" serve -c \"$1\" 3<&\"$2\"";
-        shell.args(["-c", script, env!("CARGO_BIN_EXE_everhook")]).arg(self.config());
+        shell.args(["-c", script, &binary()]).arg(self.config());
         shell.arg(socket.as_raw_fd().to_string());
         shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         shell.kill_on_drop(true);

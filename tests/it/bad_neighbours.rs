@@ -1,0 +1,113 @@
+//! What one target's deliveries lose while a dozen others misbehave: their latency alone and beside them, and the memory
+//! that the misbehaviour takes.
+//!
+//! The short form only sees that nothing is far off. The long form prints the figures of docs/delivery.md:
+//! `EVERHOOK_LONG=1 EVERHOOK_BINARY=target/release/everhook cargo test --test it -- bad_neighbours --nocapture`.
+
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use crate::harness::daemon::{Daemon, Home};
+use crate::harness::hostile::{Bad, Hostile};
+use crate::harness::receiver::Receiver;
+
+const NEIGHBOURS: [(&str, Bad); 11] = [
+    ("hang", Bad::Hang),
+    ("mute", Bad::Mute),
+    ("drip-head", Bad::DripHead),
+    ("drip-body", Bad::DripBody),
+    ("reset", Bad::Reset),
+    ("half-close", Bad::HalfClose),
+    ("garbage", Bad::Garbage),
+    ("endless-head", Bad::EndlessHead),
+    ("endless-body", Bad::EndlessBody),
+    ("bomb", Bad::Bomb),
+    ("redirect", Bad::Redirect),
+];
+/// Attempts at once at each neighbour.
+const EACH: usize = 16;
+
+fn memory(daemon: &Daemon, field: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("Linux");
+    let line = status.lines().find(|line| line.starts_with(field)).expect("there");
+    line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
+}
+
+fn sockets(daemon: &Daemon) -> usize {
+    std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).expect("Linux").count()
+}
+
+/// Its attempts are spread, and never end for good.
+fn neighbour_text(name: &str, url: &str) -> String {
+    format!(
+        "[target.{name}]\nurl = {url:?}\nfrom = [\"noisy\"]\ntimeout = \"10s\"\n\
+         concurrency = {EACH}\nrate = \"5/s\"\nburst = {EACH}\nbreaker = \"none\"\n\
+         retry = {{ initial = \"1s\", max = \"1s\", attempts = 1000 }}\n"
+    )
+}
+
+/// Latencies in microseconds, from the webhook being sent to the target having it, at 100 a second.
+async fn deliver(daemon: &Daemon, live: &mut Receiver, count: usize) -> Histogram<u64> {
+    let mut latencies = Histogram::new(3).expect("three digits");
+    let mut ticks = tokio::time::interval(Duration::from_millis(10));
+    let mut connection = daemon.connect().await;
+    for number in 0..count {
+        ticks.tick().await;
+        let began = Instant::now();
+        let body = format!("{number}-{}", latencies.len());
+        connection.post("/in/quiet", &[], body).await.expect("an answer").ack();
+        live.next().await;
+        let took = u64::try_from(began.elapsed().as_micros()).expect("small");
+        latencies.record(took.max(1)).expect("within bounds");
+    }
+    latencies
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_live_target_keeps_its_latency_beside_a_dozen_that_misbehave() {
+    let long = std::env::var_os("EVERHOOK_LONG").is_some();
+    let count = if long { 3_000 } else { 200 };
+    let mut live = Receiver::good().await;
+    let source = "provider = \"custom\"\nverify = { kind = \"none\" }\ndedup = \"none\"\n";
+    let mut text = format!(
+        "[source.quiet]\n{source}[source.noisy]\n{source}\
+         [target.live]\nurl = {:?}\nfrom = [\"quiet\"]\n",
+        live.url()
+    );
+    let mut neighbours = Vec::new();
+    for (name, bad) in NEIGHBOURS {
+        let neighbour = Hostile::start(bad).await;
+        let url = format!("http://{}/hook", neighbour.address);
+        text.push_str(&neighbour_text(name, &url));
+        neighbours.push(neighbour);
+    }
+    let home = Home::new(&text);
+    let daemon = home.start().await;
+    deliver(&daemon, &mut live, 100).await;
+    let at_first = memory(&daemon, "VmRSS:");
+    let alone = deliver(&daemon, &mut live, count).await;
+    let (before, open) = (memory(&daemon, "VmRSS:"), sockets(&daemon));
+    for number in 0..2 * EACH {
+        daemon.post("/in/noisy", &[], format!("{number}").as_bytes()).await.ack();
+    }
+    let beside = deliver(&daemon, &mut live, count).await;
+    let grown = memory(&daemon, "VmHWM:").saturating_sub(before);
+    let attempts: usize = neighbours.iter().map(Hostile::accepted).sum();
+    let most = NEIGHBOURS.len() * EACH;
+    println!(
+        "p50 {} us alone, {} beside; p99 {} alone, {} beside; {attempts} attempts at the neighbours, \
+         at most {most} at once, memory grown by {} KiB alone and {grown} beside, descriptors {open} before, {} in between",
+        alone.value_at_quantile(0.5),
+        beside.value_at_quantile(0.5),
+        alone.value_at_quantile(0.99),
+        beside.value_at_quantile(0.99),
+        before.saturating_sub(at_first),
+        sockets(&daemon),
+    );
+    let bound = 3 * alone.value_at_quantile(0.99) + 100_000;
+    assert!(beside.value_at_quantile(0.99) < bound, "p99 is above {bound} us");
+    let per_attempt = grown / most as u64;
+    assert!(per_attempt < 1024, "{per_attempt} KiB for each attempt");
+    assert!(!daemon.log().iter().any(|line| line.contains("panicked")));
+}

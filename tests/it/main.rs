@@ -22,6 +22,7 @@ mod journal_contract;
 mod journal_lookup;
 mod journal_on_disk;
 mod journal_space;
+mod journal_tools;
 mod outlives_bad_receivers;
 mod providers;
 mod relay_stories;

@@ -30,6 +30,15 @@ pub struct Daemon {
     reader: JoinHandle<()>,
 }
 
+/// What a command said.
+#[derive(Debug)]
+pub struct Said {
+    pub code: Option<i32>,
+    /// Its stdout as JSON; null when it is none.
+    pub report: serde_json::Value,
+    pub complaints: String,
+}
+
 /// A daemon that has ended.
 pub struct Ended {
     pub status: ExitStatus,
@@ -123,6 +132,28 @@ impl Home {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.kill_on_drop(true);
         command
+    }
+
+    /// Runs a command to its end.
+    pub async fn tool(&self, arguments: &[&str]) -> Said {
+        let mut command = self.command(arguments);
+        command.arg("--json");
+        let output = within("the command ends", command.output()).await.expect("the binary runs");
+        Said {
+            code: output.status.code(),
+            report: serde_json::from_slice(&output.stdout).unwrap_or_default(),
+            complaints: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Repairs the journal, accepting this loss.
+    pub async fn repair(&self, accept: u64) -> Said {
+        let accept = accept.to_string();
+        let repair = ["journal", "repair", "--yes"];
+        if accept == "0" {
+            return self.tool(&repair).await;
+        }
+        self.tool(&[&repair[..], &["--accept-loss", &accept]].concat()).await
     }
 
     /// Starts the daemon and waits until it takes requests.

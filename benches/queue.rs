@@ -13,7 +13,7 @@ use everhook::journal::memory::MemoryJournal;
 use everhook::journal::sled::{Options, SledJournal};
 use everhook::journal::{Append, Journal};
 use everhook::metrics::JournalMetrics;
-use everhook::model::{Answer, Attempt, Event, EventId, Headers, Name};
+use everhook::model::{Answer, Attempt, Event, EventId, Headers, Name, Order};
 use everhook::rules::breaker::BreakerPolicy;
 use everhook::rules::dispatch::{Dispatcher, Finished, Job, TargetPolicy};
 use everhook::rules::rate::Rate;
@@ -33,6 +33,7 @@ fn dispatcher(targets: usize) -> Dispatcher<u64> {
     let policy = |number: usize| TargetPolicy {
         name: name(&format!("target-{number}")),
         concurrency: 16,
+        order: Order::None,
         retry: RetryPolicy {
             delays: [Duration::from_secs(5)].into(),
             jitter: Jitter::Proportional(0.2),

@@ -263,6 +263,7 @@ fn relay_targets(targets: &[config::Target], tasks: &Tasks) -> anyhow::Result<Ve
         let policy = TargetPolicy {
             name: target.name.clone(),
             concurrency: target.concurrency,
+            order: target.order,
             retry: target.retry.clone(),
             rate: target.rate,
             breaker: target.breaker,

@@ -98,6 +98,37 @@ impl fmt::Debug for Name {
     }
 }
 
+/// Whether the deliveries of a target keep an order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Each goes as soon as it can.
+    #[default]
+    None,
+    /// Those of one order key go one after the other, in the order in which their events were accepted.
+    Key(OnDead),
+}
+
+/// What one target can take now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The target.
+    pub target: Name,
+    /// At most so many.
+    pub most: usize,
+    /// The order they keep. It may change from one demand to the next; it holds for what is leased from then on.
+    pub order: Order,
+}
+
+/// What a dead letter means for those of its order key behind it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDead {
+    /// The next one goes.
+    #[default]
+    Continue,
+    /// They wait until the dead letter is retried or discarded.
+    Hold,
+}
+
 /// Header fields in the order they came, packed into one buffer, values as raw bytes.
 ///
 /// This is both the form in which rules look headers up and the form in which the journal stores

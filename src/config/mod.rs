@@ -37,7 +37,7 @@ use self::mistake::Findings;
 pub use self::mistake::{ConfigError, Mistake, Place};
 pub use self::show::toml_text;
 use self::tree::{Datum, KeyPath, Node, Origin};
-use crate::model::{Name, Secret};
+use crate::model::{Name, Order, Secret};
 use crate::rules::breaker::BreakerPolicy;
 use crate::rules::intake::Intake;
 use crate::rules::limiter::RequestRate;
@@ -222,6 +222,10 @@ pub struct Target {
     pub connect_timeout: Duration,
     /// Most attempts at once.
     pub concurrency: usize,
+    /// The order its deliveries keep.
+    pub order: Order,
+    /// Whether new events go there.
+    pub active: bool,
     /// When to try again and when to give up.
     pub retry: RetryPolicy,
     /// How often attempts begin, if that is bounded.

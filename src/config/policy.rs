@@ -8,6 +8,7 @@ use super::setting::{Setting, text};
 use super::table::{Field, Shape};
 use super::tree::{Datum, KeyPath, Node};
 use crate::model::Secret;
+use crate::rules::outbound::speaks_of_a_secret;
 use crate::rules::retry::Jitter;
 
 /// `retry.jitter`: a fraction, or the word "full".
@@ -86,9 +87,6 @@ impl Setting for bool {
 /// `headers`: fields that are set on each request.
 pub(super) struct HeaderFields(pub(super) Vec<(String, Secret)>);
 
-/// Words in the name of a field that carries a secret.
-const TELLING: [&str; 6] = ["auth", "cookie", "token", "key", "secret", "password"];
-
 impl Setting for HeaderFields {
     const SHAPE: Shape = Shape::HeaderFields;
 
@@ -120,7 +118,7 @@ fn header_value(name: &str, node: &Node, at: &KeyPath, findings: &mut Findings) 
         return None;
     };
     let name = name.to_ascii_lowercase();
-    if secret::is_reference(&written) || TELLING.iter().any(|word| name.contains(word)) {
+    if secret::is_reference(&written) || speaks_of_a_secret(&name) {
         return secret::resolve(&written, at, findings);
     }
     Some(Secret::new(written))

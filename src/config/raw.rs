@@ -15,7 +15,7 @@ use super::setting::{
 };
 use super::table::{Field, Shape, Table, table};
 use super::tree::{Datum, KeyPath, Node};
-use crate::model::Secret;
+use crate::model::{OnDead, Secret};
 use crate::rules::limiter::RequestRate;
 use crate::rules::provider::Preset;
 use crate::rules::verify::{Algorithm, Encoding, Kind, Unit};
@@ -222,6 +222,12 @@ table! {
         connect_timeout: Duration = r#""5s""#, from "100ms" to "60s";
         /// Most attempts at once.
         concurrency: usize = "16", from "1" to "1024";
+        /// The order of deliveries: "key" sends those of one order key one after the other.
+        order: OrderWord = r#""none""#;
+        /// With order = "key": whether a dead letter lets the next of its key go, or holds it until it is retried or discarded.
+        on_dead: OnDeadWord = r#""continue""#;
+        /// Whether new events go there; false keeps delivering what is queued already and takes nothing new.
+        active: bool = "true";
         /// How often attempts may begin, such as "50/s", "10/m", "300/h"; as often as `concurrency` allows when it is not set.
         rate: Frequency;
         /// Most attempts in a burst under `rate`; what the rate allows in a second when it is not set.
@@ -371,6 +377,17 @@ pub(super) struct PresetName(pub(super) template::Preset);
 #[derive(Clone, Copy)]
 pub(super) struct Method(pub(super) &'static str);
 
+/// `order`
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum OrderWord {
+    None,
+    Key,
+}
+
+/// `on_dead`
+#[derive(Clone, Copy)]
+pub(super) struct OnDeadWord(pub(super) OnDead);
+
 /// `sign.style`
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Style {
@@ -422,6 +439,11 @@ choices!(PresetName {
     "buildkite-trigger" => Self(template::Preset::BuildkiteTrigger),
 });
 choices!(Method { "POST" => Self("POST"), "PUT" => Self("PUT"), "PATCH" => Self("PATCH") });
+choices!(OrderWord { "none" => Self::None, "key" => Self::Key });
+choices!(OnDeadWord {
+    "continue" => Self(OnDead::Continue),
+    "hold" => Self(OnDead::Hold),
+});
 choices!(Style {
     "standard-webhooks" => Self::StandardWebhooks,
     "ed25519" => Self::Ed25519,

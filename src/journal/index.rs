@@ -4,15 +4,16 @@
 //! deliveries have all reached their target. It is rebuilt from the engine's records at open. A pending delivery
 //! takes about 100 bytes.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::HashMap;
 
 use super::labels::{LabelNumber, Labels};
+use super::queue::Queue;
 use super::record::Label;
 use super::slot::Slots;
 pub(super) use super::slot::{Number, Slot, State};
-use super::table::{Sequences, Table};
+use super::table::Table;
 use super::{Claimed, DeliveryState, Demand, Depth, Lease, Stage};
-use crate::model::{EventId, Name, Settlement};
+use crate::model::{EventId, Name, Settlement, Wanted};
 use crate::time::Timestamp;
 
 /// One event with deliveries that are pending or dead. `P` says where the engine keeps its content.
@@ -61,6 +62,9 @@ pub(super) struct Settled<P> {
     pub(super) forgotten: bool,
 }
 
+/// Deliveries that one claim looks at for a target, so that a backlog of one key does not hold everybody up.
+const LOOKS: usize = 8 * 1024;
+
 /// Every pending and every dead delivery.
 #[derive(Debug)]
 pub(super) struct Index<P> {
@@ -69,20 +73,6 @@ pub(super) struct Index<P> {
     queues: Vec<Queue>,
     labels: Labels,
     turn: u32,
-}
-
-/// One target's deliveries by sequence.
-#[derive(Debug)]
-struct Queue {
-    name: Name,
-    ready: VecDeque<u64>,
-    /// Of those, how many were taken out of their turn and are passed over.
-    ready_gone: u64,
-    waiting: BTreeSet<(Timestamp, u64)>,
-    in_flight: u64,
-    dead: u64,
-    /// Everything pending.
-    pending: Sequences,
 }
 
 impl<P: Clone> Index<P> {
@@ -165,17 +155,29 @@ impl<P: Clone> Index<P> {
     /// Leases what is due, at most what the demand allows, the longest due first.
     pub(super) fn take(&mut self, demand: &Demand, now: Timestamp) -> Vec<Claimed> {
         let mut claimed = Vec::new();
-        for (name, most) in &demand.0 {
+        for Wanted { target: name, most, order } in &demand.0 {
             let Some(number) = self.numbers.get(name).copied() else { continue };
             let Some(queue) = self.queues.get_mut(usize::from(number)) else { continue };
+            queue.keep_order(*order, &self.events, number);
             queue.promote(now, &mut self.events, number);
-            for _ in 0..*most {
+            let (mut left, mut looked) = (*most, 0usize);
+            while left > 0 {
+                looked = looked.saturating_add(1);
+                queue.look_again = looked > LOOKS;
+                if queue.look_again {
+                    break;
+                }
                 let Some(sequence) = queue.ready.pop_front() else { break };
                 let turn = self.turn.wrapping_add(1);
                 let entry = self.events.get_mut(sequence);
                 let is_ready =
                     |slot: Option<Slot>| slot.is_some_and(|slot| slot.state == State::Ready);
                 let entry = entry.filter(|entry| is_ready(entry.deliveries.get(number)));
+                if let (Some(lines), Some(entry)) = (&mut queue.lines, &entry)
+                    && !lines.may_go(entry.order, sequence)
+                {
+                    continue;
+                }
                 let leased = entry.and_then(|entry| {
                     let slot = entry.deliveries.set(number, State::InFlight(turn))?;
                     Some((entry, slot))
@@ -185,6 +187,7 @@ impl<P: Clone> Index<P> {
                     continue;
                 };
                 self.turn = turn;
+                left = left.saturating_sub(1);
                 queue.in_flight = queue.in_flight.saturating_add(1);
                 claimed.push(Claimed {
                     lease: Lease { sequence, target: number, turn },
@@ -200,9 +203,13 @@ impl<P: Clone> Index<P> {
 
     /// When the next of the demanded deliveries becomes due; `None` when none is waiting.
     pub(super) fn next_due(&self, demand: &Demand) -> Option<Timestamp> {
-        let numbers = demand.0.iter().filter_map(|(name, _)| self.numbers.get(name));
+        let numbers = demand.0.iter().filter_map(|wanted| self.numbers.get(&wanted.target));
         let queues = numbers.filter_map(|number| self.queues.get(usize::from(*number)));
-        queues.filter_map(|queue| queue.waiting.first().map(|(due, _)| *due)).min()
+        let next = |queue: &Queue| {
+            let waiting = queue.waiting.first().map(|(due, _)| *due);
+            if queue.look_again { Some(Timestamp::EPOCH) } else { waiting }
+        };
+        queues.filter_map(next).min()
     }
 
     /// Where the content of a leased delivery is, and whose it is.
@@ -237,9 +244,13 @@ impl<P: Clone> Index<P> {
         let attempts = slot.attempts.saturating_add(u32::from(counted));
         entry.deliveries.put(Slot { target: lease.target, attempts, state });
         let (event, place, forgotten) = (entry.id, entry.place.clone(), entry.is_delivered());
+        let order = entry.order;
         if let Some(queue) = self.queues.get_mut(usize::from(lease.target)) {
             queue.in_flight = queue.in_flight.saturating_sub(1);
             queue.re_enter(lease.sequence, state);
+            if queue.lets_the_next_go(state) {
+                queue.leave_line(order, lease.sequence);
+            }
         }
         if forgotten {
             self.events.remove(lease.sequence);
@@ -253,7 +264,9 @@ impl<P: Clone> Index<P> {
         let entry = self.events.get_mut(sequence)?;
         let old = entry.deliveries.get(target)?;
         let queue = self.queues.get_mut(usize::from(target))?;
-        if !queue.leave(sequence, old.state) {
+        // What is due again keeps the place in line that it has.
+        let order = if state == State::Ready { 0 } else { entry.order };
+        if !queue.leave(sequence, order, old.state) {
             return None;
         }
         let attempts = if state == State::Ready { 0 } else { old.attempts };
@@ -272,6 +285,7 @@ impl<P: Clone> Index<P> {
         for slot in entry.deliveries.iter().filter(|slot| matches!(slot.state, State::Dead(_))) {
             if let Some(queue) = self.queues.get_mut(usize::from(slot.target)) {
                 queue.dead = queue.dead.saturating_sub(1);
+                queue.leave_line(entry.order, sequence);
             }
         }
         Some(entry.place)
@@ -315,7 +329,7 @@ impl<P: Clone> Index<P> {
             let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
             all.push(Depth {
                 target: queue.name.clone(),
-                ready: count(queue.ready.len()).saturating_sub(queue.ready_gone),
+                ready: queue.ready(),
                 waiting: count(queue.waiting.len()),
                 in_flight: queue.in_flight,
                 dead: queue.dead,
@@ -323,78 +337,5 @@ impl<P: Clone> Index<P> {
             });
         }
         all
-    }
-}
-
-impl Queue {
-    fn new(name: Name) -> Self {
-        Self {
-            name,
-            ready: VecDeque::new(),
-            ready_gone: 0,
-            waiting: BTreeSet::new(),
-            in_flight: 0,
-            dead: 0,
-            pending: Sequences::default(),
-        }
-    }
-
-    /// A delivery this queue did not know yet, in the order of their sequences.
-    fn enter(&mut self, sequence: u64, state: State) {
-        match state {
-            State::Ready | State::InFlight(_) => self.ready.push_back(sequence),
-            State::Waiting(_) | State::Delivered | State::Dead(_) | State::Discarded => {
-                self.re_enter(sequence, state);
-            }
-        }
-        if !state.is_final() {
-            self.pending.insert(sequence);
-        }
-    }
-
-    /// A delivery that was in flight: what is ready again goes first, for it has waited longest.
-    fn re_enter(&mut self, sequence: u64, state: State) {
-        match state {
-            State::Ready => self.ready.push_front(sequence),
-            State::Waiting(due) => {
-                self.waiting.insert((due, sequence));
-            }
-            State::Dead(_) => {
-                self.dead = self.dead.saturating_add(1);
-                self.pending.remove(sequence);
-            }
-            State::Delivered | State::Discarded => self.pending.remove(sequence),
-            State::InFlight(_) => {}
-        }
-    }
-
-    /// Takes a delivery out in the state it has; false when it is in flight and stays.
-    fn leave(&mut self, sequence: u64, state: State) -> bool {
-        match state {
-            State::InFlight(_) => return false,
-            // It is found there when its turn comes, and passed over.
-            State::Ready => self.ready_gone = self.ready_gone.saturating_add(1),
-            State::Waiting(due) => {
-                self.waiting.remove(&(due, sequence));
-            }
-            State::Dead(_) => self.dead = self.dead.saturating_sub(1),
-            State::Delivered | State::Discarded => {}
-        }
-        self.pending.remove(sequence);
-        true
-    }
-
-    /// Moves what has become due to the end of the ready queue.
-    fn promote<P>(&mut self, now: Timestamp, events: &mut Table<Entry<P>>, number: Number) {
-        while let Some((due, sequence)) = self.waiting.first().copied() {
-            if due > now {
-                break;
-            }
-            self.waiting.pop_first();
-            let entry = events.get_mut(sequence);
-            if entry.is_some_and(|entry| entry.deliveries.set(number, State::Ready).is_some()) {
-                self.ready.push_back(sequence);
-            }
-        }
     }
 }

@@ -7,9 +7,11 @@
 mod dedup;
 mod index;
 mod labels;
+mod lines;
 mod lookup;
 mod notes;
 mod quarantine;
+mod queue;
 pub mod memory;
 mod record;
 pub mod sled;
@@ -26,6 +28,7 @@ use tokio::sync::{Notify, broadcast};
 
 use crate::model::{
     Attempt, DedupKey, Event, EventId, Name, Rejection, RejectionId, RejectionOutline, Settlement,
+    Wanted,
 };
 use crate::time::{Clock, Timestamp};
 
@@ -175,7 +178,7 @@ pub enum AppendError {
 
 /// How many deliveries the relay can take now, per target.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Demand(pub Vec<(Name, usize)>);
+pub struct Demand(pub Vec<Wanted>);
 
 /// The right to attempt one delivery once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -37,22 +37,28 @@ pub enum ErrorClass {
     Reset,
     /// No complete response head within `timeout`. The head decides, so no answer is lost to a slow body.
     Timeout,
+    /// The target did not take the whole request body within `timeout`.
+    TimeoutBody,
     /// What came back is not HTTP.
     Protocol,
     /// The response head is larger than the limit.
     TooLarge,
+    /// Nothing was sent: the target's template fails on this event.
+    Template,
 }
 
 impl ErrorClass {
     /// Every class.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Dns,
         Self::Connect,
         Self::Tls,
         Self::Reset,
         Self::Timeout,
+        Self::TimeoutBody,
         Self::Protocol,
         Self::TooLarge,
+        Self::Template,
     ];
 
     /// Reads the word back.
@@ -68,8 +74,10 @@ impl ErrorClass {
             Self::Tls => "tls",
             Self::Reset => "reset",
             Self::Timeout => "timeout-head",
+            Self::TimeoutBody => "timeout-body",
             Self::Protocol => "protocol",
             Self::TooLarge => "too-large",
+            Self::Template => "template",
         }
     }
 }
@@ -81,7 +89,7 @@ pub struct Attempt {
     pub number: u32,
     /// When the attempt began.
     pub started_at: Timestamp,
-    /// From its start to its answer.
+    /// From its start to its end: the answer's head, and what was read of its body.
     pub duration: Duration,
     /// What came back.
     pub answer: Answer,
@@ -103,11 +111,11 @@ pub struct Seen {
     pub remote: Option<SocketAddr>,
     /// Where the time went.
     pub timing: Timing,
-    /// The answer's header fields, at most [`MAX_SEEN_HEADERS`] bytes of them.
+    /// The answer's header fields, at most [`MAX_SEEN_HEADERS`] bytes of them and none that carries a credential.
     pub headers: Headers,
     /// The beginning of the answer's body, at most [`MAX_SEEN_BODY`] bytes.
     pub body: Bytes,
-    /// The answer's body was longer than what is recorded.
+    /// The answer's body was longer than what is recorded, or did not end in time.
     pub body_cut: bool,
     /// The error in its own words, at most [`MAX_SEEN_DETAIL`] bytes. Never holds a secret.
     pub detail: Option<String>,

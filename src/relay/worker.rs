@@ -5,9 +5,9 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::journal::{Journal, Lease, LoadError};
-use crate::model::{Answer, Attempt};
+use crate::model::{Answer, Attempt, ErrorClass, Seen};
 use crate::rules::dispatch::{Finished, Job};
-use crate::target::{Call, TargetClient};
+use crate::target::{Call, Exchange, TargetClient};
 use crate::time::Clock;
 
 /// What every attempt needs. Cheap to clone.
@@ -38,21 +38,26 @@ impl Worker {
             }
         };
         let number = job.attempts.saturating_add(1);
+        let started_at = self.clock.now();
+        let record = |answer, seen| {
+            let duration = self.clock.now().since(started_at);
+            Attempt { number, started_at, duration, answer, seen: Box::new(seen) }
+        };
         let body = match client.body().render(&event, number) {
             Ok(body) => body,
             Err(error) => {
                 tracing::warn!(event = %job.event, target_name = %job.target, %error,
                     "no body can be made for this event");
-                return Finished::Unrenderable;
+                let seen = Seen { detail: Some(error.to_string()), ..Seen::default() };
+                let answer = Answer::Failed(ErrorClass::Template);
+                return Finished::Unrenderable(record(answer, seen));
             }
         };
-        let started_at = self.clock.now();
         let call = Call { event: &event, body, number, wall: self.clock.wall(), trace_entropy };
-        let answer = tokio::select! {
-            answer = client.attempt(call) => answer,
-            () = interrupt.cancelled() => Answer::Interrupted,
+        let Exchange { answer, seen } = tokio::select! {
+            exchange = client.attempt(call) => exchange,
+            () = interrupt.cancelled() => Exchange::interrupted(),
         };
-        let duration = self.clock.now().since(started_at);
-        Finished::Attempted(Attempt { number, started_at, duration, answer, seen: Box::default() })
+        Finished::Attempted(record(answer, seen))
     }
 }

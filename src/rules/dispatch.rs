@@ -20,7 +20,7 @@ use super::breaker::{BreakerPolicy, Probe};
 use super::pool::Pool;
 use super::rate::Rate;
 use super::retry::{Moment, RetryPolicy, Verdict, judge};
-use crate::model::{Attempt, DeadReason, EventId, Name, Settlement};
+use crate::model::{Attempt, DeadReason, EventId, Name, Order, Settlement, Wanted};
 use crate::time::Timestamp;
 
 /// How long a delivery waits that could not be attempted for a reason on our side.
@@ -35,6 +35,8 @@ pub struct TargetPolicy {
     pub concurrency: usize,
     /// When to try again and when to give up.
     pub retry: RetryPolicy,
+    /// The order its deliveries keep.
+    pub order: Order,
     /// How often attempts begin; `None` is as often as `concurrency` allows.
     pub rate: Option<Rate>,
     /// When to leave the target alone; `None` is never.
@@ -63,8 +65,8 @@ pub enum Finished {
     Attempted(Attempt),
     /// The stored event fails its check and never will be readable.
     Damaged,
-    /// The target's template fails on this event, as it will every time.
-    Unrenderable,
+    /// Nothing was sent: the target's template fails on this event, as it will every time. The record says why.
+    Unrenderable(Attempt),
     /// Nothing was attempted, for a reason on our side that may pass.
     NotAttempted,
 }
@@ -74,7 +76,7 @@ pub enum Finished {
 pub enum Action<L> {
     /// Ask the journal for at most so many deliveries per target, instead of whatever was asked before.
     /// Empty: ask for nothing.
-    Claim(Vec<(Name, usize)>),
+    Claim(Vec<Wanted>),
     /// Begin an attempt; answer with [`Dispatcher::handle_finished`].
     Start(Job<L>),
     /// Tell the journal.
@@ -190,7 +192,7 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
         };
         let attempted = match &finished {
             Finished::Attempted(attempt) => Some(attempt),
-            Finished::Damaged | Finished::Unrenderable | Finished::NotAttempted => None,
+            Finished::Damaged | Finished::Unrenderable(_) | Finished::NotAttempted => None,
         };
         for notice in lane.ended(attempted, probe, moment) {
             self.actions.push_back(Action::Notify(job.target.clone(), notice));
@@ -198,7 +200,9 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
         self.pool.ended(lane.in_flight);
         let (settlement, attempt) = match finished {
             Finished::Damaged => (Settlement::Dead(DeadReason::Damaged), None),
-            Finished::Unrenderable => (Settlement::Dead(DeadReason::Template), None),
+            Finished::Unrenderable(attempt) => {
+                (Settlement::Dead(DeadReason::Template), Some(attempt))
+            }
             Finished::NotAttempted => {
                 (Settlement::RetryAt(moment.now.plus(NOT_ATTEMPTED_DELAY)), None)
             }
@@ -274,9 +278,13 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
     }
 
     /// What each target can take now.
-    fn demand(&self) -> Vec<(Name, usize)> {
-        let stated = |lane: &Lane| (lane.policy.name.clone(), room(lane, &self.pool, self.now));
-        self.lanes.iter().map(stated).filter(|(_, room)| *room > 0).collect()
+    fn demand(&self) -> Vec<Wanted> {
+        let stated = |lane: &Lane| Wanted {
+            target: lane.policy.name.clone(),
+            most: room(lane, &self.pool, self.now),
+            order: lane.policy.order,
+        };
+        self.lanes.iter().map(stated).filter(|wanted| wanted.most > 0).collect()
     }
 
     fn settle(&mut self, job: Job<L>, settlement: Settlement, attempt: Option<Attempt>) {

@@ -23,6 +23,14 @@ const OURS: [&str; 17] = [
     "webhook-timestamp",
 ];
 
+/// Words in the name of a field that carries a secret.
+const TELLING: [&str; 6] = ["auth", "cookie", "token", "key", "secret", "password"];
+
+/// Whether a field of this lower-case name is one that carries a secret.
+pub fn speaks_of_a_secret(name: &str) -> bool {
+    TELLING.iter().any(|word| name.contains(word))
+}
+
 /// Checks the name of a field that is to be set, and makes it lower-case. The error is a sentence.
 pub fn settable(name: &str) -> Result<String, String> {
     let name = header_name(name)?;

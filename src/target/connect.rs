@@ -5,9 +5,10 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,13 +24,46 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::model::ErrorClass;
-use crate::time::deadline;
+use crate::model::{ErrorClass, Timing};
+use crate::time::{Stopwatch, deadline};
 
 /// Why no connection came about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no connection: {}", .0.as_str())]
-pub(super) struct ConnectFailed(pub(super) ErrorClass);
+#[derive(Debug, thiserror::Error)]
+#[error("no connection: {}", .class.as_str())]
+pub(super) struct ConnectFailed {
+    pub(super) class: ErrorClass,
+    /// How far it got.
+    pub(super) way: Way,
+    /// The last step's own words; they name hosts and certificates, never a path.
+    pub(super) cause: io::Error,
+}
+
+/// How a connection came about: with whom, and where the time went.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Way {
+    pub(super) remote: Option<SocketAddr>,
+    pub(super) timing: Timing,
+}
+
+/// What a connection tells each request that it carries.
+#[derive(Clone, Debug)]
+pub(super) struct Carried {
+    way: Way,
+    /// Whether no request has asked yet.
+    new: Arc<AtomicBool>,
+}
+
+impl Carried {
+    /// The way, with its times for the first that asks: a kept connection has spared the others the steps.
+    pub(super) fn way(&self) -> Way {
+        let timing = if self.new.swap(false, Ordering::Relaxed) {
+            self.way.timing
+        } else {
+            Timing::default()
+        };
+        Way { timing, ..self.way }
+    }
+}
 
 /// Most lookups of one target's name at once. A lookup that stalls holds a thread that the journal may need, and cannot
 /// be cut off.
@@ -69,40 +103,60 @@ impl tower_service::Service<Uri> for Connector {
     }
 }
 
-/// Three steps with one deadline; whichever step it ends names the failure.
 async fn open(
     uri: &Uri,
     tls: TlsConnector,
     lookups: Arc<Semaphore>,
     by: Instant,
 ) -> Result<Wire, ConnectFailed> {
+    let mut way = Way::default();
+    let opened = steps(uri, tls, lookups, by, &mut way).await;
+    opened.map_err(|(class, cause)| ConnectFailed { class, way, cause })
+}
+
+/// Three steps with one deadline; whichever step it ends names the failure.
+async fn steps(
+    uri: &Uri,
+    tls: TlsConnector,
+    lookups: Arc<Semaphore>,
+    by: Instant,
+    way: &mut Way,
+) -> Result<Wire, (ErrorClass, io::Error)> {
     let secure = uri.scheme_str() == Some("https");
     // A literal IPv6 address stands in brackets in a URL and without them everywhere else.
     let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-    let found = step(ErrorClass::Dns, by, look_up(host.to_owned(), port, lookups)).await?;
-    let socket = step(ErrorClass::Connect, by, first_reachable(found)).await?;
-    socket.set_nodelay(true).map_err(|_no_longer_open| ConnectFailed(ErrorClass::Connect))?;
-    if !secure {
-        return Ok(Wire::Plain(TokioIo::new(socket)));
-    }
-    let Ok(name) = ServerName::try_from(host.to_owned()) else {
-        return Err(ConnectFailed(ErrorClass::Dns));
+    let found = if let Ok(ip) = host.parse::<IpAddr>() {
+        vec![SocketAddr::new(ip, port)]
+    } else {
+        let found = look_up(host.to_owned(), port, lookups);
+        step(by, &mut way.timing.dns, found).await.map_err(|cause| (ErrorClass::Dns, cause))?
     };
-    let stream = step(ErrorClass::Tls, by, tls.connect(name, socket)).await?;
-    Ok(Wire::Tls(Box::new(TokioIo::new(stream))))
+    let reached = first_reachable(found, &mut way.remote);
+    let reached = step(by, &mut way.timing.connect, reached).await;
+    let socket = reached.map_err(|cause| (ErrorClass::Connect, cause))?;
+    socket.set_nodelay(true).map_err(|cause| (ErrorClass::Connect, cause))?;
+    if !secure {
+        return Ok(Wire::new(Stream::Plain(TokioIo::new(socket)), *way));
+    }
+    let name = ServerName::try_from(host.to_owned());
+    let name = name.map_err(|cause| (ErrorClass::Dns, io::Error::other(cause)))?;
+    let shaken = step(by, &mut way.timing.tls, tls.connect(name, socket)).await;
+    let stream = shaken.map_err(|cause| (ErrorClass::Tls, cause))?;
+    Ok(Wire::new(Stream::Tls(Box::new(TokioIo::new(stream))), *way))
 }
 
 async fn step<T>(
-    class: ErrorClass,
     by: Instant,
+    took: &mut Option<Duration>,
     work: impl Future<Output = io::Result<T>>,
-) -> Result<T, ConnectFailed> {
-    match tokio::time::timeout_at(by, work).await {
-        Ok(Ok(done)) => Ok(done),
-        // The class is what an operator acts on; the system's own words differ between machines.
-        Ok(Err(_)) | Err(_) => Err(ConnectFailed(class)),
-    }
+) -> io::Result<T> {
+    let watch = Stopwatch::start();
+    let late =
+        |_elapsed| Err(io::Error::new(io::ErrorKind::TimedOut, "not within connect_timeout"));
+    let done = tokio::time::timeout_at(by, work).await.unwrap_or_else(late);
+    *took = Some(watch.elapsed());
+    done
 }
 
 /// The addresses of a name, the families taking turns so that neither has to fail as a whole first.
@@ -135,7 +189,11 @@ fn in_turns(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
 }
 
 /// The first address that accepts; the last failure when none does. Each has a head start before the next one.
-async fn first_reachable(found: Vec<SocketAddr>) -> io::Result<TcpStream> {
+/// `remote` is the address that was reached, or else one that was tried.
+async fn first_reachable(
+    found: Vec<SocketAddr>,
+    remote: &mut Option<SocketAddr>,
+) -> io::Result<TcpStream> {
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     let mut waiting = found.into_iter();
     let mut trying = JoinSet::new();
@@ -143,13 +201,17 @@ async fn first_reachable(found: Vec<SocketAddr>) -> io::Result<TcpStream> {
         let more = waiting.next();
         let exhausted = more.is_none();
         if let Some(address) = more {
-            trying.spawn(TcpStream::connect(address));
+            *remote = Some(address);
+            trying.spawn(async move { (address, TcpStream::connect(address).await) });
         }
         let head_start = tokio::time::sleep(HEAD_START);
         tokio::select! {
             ended = trying.join_next() => match ended {
-                Some(Ok(Ok(socket))) => return Ok(socket),
-                Some(Ok(Err(error))) => last = error,
+                Some(Ok((address, Ok(socket)))) => {
+                    *remote = Some(address);
+                    return Ok(socket);
+                }
+                Some(Ok((_, Err(error)))) => last = error,
                 Some(Err(error)) => last = io::Error::other(error),
                 None => return Err(last),
             },
@@ -159,20 +221,32 @@ async fn first_reachable(found: Vec<SocketAddr>) -> io::Result<TcpStream> {
 }
 
 /// An open connection.
-pub(super) enum Wire {
+pub(super) struct Wire {
+    stream: Stream,
+    carried: Carried,
+}
+
+enum Stream {
     /// `http`
     Plain(TokioIo<TcpStream>),
     /// `https`
     Tls(Box<TokioIo<TlsStream<TcpStream>>>),
 }
 
+impl Wire {
+    fn new(stream: Stream, way: Way) -> Self {
+        Self { stream, carried: Carried { way, new: Arc::new(AtomicBool::new(true)) } }
+    }
+}
+
 impl Connection for Wire {
     fn connected(&self) -> Connected {
-        match self {
-            Self::Plain(_) => Connected::new(),
-            Self::Tls(stream) => match stream.inner().get_ref().1.alpn_protocol() {
-                Some(b"h2") => Connected::new().negotiated_h2(),
-                Some(_) | None => Connected::new(),
+        let connected = Connected::new().extra(self.carried.clone());
+        match &self.stream {
+            Stream::Plain(_) => connected,
+            Stream::Tls(stream) => match stream.inner().get_ref().1.alpn_protocol() {
+                Some(b"h2") => connected.negotiated_h2(),
+                Some(_) | None => connected,
             },
         }
     }
@@ -184,9 +258,9 @@ impl Read for Wire {
         cx: &mut Context<'_>,
         buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
-            Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
+        match &mut self.get_mut().stream {
+            Stream::Plain(io) => Pin::new(io).poll_read(cx, buf),
+            Stream::Tls(io) => Pin::new(io).poll_read(cx, buf),
         }
     }
 }
@@ -197,23 +271,23 @@ impl Write for Wire {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
-            Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
+        match &mut self.get_mut().stream {
+            Stream::Plain(io) => Pin::new(io).poll_write(cx, buf),
+            Stream::Tls(io) => Pin::new(io).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_flush(cx),
-            Self::Tls(io) => Pin::new(io).poll_flush(cx),
+        match &mut self.get_mut().stream {
+            Stream::Plain(io) => Pin::new(io).poll_flush(cx),
+            Stream::Tls(io) => Pin::new(io).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
-            Self::Tls(io) => Pin::new(io).poll_shutdown(cx),
+        match &mut self.get_mut().stream {
+            Stream::Plain(io) => Pin::new(io).poll_shutdown(cx),
+            Stream::Tls(io) => Pin::new(io).poll_shutdown(cx),
         }
     }
 }
@@ -240,9 +314,10 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         // TEST-NET-1 (RFC 5737) answers nothing, or is refused at once where there is no way to it.
         let silent: SocketAddr = "192.0.2.1:9".parse().unwrap();
-        let reached = first_reachable(vec![silent, listener.local_addr().unwrap()]);
+        let (there, mut remote) = (listener.local_addr().unwrap(), None);
+        let reached = first_reachable(vec![silent, there], &mut remote);
         let reached = tokio::time::timeout(Duration::from_secs(5), reached).await.unwrap().unwrap();
-        assert_eq!(reached.peer_addr().unwrap(), listener.local_addr().unwrap());
-        assert!(first_reachable(Vec::new()).await.is_err());
+        assert_eq!((reached.peer_addr().unwrap(), remote), (there, Some(there)));
+        assert!(first_reachable(Vec::new(), &mut remote).await.is_err());
     }
 }

@@ -72,7 +72,12 @@ pub(super) fn outbound(
     fields.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_VALUE));
     fields.extend(set.clone());
     if let Some((name, value)) = signature {
-        append(&mut fields, name, value);
+        let parsed = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value));
+        if let (Ok(name), Ok(mut value)) = parsed {
+            // It may be a token, which no answer's record may repeat.
+            value.set_sensitive(true);
+            fields.append(name, value);
+        }
     }
     let mut ours = |name: &'static str, value: &str| {
         if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {

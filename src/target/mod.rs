@@ -1,50 +1,54 @@
 //! One HTTP attempt at a target, and nothing else: no retry, no decision, no record.
 //!
 //! Each target has a client, a connection pool and limits of its own, so that nothing a receiver does
-//! reaches another. Redirects are never followed; the answer is judged by its head, and at most
-//! [`MAX_ANSWER_BODY`] bytes of its body are read so that the connection can be used again.
+//! reaches another. Redirects are never followed; the answer is judged by its head, and the beginning of its body is
+//! read for the record.
 
 mod answer;
 mod connect;
 mod headers;
+mod post;
+mod seen;
 mod tls;
 
-use std::error::Error as _;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
-use hyper::{Method, Request, Response, Uri};
+use hyper::{Method, Request, Uri};
 use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::Error as HttpError;
+use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::rt::TokioTimer;
 
-use self::connect::{ConnectFailed, Connector};
+use self::connect::Connector;
+pub use self::post::{PostError, Posted, post};
+pub use self::seen::MAX_ANSWER_BODY;
+use self::seen::Outgoing;
+use self::tls::own_tls;
 pub use self::tls::shared_tls;
-use self::tls::{no_tls, own_tls};
 use crate::config::Target;
 use crate::lifecycle::Tasks;
-use crate::model::{Answer, ErrorClass, Event};
+use crate::model::{Answer, Event, Seen, Timing};
 use crate::rules::sign::Signer;
 use crate::template::{Body, Preset};
-use crate::time::Timestamp;
+use crate::time::{Stopwatch, Timestamp, deadline};
 
-/// Most bytes of an answer's body that are read.
-pub const MAX_ANSWER_BODY: usize = 64 * 1024;
 /// Most bytes of an answer's head.
 const MAX_ANSWER_HEAD: usize = 64 * 1024;
 /// Most header fields of an answer.
 const MAX_ANSWER_FIELDS: usize = 128;
-/// Longest wait for the rest of an answer whose head has decided already.
-const ANSWER_BODY_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest wait for the body of an answer whose head has decided already: long enough for a page from the other side of
+/// the world, and short against a timeout, since the attempt's place is taken as long.
+const ANSWER_BODY_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long an idle connection is kept: short enough that a moved name is looked up again within a minute.
 const POOL_IDLE: Duration = Duration::from_secs(30);
 
 /// The client of one target.
 pub struct TargetClient {
-    client: Client<Connector, Full<Bytes>>,
+    client: Client<Connector, Outgoing>,
     url: Uri,
     method: Method,
     body: Body,
@@ -66,6 +70,15 @@ pub struct Call<'a> {
     pub wall: Timestamp,
     /// Random bytes for a trace id (16) and a span id (8).
     pub trace_entropy: [u8; 24],
+}
+
+/// What one attempt brought.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    /// What decides.
+    pub answer: Answer,
+    /// What is recorded beside it.
+    pub seen: Seen,
 }
 
 /// Why a client could not be made.
@@ -107,29 +120,47 @@ impl TargetClient {
         &self.body
     }
 
-    /// Sends the event once. Ends within the target's `timeout` plus two seconds for the rest of the answer.
-    pub async fn attempt(&self, call: Call<'_>) -> Answer {
+    /// Sends the event once. Ends within the target's `timeout`.
+    pub async fn attempt(&self, call: Call<'_>) -> Exchange {
+        let (by, watch) = (deadline(self.timeout), Stopwatch::start());
+        let fields = self.fields(&call);
+        let secrets = seen::secrets_in(&fields);
+        let (body, taken) = Outgoing::new(call.body);
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.url.clone();
+        *request.headers_mut() = fields;
+        let connection = capture_connection(&mut request);
+        let came = tokio::time::timeout_at(by, self.client.request(request)).await;
+        let way = seen::way(&connection);
+        let response = match came {
+            Err(_elapsed) => return Exchange::timed_out(way, taken.load(Ordering::Relaxed)),
+            Ok(Err(error)) => return Exchange::failed(&error, way),
+            Ok(Ok(response)) => response,
+        };
+        let mut seen = way.unwrap_or_default().seen();
+        let Timing { dns, connect, tls, first_byte } = &mut seen.timing;
+        let before: Duration = [*dns, *connect, *tls].into_iter().flatten().sum();
+        *first_byte = Some(watch.elapsed().saturating_sub(before));
+        // The head has decided. What follows is for whoever reads the record, and for the next use of the connection.
+        let (head, body) = response.into_parts();
+        let until = by.min(deadline(ANSWER_BODY_TIMEOUT));
+        let beginning = seen::beginning(body, until, &secrets).await;
+        (seen.body, seen.body_cut) = (beginning.bytes, beginning.cut);
+        seen.headers = seen::recorded_fields(&head.headers, &secrets);
+        let status = head.status.as_u16();
+        let retry_after = answer::wish(self.body.preset(), status, &head.headers, &seen.body);
+        Exchange { answer: Answer::Status { status, retry_after }, seen }
+    }
+
+    /// The header fields of an attempt, signed anew.
+    fn fields(&self, call: &Call<'_>) -> HeaderMap {
         let signed = self
             .signer
             .as_ref()
             .map(|signer| (signer.header(), signer.sign(call.event.id, call.wall, &call.body)));
         let signed = signed.as_ref().map(|(name, value)| (*name, value.as_slice()));
-        let fields = headers::outbound(&call, &self.body, &self.headers, signed);
-        let mut request = Request::new(Full::new(call.body));
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.url.clone();
-        *request.headers_mut() = fields;
-        let response = match tokio::time::timeout(self.timeout, self.client.request(request)).await
-        {
-            Err(_elapsed) => return Answer::Failed(ErrorClass::Timeout),
-            Ok(Err(error)) => return Answer::Failed(classify(&error)),
-            Ok(Ok(response)) => response,
-        };
-        let status = response.status().as_u16();
-        let retry_after = answer::wish(self.body.preset(), status, response.headers());
-        // The head has decided. What follows only matters for the reuse of the connection.
-        read_rest(response).await;
-        Answer::Status { status, retry_after }
+        headers::outbound(call, &self.body, &self.headers, signed)
     }
 }
 
@@ -145,11 +176,7 @@ fn url(target: &Target) -> Result<Uri, ClientError> {
     Ok(format!("{}{separator}wait=true", target.url).parse()?)
 }
 
-fn client(
-    connector: Connector,
-    concurrency: usize,
-    tasks: &Tasks,
-) -> Client<Connector, Full<Bytes>> {
+fn client(connector: Connector, concurrency: usize, tasks: &Tasks) -> Client<Connector, Outgoing> {
     Client::builder(Spawner(tasks.clone()))
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
@@ -159,36 +186,6 @@ fn client(
         .http1_max_headers(MAX_ANSWER_FIELDS)
         .http2_max_header_list_size(u32::try_from(MAX_ANSWER_HEAD).unwrap_or(u32::MAX))
         .build(connector)
-}
-
-/// Reads and drops the body up to its bounds; a connection whose answer goes on longer is closed.
-async fn read_rest(response: Response<Incoming>) {
-    let limited = http_body_util::Limited::new(response.into_body(), MAX_ANSWER_BODY);
-    // Whatever happens here says nothing about the delivery any more.
-    drop(tokio::time::timeout(ANSWER_BODY_TIMEOUT, limited.collect()).await);
-}
-
-/// How far an attempt got, by the types in its chain of causes.
-fn classify(error: &hyper_util::client::legacy::Error) -> ErrorClass {
-    let mut cause = error.source();
-    while let Some(current) = cause {
-        if let Some(ConnectFailed(class)) = current.downcast_ref() {
-            return *class;
-        }
-        if let Some(http) = current.downcast_ref::<hyper::Error>() {
-            if http.is_parse_too_large() {
-                return ErrorClass::TooLarge;
-            }
-            if http.is_parse() {
-                return ErrorClass::Protocol;
-            }
-            if http.is_timeout() {
-                return ErrorClass::Timeout;
-            }
-        }
-        cause = current.source();
-    }
-    if error.is_connect() { ErrorClass::Connect } else { ErrorClass::Reset }
 }
 
 /// Lets the HTTP client's background tasks belong to the relay.
@@ -203,55 +200,6 @@ where
     fn execute(&self, task: F) {
         drop(self.0.spawn(task));
     }
-}
-
-/// What came back from [`post`].
-#[derive(Clone, Debug)]
-pub struct Posted {
-    /// The HTTP status code.
-    pub status: u16,
-    /// The body, at most [`MAX_ANSWER_BODY`] bytes.
-    pub body: Bytes,
-}
-
-/// Why [`post`] brought nothing back.
-#[derive(Debug, thiserror::Error)]
-pub enum PostError {
-    /// No client for this URL.
-    #[error(transparent)]
-    Client(#[from] ClientError),
-    /// No answer.
-    #[error("no answer ({})", .0.as_str())]
-    Failed(ErrorClass),
-}
-
-/// Posts once and reads the answer: for the command line's own requests, not for deliveries.
-pub async fn post(
-    url: &str,
-    fields: &[(String, String)],
-    body: Bytes,
-    timeout: Duration,
-) -> Result<Posted, PostError> {
-    let tasks = Tasks::new();
-    let url: Uri = url.parse().map_err(ClientError::from)?;
-    let secure = url.scheme_str() == Some("https");
-    // Loading the system's certificates takes longer than the whole exchange does without them.
-    let connector = Connector::new(if secure { shared_tls()? } else { no_tls()? }, timeout);
-    let mut request = Request::new(Full::new(body));
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = url;
-    *request.headers_mut() =
-        header_map(fields.iter().map(|(name, value)| (name, value.as_bytes())))?;
-    let exchange = async {
-        let answer = client(connector, 1, &tasks).request(request).await;
-        let answer = answer.map_err(|error| PostError::Failed(classify(&error)))?;
-        let status = answer.status().as_u16();
-        let body = http_body_util::Limited::new(answer.into_body(), MAX_ANSWER_BODY);
-        let body = body.collect().await.map(http_body_util::Collected::to_bytes);
-        Ok(Posted { status, body: body.unwrap_or_default() })
-    };
-    let timed_out = Err(PostError::Failed(ErrorClass::Timeout));
-    tokio::time::timeout(timeout, exchange).await.unwrap_or(timed_out)
 }
 
 fn header_map<'a>(

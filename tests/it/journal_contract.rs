@@ -13,7 +13,7 @@ use everhook::journal::sled::{OpenError, Opened, Options, SledJournal};
 use everhook::journal::{Append, AppendError, Appended, Claimed, Demand, Health, Journal, Stage};
 use everhook::metrics::JournalMetrics;
 use everhook::model::{
-    Answer, Attempt, DeadReason, DedupKey, Event, EventId, Headers, Name, Settlement,
+    Answer, Attempt, DeadReason, DedupKey, Event, EventId, Headers, Name, Order, Settlement, Wanted,
 };
 use everhook::time::{Clock, Timestamp};
 use tempfile::TempDir;
@@ -47,8 +47,8 @@ pub fn append(event: Event, targets: &[&str], dedup: &[DedupKey]) -> Append {
     Append { event, targets: targets.iter().map(|t| name(t)).collect(), dedup: dedup.to_vec() }
 }
 
-fn demand(target: &str, most: usize) -> Demand {
-    Demand(vec![(name(target), most)])
+pub fn demand(target: &str, most: usize) -> Demand {
+    Demand(vec![Wanted { target: name(target), most, order: Order::None }])
 }
 
 pub fn exact(key: u128) -> DedupKey {

@@ -6,12 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use everhook::journal::sled::{Options, SledJournal};
-use everhook::journal::{Claimed, Demand, Journal, Note};
+use everhook::journal::{Claimed, Journal, Note};
 use everhook::metrics::JournalMetrics;
-use everhook::model::{Name, Settlement};
+use everhook::model::Settlement;
 use everhook::time::Clock;
 
-use crate::journal_contract::{append, event, exact};
+use crate::journal_contract::{append, demand, event, exact};
 
 const MIB: u64 = 1024 * 1024;
 /// Appends that wait at once.
@@ -74,8 +74,7 @@ async fn futures<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output> {
 }
 
 async fn deliver(journal: &SledJournal, target: &str, most: usize) -> usize {
-    let claimed: Vec<Claimed> =
-        journal.claim(Demand(vec![(Name::parse(target).expect("a name"), most)])).await;
+    let claimed: Vec<Claimed> = journal.claim(demand(target, most)).await;
     for one in &claimed {
         journal.settle(one.lease, Settlement::Delivered, None).await.expect("taken");
     }
@@ -163,7 +162,7 @@ async fn churn_stays_flat_also_when_some_deliveries_stay() {
     assert_eq!(dead.map(|depth| depth.ready), Some(stay), "nothing that stays is lost");
     assert!(!dir.path().join("generations/00000001").exists(), "the note's generation is gone");
     assert_eq!(journal.notes("paused"), [("dead".to_owned(), vec![7])]);
-    let claimed = journal.claim(Demand(vec![(Name::parse("dead").expect("a name"), 10_000)])).await;
+    let claimed = journal.claim(demand("dead", 10_000)).await;
     assert_eq!(claimed.len() as u64, stay);
     for one in claimed {
         assert_eq!(journal.load(one.lease).await.expect("readable").body.len(), 1024);

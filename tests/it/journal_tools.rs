@@ -93,10 +93,10 @@ async fn what_is_exported_and_imported_is_the_same_journal() {
     assert_eq!(said.report["duplicates"], 6 + 1 + 2, "{said:?}");
     assert_eq!(exported(&to, &folder.path().join("once more")).await, lines);
 
-    let stats = to.tool(&["journal", "stats"]).await.report;
-    assert_eq!((&stats["events"], &stats["dedup_keys"]), (&6.into(), &6.into()), "{stats}");
+    let sums = to.tool(&["journal", "stats"]).await.report;
+    assert_eq!((&sums["events"], &sums["dedup_keys"]), (&6.into(), &6.into()), "{sums}");
     assert_eq!(
-        (&stats["targets"][0]["pending"], &stats["targets"][0]["dead"]),
+        (&sums["targets"][0]["pending"], &sums["targets"][0]["dead"]),
         (&4.into(), &1.into())
     );
 
@@ -129,8 +129,7 @@ async fn a_broken_line_is_named_and_nothing_is_changed_unless_it_may_be_passed_o
     let damaged = |line: usize, by: &str| {
         let lines = text.lines().enumerate();
         let lines = lines.map(|(number, text)| if number == line { by } else { text });
-        fs::write(&broken, lines.map(|line| format!("{line}\n")).collect::<String>())
-            .expect("writable");
+        fs::write(&broken, lines.collect::<Vec<_>>().join("\n") + "\n").expect("writable");
     };
     let second = folder.path().join("second");
     let to = home(&second, &receiver);

@@ -11,6 +11,7 @@
     reason = "a test stops at the first surprise"
 )]
 
+mod attempt_records;
 mod config_mistakes;
 mod faultfs;
 mod faults;
@@ -23,6 +24,7 @@ mod journal_lookup;
 mod journal_on_disk;
 mod journal_space;
 mod journal_tools;
+mod keeps_order;
 mod outlives_bad_receivers;
 mod providers;
 mod relay_stories;

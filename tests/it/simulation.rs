@@ -16,7 +16,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use everhook::journal::memory::MemoryJournal;
 use everhook::journal::{Append, Demand, Journal, Lease};
-use everhook::model::{Answer, Attempt, DeadReason, Event, EventId, Headers, Name, Settlement};
+use everhook::model::{
+    Answer, Attempt, DeadReason, Event, EventId, Headers, Name, Settlement, Wanted,
+};
 use everhook::rules::dispatch::{Action, Dispatcher, Finished, Job, Notice};
 use everhook::rules::retry::Moment;
 use everhook::time::{Clock, Timestamp};
@@ -57,7 +59,7 @@ struct World {
     expected: HashSet<Delivery>,
     ended: HashMap<Delivery, Settlement>,
     attempts: HashMap<Delivery, u32>,
-    demand: Vec<(Name, usize)>,
+    demand: Vec<Wanted>,
     drained: bool,
 }
 

@@ -99,3 +99,9 @@ fn certificates_are_read_before_anything_starts_and_never_shown() {
     }
     assert_snapshot!(mistakes("tls = { verify = true }"));
 }
+
+#[test]
+fn an_order_has_its_words_and_a_dead_letter_holds_only_where_there_is_one() {
+    assert_snapshot!(mistakes("order = \"keys\"\nactive = \"no\""));
+    assert_snapshot!(mistakes("on_dead = \"hold\""));
+}

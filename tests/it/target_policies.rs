@@ -182,3 +182,27 @@ async fn fifty_hanging_targets_leave_a_live_one_its_share_of_a_small_pool() {
     let held = hanging.seen().len();
     assert!((50..=64).contains(&held), "{held} of 64 attempts hang");
 }
+
+#[tokio::test]
+async fn an_inactive_target_takes_nothing_new_and_its_queue_is_delivered() {
+    let (mut receiver, mended) = broken("500 Down").await;
+    let keys = "retry = { schedule = [\"50ms\", \"50ms\", \"200ms\", \"1s\", \"1s\", \"1s\"] }\nbreaker = \"none\"";
+    let text =
+        |more: &str| format!("{SOURCE}{}", target("t", &receiver.url(), &format!("{keys}{more}")));
+    let home = Home::new(&text(""));
+    let inactive = text("\nactive = false");
+    let daemon = home.start().await;
+    let queued = post(&daemon, 3).await;
+    receiver.next().await;
+    daemon.terminate();
+    daemon.ended().await;
+    home.configure(&inactive);
+    mended.store(true, Ordering::SeqCst);
+    let daemon = home.start().await;
+    post(&daemon, 2).await;
+    daemon.metric_becomes("everhook_deliveries{target=\"t\",state=\"waiting\"}", 0.0).await;
+    daemon.metric_becomes("everhook_deliveries{target=\"t\",state=\"ready\"}", 0.0).await;
+    daemon.metric_becomes("everhook_deliveries{target=\"t\",state=\"in_flight\"}", 0.0).await;
+    let seen: BTreeSet<_> = receiver.seen().iter().map(|it| it.id().to_owned()).collect();
+    assert_eq!(seen, queued);
+}

@@ -8,10 +8,10 @@ use super::{PATTERN_REMEDY, body, conditions, noted, secrets, url};
 use crate::config::Target;
 use crate::config::mistake::Findings;
 use crate::config::policy::Frequency;
-use crate::config::raw::{self, Style};
+use crate::config::raw::{self, OnDeadWord, OrderWord, Style};
 use crate::config::table::did_you_mean;
 use crate::config::tree::KeyPath;
-use crate::model::Name;
+use crate::model::{Name, OnDead, Order};
 use crate::rules::breaker::BreakerPolicy;
 use crate::rules::filter::Patterns;
 use crate::rules::intake::Interest;
@@ -41,7 +41,9 @@ impl Checked {
 impl Checked {
     /// Whether events of a source may go here.
     pub(super) fn listens_to(&self, source: &Name) -> bool {
-        self.from.as_ref().is_none_or(|from| from.iter().any(|name| name == source.as_str()))
+        let is_active = self.built.as_ref().is_none_or(|target| target.active);
+        let hears = |from: &Vec<String>| from.iter().any(|name| name == source.as_str());
+        is_active && self.from.as_ref().is_none_or(hears)
     }
 }
 
@@ -83,6 +85,7 @@ fn target(name: Name, raw: raw::Target, sources: &[Name], findings: &mut Finding
     let slow = raw.preset.is_some_and(|preset| preset.0 == Preset::Slack);
     let rate = rate(raw.rate, raw.burst, &at, findings).or(slow.then_some(SLACK_RATE));
     let signer = raw.sign.and_then(|sign| signer(sign, &at.key("sign"), findings));
+    let order = order(raw.order, raw.on_dead, &at, findings);
     let url = raw.url.as_ref().map(|url| &*url.0);
     let tls = raw.tls.as_ref().map(|keys| tls(keys, url, &at.key("tls"), findings));
     let build = || {
@@ -95,6 +98,8 @@ fn target(name: Name, raw: raw::Target, sources: &[Name], findings: &mut Finding
             timeout: raw.timeout?,
             connect_timeout: raw.connect_timeout?,
             concurrency: raw.concurrency?,
+            order: order?,
+            active: raw.active?,
             retry: retry?,
             rate,
             breaker: match raw.breaker? {
@@ -109,6 +114,26 @@ fn target(name: Name, raw: raw::Target, sources: &[Name], findings: &mut Finding
         })
     };
     Checked { built: build(), interest, from: raw.from }
+}
+
+/// `None` only after a mistake was noted.
+fn order(
+    order: Option<OrderWord>,
+    on_dead: Option<OnDeadWord>,
+    at: &KeyPath,
+    findings: &mut Findings,
+) -> Option<Order> {
+    let on_dead = on_dead?.0;
+    match order? {
+        OrderWord::Key => Some(Order::Key(on_dead)),
+        OrderWord::None if on_dead == OnDead::Hold => {
+            let remedy = r#"write order = "key" beside it, or leave it out"#;
+            let problem = "without an order a dead letter holds nobody up";
+            findings.mistake(&at.key("on_dead"), problem, remedy);
+            None
+        }
+        OrderWord::None => Some(Order::None),
+    }
 }
 
 /// `None` is a target without a rate, or a mistake that was noted.

@@ -143,5 +143,7 @@ fn error_class(class: ErrorClass) -> u8 {
         ErrorClass::Timeout => 5,
         ErrorClass::Protocol => 6,
         ErrorClass::TooLarge => 7,
+        ErrorClass::TimeoutBody => 8,
+        ErrorClass::Template => 9,
     }
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::sealed::Sealed;
 use super::*;
 use crate::journal::{Claimed, Demand};
-use crate::model::{Headers, Name};
+use crate::model::{Headers, Name, Order, Wanted};
 use crate::time::Timestamp;
 
 fn try_open(path: &Path) -> Result<(SledJournal, Opened), OpenError> {
@@ -44,7 +44,8 @@ fn damage(journal: &SledJournal, family: u8, commit: u64, at: usize) {
 }
 
 async fn claim(journal: &SledJournal) -> Vec<Claimed> {
-    journal.claim(Demand(vec![(Name::parse("a").unwrap(), 10)])).await
+    let target = Name::parse("a").unwrap();
+    journal.claim(Demand(vec![Wanted { target, most: 10, order: Order::None }])).await
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use rand::SeedableRng as _;
 
 use super::*;
-use crate::model::Answer;
+use crate::model::{Answer, Order, Wanted};
 use crate::rules::retry::Jitter;
 
 fn name(text: &str) -> Name {
@@ -18,6 +18,7 @@ fn dispatcher(targets: &[(&str, usize)]) -> Dispatcher<u32> {
     let policy = |(target, concurrency): &(&str, usize)| TargetPolicy {
         name: name(target),
         concurrency: *concurrency,
+        order: Order::None,
         retry: RetryPolicy {
             delays: [Duration::from_secs(5)].into(),
             jitter: Jitter::Proportional(0.0),
@@ -75,7 +76,11 @@ fn notices(actions: &[Action<u32>]) -> Vec<Notice> {
 }
 
 /// The last demand stated.
-fn demand(actions: &[Action<u32>]) -> Vec<(Name, usize)> {
+fn wanted(target: &str, most: usize) -> Wanted {
+    Wanted { target: name(target), most, order: Order::None }
+}
+
+fn demand(actions: &[Action<u32>]) -> Vec<Wanted> {
     let stated = |action: &Action<u32>| match action {
         Action::Claim(demand) => Some(demand.clone()),
         Action::Start(_) | Action::Notify(..) | Action::Settle { .. } | Action::Drained => None,
@@ -86,12 +91,12 @@ fn demand(actions: &[Action<u32>]) -> Vec<(Name, usize)> {
 #[test]
 fn asks_for_what_is_free_and_starts_what_it_gets() {
     let mut d = dispatcher(&[("a", 2), ("b", 1)]);
-    assert_eq!(actions(&mut d), [Action::Claim(vec![(name("a"), 2), (name("b"), 1)])]);
+    assert_eq!(actions(&mut d), [Action::Claim(vec![wanted("a", 2), wanted("b", 1)])]);
     d.handle_claimed(vec![job(1, "a"), job(2, "b")], Timestamp::EPOCH);
     let expected = [
         Action::Start(job(1, "a")),
         Action::Start(job(2, "b")),
-        Action::Claim(vec![(name("a"), 1)]),
+        Action::Claim(vec![wanted("a", 1)]),
     ];
     assert_eq!(actions(&mut d), expected);
     assert!(actions(&mut d).is_empty(), "nothing changed, so nothing is asked again");
@@ -101,7 +106,7 @@ fn asks_for_what_is_free_and_starts_what_it_gets() {
 fn a_full_target_leaves_the_others_their_demand() {
     let mut d = dispatcher(&[("dead", 1), ("live", 1)]);
     d.handle_claimed(vec![job(1, "dead")], Timestamp::EPOCH);
-    assert_eq!(actions(&mut d).last(), Some(&Action::Claim(vec![(name("live"), 1)])));
+    assert_eq!(actions(&mut d).last(), Some(&Action::Claim(vec![wanted("live", 1)])));
 }
 
 #[test]
@@ -113,12 +118,12 @@ fn retry_after_closes_the_target_until_then_and_only_the_target() {
     let got = actions(&mut d);
     assert_eq!(notices(&got), [Notice::Held(Timestamp::from_secs(70))]);
     assert_eq!(settlements(&got), [(1, Settlement::RetryAt(Timestamp::from_secs(70)))]);
-    assert_eq!(got.last(), Some(&Action::Claim(vec![(name("b"), 4)])));
+    assert_eq!(got.last(), Some(&Action::Claim(vec![wanted("b", 4)])));
     assert_eq!(d.poll_timeout(), Some(Timestamp::from_secs(70)));
     d.handle_timeout(Timestamp::from_secs(69));
     assert!(actions(&mut d).is_empty());
     d.handle_timeout(Timestamp::from_secs(70));
-    let slow = [Action::Claim(vec![(name("a"), 1), (name("b"), 4)])];
+    let slow = [Action::Claim(vec![wanted("a", 1), wanted("b", 4)])];
     assert_eq!(actions(&mut d), slow, "one at a time at first");
     assert_eq!(d.poll_timeout(), None);
 }
@@ -188,7 +193,7 @@ fn gone_gives_up_the_delivery_and_pauses_the_target_until_it_is_resumed() {
     let got = actions(&mut d);
     assert_eq!(notices(&got), [Notice::Paused]);
     assert_eq!(settlements(&got), [(1, Settlement::Dead(DeadReason::Gone))]);
-    assert_eq!(demand(&got), [(name("b"), 4)]);
+    assert_eq!(demand(&got), [wanted("b", 4)]);
     assert_eq!(d.poll_timeout(), None, "no time ends it");
     d.handle_finished(2, answered(410, None), moment(2));
     assert_eq!(notices(&actions(&mut d)), [], "said once");
@@ -197,7 +202,7 @@ fn gone_gives_up_the_delivery_and_pauses_the_target_until_it_is_resumed() {
     d.handle_resume(&name("a"));
     let got = actions(&mut d);
     assert_eq!(notices(&got), [Notice::Resumed]);
-    assert_eq!(demand(&got), [(name("a"), 4), (name("b"), 4)]);
+    assert_eq!(demand(&got), [wanted("a", 4), wanted("b", 4)]);
     d.handle_resume(&name("a"));
     assert!(actions(&mut d).is_empty());
 }
@@ -216,7 +221,7 @@ fn a_failing_target_is_probed_by_one_delivery_and_comes_back_slowly() {
     assert_eq!(demand(&got), []);
     assert_eq!(d.poll_timeout(), Some(Timestamp::from_secs(10)));
     d.handle_timeout(Timestamp::from_secs(10));
-    assert_eq!(demand(&actions(&mut d)), [(name("a"), 1)]);
+    assert_eq!(demand(&actions(&mut d)), [wanted("a", 1)]);
     d.handle_claimed(vec![job(3, "a"), job(4, "a")], Timestamp::from_secs(10));
     let got = actions(&mut d);
     assert_eq!(settlements(&got), [(4, Settlement::Released)], "parked, with all its attempts");
@@ -224,7 +229,7 @@ fn a_failing_target_is_probed_by_one_delivery_and_comes_back_slowly() {
     d.handle_finished(3, answered(200, None), moment(11));
     let got = actions(&mut d);
     assert_eq!(notices(&got), [Notice::BreakerClosed]);
-    assert_eq!(demand(&got), [(name("a"), 2)], "twice as much with each round");
+    assert_eq!(demand(&got), [wanted("a", 2)], "twice as much with each round");
 }
 
 #[test]
@@ -233,14 +238,14 @@ fn a_rate_spaces_what_begins() {
     let rate = Rate { interval: Duration::from_secs(2), burst: 2 };
     d = with(vec![TargetPolicy { rate: Some(rate), ..d.lanes.remove(0).policy }], 1_000);
     d.handle_timeout(Timestamp::from_secs(100));
-    assert_eq!(demand(&actions(&mut d)), [(name("a"), 2)]);
+    assert_eq!(demand(&actions(&mut d)), [wanted("a", 2)]);
     d.handle_claimed(vec![job(1, "a"), job(2, "a"), job(3, "a")], Timestamp::from_secs(100));
     let got = actions(&mut d);
     assert_eq!(settlements(&got), [(3, Settlement::Released)]);
     assert_eq!(demand(&got), []);
     assert_eq!(d.poll_timeout(), Some(Timestamp::from_secs(102)));
     d.handle_timeout(Timestamp::from_secs(102));
-    assert_eq!(demand(&actions(&mut d)), [(name("a"), 1)]);
+    assert_eq!(demand(&actions(&mut d)), [wanted("a", 1)]);
 }
 
 #[test]
@@ -252,5 +257,5 @@ fn a_small_pool_is_shared_and_what_does_not_fit_goes_back_unharmed() {
     let got = actions(&mut d);
     let begun = got.iter().filter(|action| matches!(action, Action::Start(_))).count();
     assert_eq!((begun, settlements(&got).len()), (4, 4), "its part of 2, and half of the common 4");
-    assert_eq!(demand(&got), [(name("b"), 3)], "b has its part, and half of what is left");
+    assert_eq!(demand(&got), [wanted("b", 3)], "b has its part, and half of what is left");
 }

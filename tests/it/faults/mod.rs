@@ -8,6 +8,7 @@ mod damage;
 mod disk_full;
 mod ext4;
 mod ledger;
+mod named_points;
 mod repair;
 mod survives_power_cuts;
 mod write_errors;

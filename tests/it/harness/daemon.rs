@@ -108,6 +108,11 @@ impl Home {
         self.write("", body);
     }
 
+    /// The same with further keys of `[ingress]`.
+    pub fn configure_ingress(&self, ingress: &str, body: &str) {
+        self.write(ingress, body);
+    }
+
     fn write(&self, ingress: &str, body: &str) {
         let journal = self.journal().display().to_string();
         let text = format!(
@@ -274,6 +279,13 @@ impl Daemon {
     /// Kills it without warning, as kill -9 does.
     pub async fn kill(mut self) {
         self.child.kill().await.expect("it was running");
+    }
+
+    /// Sends SIGKILL and does not wait: it may be amid an operation that does not return.
+    pub fn strike(&self) {
+        let pid = rustix::process::Pid::from_raw(self.pid().try_into().expect("a pid"));
+        rustix::process::kill_process(pid.expect("a pid"), rustix::process::Signal::KILL)
+            .expect("it was running");
     }
 
     /// The same, and what it said until then.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use everhook::journal::Lease;
-use everhook::model::{Answer, ErrorClass, Name};
+use everhook::model::{Answer, ErrorClass, Name, Order};
 use everhook::rules::breaker::{BreakerPolicy, Health};
 use everhook::rules::dispatch::{Job, TargetPolicy};
 use everhook::rules::rate::Rate;
@@ -216,6 +216,7 @@ fn policy(name: Name, rng: &mut StdRng) -> TargetPolicy {
     TargetPolicy {
         name,
         concurrency: rng.random_range(1..6),
+        order: Order::None,
         retry,
         rate: rng.random_ratio(1, 3).then_some(rate),
         breaker: rng.random_ratio(2, 3).then_some(breaker),

@@ -33,6 +33,7 @@ mod shapes_bodies;
 mod signing_styles;
 mod simulation;
 mod starts_and_stops;
+mod stored_journal;
 mod survives_a_crash;
 mod target_mistakes;
 mod target_policies;

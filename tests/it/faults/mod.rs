@@ -13,7 +13,7 @@ mod repair;
 mod survives_power_cuts;
 mod write_errors;
 
-pub use self::damage::contents;
+pub use self::damage::{contents, files};
 
 /// How much a suite does: the variable of its own if it is set, else the long form if `EVERHOOK_LONG` is set,
 /// else the short form.

@@ -243,7 +243,7 @@ async fn whoever_watches_is_told() {
     .await;
 }
 
-fn rejection(number: u8, clock: &Clock) -> Rejection {
+pub fn rejection(number: u8, clock: &Clock) -> Rejection {
     Rejection {
         id: RejectionId::new(clock.now(), [number; 10]),
         source: Name::parse("source").unwrap(),

@@ -262,6 +262,9 @@ fn by_frames(
     let db = dir::generation(root, number).join("db");
     let found = Sealed::open(&db, None)
         .map_err(|source| Refusal::Final(OpenError::io("reading", &db, source)))?;
+    if found.whole.newer > 0 {
+        return Err(newer(&db));
+    }
     match fold.sealed(number, &found, known) {
         Ok(survey) if survey.is_whole() && survey.first.is_some() && !found.ambiguous => {
             tracing::warn!(generation = number, what, "a generation is read by its records");

@@ -13,8 +13,9 @@ mod serve;
 mod stories;
 mod tree;
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use fuser::{BackgroundSession, Config, Errno, MountOption};
 use rand::SeedableRng as _;
@@ -23,7 +24,7 @@ use rustix::mount::{UnmountFlags, unmount};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-pub use self::plan::{Op, Side, Times};
+pub use self::plan::{Op, Point, Side, Times};
 
 use self::plan::{Plan, Verdict};
 use self::tree::{Ino, Node, Tree};
@@ -75,6 +76,19 @@ struct Disk {
     state: Mutex<State>,
     /// Set when the power is gone.
     cut: watch::Sender<bool>,
+    /// Set while an operation is held.
+    held: watch::Sender<bool>,
+    /// How it goes on, once that is known.
+    gate: Mutex<Option<Onward>>,
+    opened: Condvar,
+}
+
+/// How an operation goes on that was held before it took effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Onward {
+    Done,
+    /// It never took effect.
+    Undone,
 }
 
 struct State {
@@ -93,7 +107,13 @@ impl FaultFs {
     pub fn mount(image: Image) -> Self {
         let capacity = image.0.used() + FREE_BYTES;
         let state = State { tree: image.0, plan: Plan::default(), capacity };
-        let disk = Arc::new(Disk { state: Mutex::new(state), cut: watch::Sender::new(false) });
+        let disk = Arc::new(Disk {
+            state: Mutex::new(state),
+            cut: watch::Sender::new(false),
+            held: watch::Sender::new(false),
+            gate: Mutex::new(None),
+            opened: Condvar::new(),
+        });
         let folder = tempfile::tempdir().expect("a temporary directory");
         let mut config = Config::default();
         config.mount_options =
@@ -170,6 +190,27 @@ impl FaultFs {
         self.disk.state().plan.cut_nth(op, nth, side);
     }
 
+    /// Holds the operation at the nth passing of a point from now on, and everything after it.
+    pub fn hold_nth(&self, point: Point, nth: u64) {
+        self.disk.gate.lock().expect("no panic while it is held").take();
+        self.disk.held.send_replace(false);
+        self.disk.state().plan.hold = Some((point, nth));
+    }
+
+    /// Waits until an operation is held.
+    pub async fn is_held(&self) {
+        let mut held = self.disk.held.subscribe();
+        within("an operation is held", held.wait_for(|held| *held))
+            .await
+            .expect("we hold the sender");
+    }
+
+    /// Lets an operation go on that is held, and the next one that would be.
+    pub fn let_go(&self, onward: Onward) {
+        *self.disk.gate.lock().expect("no panic while it is held") = Some(onward);
+        self.disk.opened.notify_all();
+    }
+
     /// Waits until the power is gone.
     pub async fn is_cut(&self) {
         let mut cut = self.disk.cut.subscribe();
@@ -190,6 +231,7 @@ impl FaultFs {
 
 impl Drop for FaultFs {
     fn drop(&mut self) {
+        self.let_go(Onward::Undone);
         // Detached, because a process that is just ending may still hold a file; the session ends with it.
         if let Err(error) = unmount(self.folder.path(), UnmountFlags::DETACH) {
             println!("{} stays mounted: {error}", self.folder.path().display());
@@ -207,18 +249,50 @@ impl Disk {
     fn perform<T>(
         &self,
         op: Op,
+        at: (Ino, Option<&OsStr>),
         act: impl FnOnce(&mut State, bool) -> Result<T, Errno>,
     ) -> Result<T, Errno> {
         let mut state = self.state();
+        let State { plan, tree, .. } = &mut *state;
+        let held = plan.holds(op, || tree.path_of(at));
+        if held == Some(Side::Before) {
+            drop(state);
+            if self.hold() == Onward::Undone {
+                return Err(Errno::EIO);
+            }
+            state = self.state();
+        }
+        let done = self.judged(&mut state, op, act);
+        drop(state);
+        if held == Some(Side::After) {
+            self.hold();
+        }
+        done
+    }
+
+    /// Waits until it is said how to go on.
+    fn hold(&self) -> Onward {
+        self.held.send_replace(true);
+        let gate = self.gate.lock().expect("no panic while it is held");
+        let gate = self.opened.wait_while(gate, |onward| onward.is_none());
+        gate.expect("no panic while it is held").unwrap_or(Onward::Undone)
+    }
+
+    fn judged<T>(
+        &self,
+        state: &mut State,
+        op: Op,
+        act: impl FnOnce(&mut State, bool) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
         let verdict = state.plan.judge(op);
         if state.plan.frozen {
             self.cut.send_if_modified(|cut| !std::mem::replace(cut, true));
         }
         match verdict {
-            Verdict::Go => act(&mut state, false),
-            Verdict::Short => act(&mut state, true),
+            Verdict::Go => act(state, false),
+            Verdict::Short => act(state, true),
             Verdict::GoAndCut => {
-                drop(act(&mut state, false));
+                drop(act(state, false));
                 Err(Errno::EIO)
             }
             Verdict::Fail(errno) => Err(errno),
@@ -232,7 +306,7 @@ impl Disk {
     }
 
     fn sync(&self, ino: Ino) -> Result<(), Errno> {
-        let synced = self.perform(Op::Sync, |state, _| {
+        let synced = self.perform(Op::Sync, (ino, None), |state, _| {
             if state.plan.lies_about_sync {
                 return Ok(());
             }

@@ -40,6 +40,15 @@ pub enum Side {
     After,
 }
 
+/// A moment in the life of a journal, told by what happens on its disk.
+#[derive(Clone, Copy, Debug)]
+pub struct Point {
+    pub op: Op,
+    /// What the path begins and ends with.
+    pub path: (&'static str, &'static str),
+    pub side: Side,
+}
+
 struct Failure {
     op: Op,
     /// Strikes when the count reaches this.
@@ -55,6 +64,8 @@ pub struct Plan {
     failure: Option<Failure>,
     short_write_at: Option<u64>,
     cut: Option<(Op, u64, Side)>,
+    /// Held at this point, when it has come so many times more.
+    pub hold: Option<(Point, u64)>,
     /// A sync says that it succeeded and does nothing.
     pub lies_about_sync: bool,
     pub read_only: bool,
@@ -83,6 +94,22 @@ impl Plan {
     /// Fails the `nth` operation of a kind from now on, counted from 1.
     pub fn fail_nth(&mut self, op: Op, nth: u64, errno: Errno, times: Times) {
         self.failure = Some(Failure { op, at: self.count(op) + nth, errno, times });
+    }
+
+    /// Whether an operation is to be held, and on which side of it.
+    pub fn holds(&mut self, op: Op, path: impl FnOnce() -> String) -> Option<Side> {
+        let (point, left) = self.hold.as_mut().filter(|(point, _)| point.op == op)?;
+        let path = path();
+        if !path.starts_with(point.path.0) || !path.ends_with(point.path.1) {
+            return None;
+        }
+        *left -= 1;
+        let side = point.side;
+        if *left > 0 {
+            return None;
+        }
+        self.hold = None;
+        Some(side)
     }
 
     pub fn heal(&mut self) {

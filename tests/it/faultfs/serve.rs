@@ -65,7 +65,7 @@ impl Served {
         name: &OsStr,
         make: impl FnOnce(&mut Tree, Ino, &OsStr) -> Result<Ino, Errno>,
     ) -> Result<FileAttr, Errno> {
-        self.0.perform(Op::Create, |state, _| {
+        self.0.perform(Op::Create, (parent.0, Some(name)), |state, _| {
             state.require(1)?;
             let ino = make(&mut state.tree, parent.0, name)?;
             attributes(&state.tree, ino)
@@ -73,7 +73,7 @@ impl Served {
     }
 
     fn write_at(&self, ino: INodeNo, offset: u64, data: &[u8]) -> Result<usize, Errno> {
-        self.0.perform(Op::Write, |state, short| {
+        self.0.perform(Op::Write, (ino.0, None), |state, short| {
             let offset = narrow(offset)?;
             let data = if short { &data[..data.len().div_ceil(2)] } else { data };
             let missing = state.tree.file(ino.0)?.visible.missing(offset, data.len());
@@ -84,7 +84,7 @@ impl Served {
     }
 
     fn resize(&self, ino: INodeNo, size: u64) -> Result<(), Errno> {
-        self.0.perform(Op::Truncate, |state, _| {
+        self.0.perform(Op::Truncate, (ino.0, None), |state, _| {
             let size = narrow(size)?;
             state.tree.change(ino.0, |content| content.set_len(size))
         })
@@ -94,7 +94,7 @@ impl Served {
         if mode & !KEEP_SIZE != 0 {
             return Err(Errno::EOPNOTSUPP);
         }
-        self.0.perform(Op::Truncate, |state, _| {
+        self.0.perform(Op::Truncate, (ino.0, None), |state, _| {
             let (offset, length) = (narrow(offset)?, narrow(length)?);
             let missing = state.tree.file(ino.0)?.visible.missing(offset, length);
             state.require(missing)?;
@@ -182,11 +182,21 @@ impl Filesystem for Served {
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        done(self.0.perform(Op::Remove, |state, _| state.tree.unlink(parent.0, name)), reply);
+        done(
+            self.0.perform(Op::Remove, (parent.0, Some(name)), |state, _| {
+                state.tree.unlink(parent.0, name)
+            }),
+            reply,
+        );
     }
 
     fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        done(self.0.perform(Op::Remove, |state, _| state.tree.remove_dir(parent.0, name)), reply);
+        done(
+            self.0.perform(Op::Remove, (parent.0, Some(name)), |state, _| {
+                state.tree.remove_dir(parent.0, name)
+            }),
+            reply,
+        );
     }
 
     fn rename(
@@ -199,7 +209,7 @@ impl Filesystem for Served {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let renamed = self.0.perform(Op::Rename, |state, _| {
+        let renamed = self.0.perform(Op::Rename, (newparent.0, Some(newname)), |state, _| {
             if flags.contains(RenameFlags::RENAME_EXCHANGE) {
                 return Err(Errno::EINVAL);
             }

@@ -58,6 +58,25 @@ impl Tree {
         Self { nodes, pending: Vec::new(), next: ROOT + 1, used: 0 }
     }
 
+    /// The path of a file or directory, or of a name in a directory; empty when it has none any more.
+    pub fn path_of(&self, (ino, name): (Ino, Option<&OsStr>)) -> String {
+        let mut path = name.map_or_else(String::new, |name| format!("/{}", name.to_string_lossy()));
+        let mut at = ino;
+        while at != ROOT {
+            let parent = self.nodes.iter().find_map(|(dir, node)| match node {
+                Node::Dir { visible, .. } => {
+                    let (name, _) = visible.iter().find(|(_, child)| **child == at)?;
+                    Some((*dir, name))
+                }
+                Node::File(_) => None,
+            });
+            let Some((dir, name)) = parent else { return String::new() };
+            path = format!("/{}{path}", name.to_string_lossy());
+            at = dir;
+        }
+        path
+    }
+
     /// A copy of a plain directory, all of it durable.
     pub fn copy_of(folder: &Path) -> Self {
         let mut tree = Self::empty();

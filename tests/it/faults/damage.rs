@@ -138,15 +138,12 @@ impl Stage {
         before: &BTreeSet<Vec<u8>>,
     ) -> Result<&'static str, String> {
         let home = home(journal, receiver, 64);
-        let refused = tool(&home, &["journal", "repair", "--yes"], lost + 1).await;
+        let refused = home.repair(lost + 1).await;
         if lost > 0 && refused.code != Some(EXIT_JOURNAL) {
             return Err(format!("a loss that was not accepted: {refused:?}"));
         }
-        let done = if lost > 0 || refused.code != Some(0) {
-            tool(&home, &["journal", "repair", "--yes"], lost).await
-        } else {
-            refused
-        };
+        let done =
+            if lost > 0 || refused.code != Some(0) { home.repair(lost).await } else { refused };
         let report = &done.report;
         if done.code != Some(0) || report["lost"] != lost {
             return Err(format!("{lost} were lost: {done:?}"));
@@ -155,7 +152,7 @@ impl Stage {
         if gone > 0 {
             return Err(format!("{gone} files of the original are nowhere any more: {done:?}"));
         }
-        let verified = tool(&home, &["journal", "verify"], 0).await;
+        let verified = home.tool(&["journal", "verify"]).await;
         if verified.code != Some(0) {
             return Err(format!("after the repair: {verified:?}"));
         }
@@ -177,31 +174,6 @@ impl Stage {
             return Err(format!("{} missing of {lost} lost: {done:?}", missing.len()));
         }
         Ok(if missing.is_empty() { "repaired, nothing missing" } else { "repaired with its loss" })
-    }
-}
-
-/// What a command said.
-#[derive(Debug)]
-struct Said {
-    code: Option<i32>,
-    report: serde_json::Value,
-    #[expect(dead_code, reason = "it is part of the message of a failing test")]
-    complaints: String,
-}
-
-/// Runs a command on the journal, accepting a loss if there is one.
-async fn tool(home: &Home, arguments: &[&str], accept: u64) -> Said {
-    let accept = accept.to_string();
-    let mut arguments = [arguments, &["--json"]].concat();
-    if arguments.contains(&"repair") && accept != "0" {
-        arguments.extend(["--accept-loss", &accept]);
-    }
-    let output = within("the command ends", home.command(&arguments).output()).await;
-    let output = output.expect("the binary runs");
-    Said {
-        code: output.status.code(),
-        report: serde_json::from_slice(&output.stdout).unwrap_or_default(),
-        complaints: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
 }
 
@@ -246,7 +218,7 @@ fn refused(ended: &Ended, journal: &Path, before: &BTreeSet<Vec<u8>>) -> Result<
     lost.parse().map_err(|error| format!("{lost}: {error}"))
 }
 
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -260,7 +232,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// What must outlive a refusal: every file by its digest, save the lock and what is only a cache.
-fn contents(folder: &Path) -> BTreeSet<Vec<u8>> {
+pub fn contents(folder: &Path) -> BTreeSet<Vec<u8>> {
     let counts = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         name != "lock" && !name.starts_with("snap.")

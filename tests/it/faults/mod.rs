@@ -8,8 +8,12 @@ mod damage;
 mod disk_full;
 mod ext4;
 mod ledger;
+mod named_points;
+mod repair;
 mod survives_power_cuts;
 mod write_errors;
+
+pub use self::damage::{contents, files};
 
 /// How much a suite does: the variable of its own if it is set, else the long form if `EVERHOOK_LONG` is set,
 /// else the short form.

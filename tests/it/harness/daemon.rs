@@ -30,6 +30,15 @@ pub struct Daemon {
     reader: JoinHandle<()>,
 }
 
+/// What a command said.
+#[derive(Debug)]
+pub struct Said {
+    pub code: Option<i32>,
+    /// Its stdout as JSON; null when it is none.
+    pub report: serde_json::Value,
+    pub complaints: String,
+}
+
 /// A daemon that has ended.
 pub struct Ended {
     pub status: ExitStatus,
@@ -104,6 +113,11 @@ impl Home {
         self.write("", body);
     }
 
+    /// The same with further keys of `[ingress]`.
+    pub fn configure_ingress(&self, ingress: &str, body: &str) {
+        self.write(ingress, body);
+    }
+
     fn write(&self, ingress: &str, body: &str) {
         let journal = self.journal().display().to_string();
         let text = format!(
@@ -128,6 +142,28 @@ impl Home {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.kill_on_drop(true);
         command
+    }
+
+    /// Runs a command to its end.
+    pub async fn tool(&self, arguments: &[&str]) -> Said {
+        let mut command = self.command(arguments);
+        command.arg("--json");
+        let output = within("the command ends", command.output()).await.expect("the binary runs");
+        Said {
+            code: output.status.code(),
+            report: serde_json::from_slice(&output.stdout).unwrap_or_default(),
+            complaints: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Repairs the journal, accepting this loss.
+    pub async fn repair(&self, accept: u64) -> Said {
+        let accept = accept.to_string();
+        let repair = ["journal", "repair", "--yes"];
+        if accept == "0" {
+            return self.tool(&repair).await;
+        }
+        self.tool(&[&repair[..], &["--accept-loss", &accept]].concat()).await
     }
 
     /// Starts the daemon and waits until it takes requests.
@@ -253,6 +289,13 @@ impl Daemon {
     /// Kills it without warning, as kill -9 does.
     pub async fn kill(mut self) {
         self.child.kill().await.expect("it was running");
+    }
+
+    /// Sends SIGKILL and does not wait: it may be amid an operation that does not return.
+    pub fn strike(&self) {
+        let pid = rustix::process::Pid::from_raw(self.pid().try_into().expect("a pid"));
+        rustix::process::kill_process(pid.expect("a pid"), rustix::process::Signal::KILL)
+            .expect("it was running");
     }
 
     /// The same, and what it said until then.

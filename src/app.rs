@@ -133,14 +133,21 @@ impl Daemon {
         let readiness = Readiness::default();
         let root = Tasks::new();
         let (ingress, relay, admin) = (root.child(), root.child(), root.child());
-        let page = Admin::new(&config.admin, targets.clone(), metrics.clone(), &clock, &readiness);
+        let (control, commands) = control();
+        let page = Admin::new(
+            &config.admin,
+            targets.clone(),
+            metrics.clone(),
+            &clock,
+            &readiness,
+            control,
+        );
         admin.spawn(page.run(sockets.admin, admin.clone()));
 
         let engine = open_journal(&config.journal, &clock, &metrics).await?;
         let journal: Arc<dyn Journal> = Arc::<SledJournal>::clone(&engine);
         report_orphans(&*journal, &targets);
 
-        let (_control, commands) = control();
         let interrupt = CancellationToken::new();
         let stop = RelayStop { drain: relay.stop_token().clone(), interrupt: interrupt.clone() };
         let deliver = Relay::new(

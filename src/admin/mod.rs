@@ -4,6 +4,8 @@
 //! A browser on the same machine is no operator: a request must name the listener by its own address or as
 //! localhost, so that a web page cannot reach it through a name it controls.
 
+mod targets;
+
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
@@ -21,7 +23,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use self::targets::Asked;
 use crate::config;
+use crate::control::RelayControl;
 use crate::journal::{Depth, Health, Journal};
 use crate::lifecycle::Tasks;
 use crate::metrics::{Metrics, QueueSample};
@@ -59,6 +63,11 @@ impl Readiness {
         self.draining.cancel();
     }
 
+    /// The journal, once it is open.
+    fn journal(&self) -> Option<&Arc<dyn Journal>> {
+        self.journal.get()
+    }
+
     /// The checks by name, each with what is wrong, if something is.
     fn checks(&self) -> [(&'static str, Result<(), String>); 2] {
         let journal = match self.journal.get().map(|journal| journal.health()) {
@@ -86,6 +95,7 @@ struct Shared {
     metrics: Metrics,
     clock: Clock,
     readiness: Readiness,
+    control: RelayControl,
 }
 
 impl Admin {
@@ -96,6 +106,7 @@ impl Admin {
         metrics: Metrics,
         clock: &Clock,
         readiness: &Readiness,
+        control: RelayControl,
     ) -> Self {
         Self(Arc::new(Shared {
             listen: config.listen,
@@ -104,6 +115,7 @@ impl Admin {
             metrics,
             clock: clock.clone(),
             readiness: readiness.clone(),
+            control,
         }))
     }
 
@@ -134,8 +146,8 @@ impl Admin {
 
 async fn serve(shared: Arc<Shared>, socket: TcpStream, stop: CancellationToken) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let answer = shared.answer(&request);
-        async move { Ok::<_, Infallible>(answer) }
+        let shared = Arc::clone(&shared);
+        async move { Ok::<_, Infallible>(shared.answer(&request).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -157,12 +169,19 @@ async fn serve(shared: Arc<Shared>, socket: TcpStream, stop: CancellationToken) 
 }
 
 impl Shared {
-    fn answer(&self, request: &Request<Incoming>) -> Answer {
+    async fn answer(&self, request: &Request<Incoming>) -> Answer {
         let names_us = request.headers().get(HOST).is_some_and(|host| self.is_our_name(host));
         if !names_us {
             return problem(StatusCode::FORBIDDEN, "the Host field does not name this listener");
         }
         let path = request.uri().path();
+        if let Some(asked) = Asked::parse(path) {
+            return if self.is_authorized(request) {
+                self.targets(asked, request).await
+            } else {
+                unauthorized()
+            };
+        }
         let known = matches!(path, "/metrics" | "/livez" | "/readyz" | "/healthz");
         if !known {
             return problem(StatusCode::NOT_FOUND, "there is nothing at this path");
@@ -173,11 +192,7 @@ impl Shared {
             return answer;
         }
         match path {
-            "/metrics" if !self.is_authorized(request) => {
-                let mut answer = problem(StatusCode::UNAUTHORIZED, "a bearer token is needed");
-                answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-                answer
-            }
+            "/metrics" if !self.is_authorized(request) => unauthorized(),
             "/metrics" => self.metrics(),
             "/livez" => text(StatusCode::OK, "ok\n".into()),
             _ => self.readiness(request.uri().query() == Some("verbose")),
@@ -247,6 +262,12 @@ impl Shared {
         let page = serde_json::json!({ "ready": ready, "checks": checks });
         with_type(status, "application/json", format!("{page}\n").into())
     }
+}
+
+fn unauthorized() -> Answer {
+    let mut answer = problem(StatusCode::UNAUTHORIZED, "a bearer token is needed");
+    answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    answer
 }
 
 fn text(status: StatusCode, body: String) -> Answer {

@@ -10,6 +10,7 @@ mod providers;
 mod secret;
 mod send;
 mod serve;
+mod targets;
 
 use std::fmt::Display;
 use std::io::Write as _;
@@ -73,6 +74,9 @@ enum Command {
     Demo,
     /// Post a correctly signed sample, or a file, to one of the configured sources.
     Send(send::Arguments),
+    /// Pause a target of the running daemon, or resume it.
+    #[command(subcommand)]
+    Targets(targets::Command),
     /// The providers that are known, and how each is set up. Needs no configuration.
     Providers(providers::Arguments),
     /// Make a new secret for signing.
@@ -113,6 +117,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Serve => serve::run(&common),
         Command::Demo => demo::run(&common),
         Command::Send(arguments) => send::run(&arguments, &common),
+        Command::Targets(arguments) => targets::run(&arguments, &common),
         Command::Providers(arguments) => providers::run(&arguments, &common),
         Command::Secret(command) => secret::run(&command, &common),
         Command::Config(command) => config::run(&command, &common),

@@ -23,6 +23,13 @@ async fn post(daemon: &Daemon, count: usize) -> BTreeSet<String> {
     ids
 }
 
+/// Pauses or resumes a target with the command line; answers its exit code.
+async fn tell(home: &Home, daemon: &Daemon, what: &str, target: &str) -> Option<i32> {
+    let admin = format!("http://{}", daemon.admin);
+    let command = home.command(&["targets", what, target, "--admin", &admin]).output();
+    command.await.expect("it runs").status.code()
+}
+
 /// Fails until it is mended.
 async fn broken(status: &'static str) -> (Receiver, Arc<AtomicBool>) {
     let mended = Arc::new(AtomicBool::new(false));
@@ -129,7 +136,10 @@ async fn gone_buries_one_delivery_and_pauses_the_target_loudly() {
     // Stopped, not killed: a settlement that is not durable yet would cost a repeat.
     daemon.terminate();
     assert!(daemon.ended().await.success());
-    let _daemon = home.start().await;
+    let daemon = home.start().await;
+    daemon.metric_becomes("everhook_target_paused{target=\"t\"}", 1.0).await;
+    assert_eq!(receiver.seen().len(), 1, "nothing more is sent");
+    assert_eq!(tell(&home, &daemon, "resume", "t").await, Some(0));
     let kept: BTreeSet<_> = receiver.take(2).await.iter().map(|r| r.id().to_owned()).collect();
     assert_eq!(kept, ids.into_iter().filter(|id| *id != dead).collect(), "the others were kept");
 }
@@ -200,9 +210,37 @@ async fn an_inactive_target_takes_nothing_new_and_its_queue_is_delivered() {
     mended.store(true, Ordering::SeqCst);
     let daemon = home.start().await;
     post(&daemon, 2).await;
-    daemon.metric_becomes("everhook_deliveries{target=\"t\",state=\"waiting\"}", 0.0).await;
-    daemon.metric_becomes("everhook_deliveries{target=\"t\",state=\"ready\"}", 0.0).await;
-    daemon.metric_becomes("everhook_deliveries{target=\"t\",state=\"in_flight\"}", 0.0).await;
+    daemon.metric_becomes("everhook_deliveries{state=\"waiting\",target=\"t\"}", 0.0).await;
+    daemon.metric_becomes("everhook_deliveries{state=\"ready\",target=\"t\"}", 0.0).await;
+    daemon.metric_becomes("everhook_deliveries{state=\"in_flight\",target=\"t\"}", 0.0).await;
     let seen: BTreeSet<_> = receiver.seen().iter().map(|it| it.id().to_owned()).collect();
     assert_eq!(seen, queued);
+}
+
+#[tokio::test]
+async fn a_paused_target_keeps_its_deliveries_over_a_restart_until_it_is_resumed() {
+    let mut receiver = Receiver::good().await;
+    let home = Home::new(&format!("{SOURCE}{}", target("t", &receiver.url(), "")));
+    let daemon = home.start().await;
+    assert_eq!(tell(&home, &daemon, "pause", "t").await, Some(0));
+    assert_eq!(tell(&home, &daemon, "pause", "nobody").await, Some(1));
+    let queued = post(&daemon, 3).await;
+    daemon.metric_becomes("everhook_target_paused{target=\"t\"}", 1.0).await;
+    daemon.terminate();
+    daemon.ended().await;
+    let daemon = home.start().await;
+    daemon.metric_becomes("everhook_target_paused{target=\"t\"}", 1.0).await;
+    daemon.metric_becomes("everhook_deliveries{state=\"ready\",target=\"t\"}", 3.0).await;
+    let list = daemon.admin_get("/api/v1/targets").await;
+    let list = list.json();
+    assert_eq!(list["items"][0]["paused"]["reason"], "operator");
+    assert_eq!(list["items"][0]["ready"], 3);
+    assert!(receiver.seen().is_empty(), "nothing was sent");
+    assert_eq!(tell(&home, &daemon, "resume", "t").await, Some(0));
+    let mut seen = BTreeSet::new();
+    while seen.len() < 3 {
+        seen.insert(receiver.next().await.id().to_owned());
+    }
+    assert_eq!(seen, queued);
+    daemon.metric_becomes("everhook_target_paused{target=\"t\"}", 0.0).await;
 }

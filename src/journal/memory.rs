@@ -112,14 +112,7 @@ impl MemoryJournal {
         let mut inner = self.lock();
         let settled = inner.index.settle(lease, settlement, attempt.is_some());
         let Some(settled) = settled else { return };
-        let due = match settled.state {
-            State::Waiting(due) => Some(due),
-            State::Ready
-            | State::InFlight(_)
-            | State::Delivered
-            | State::Dead(_)
-            | State::Discarded => None,
-        };
+        let due = settled.state.due();
         let name = inner.index.name(lease.target).cloned();
         let (target, attempts, state) = (lease.target, settled.attempts, settled.state);
         if let Some(kept) = inner.events.get_mut(&lease.sequence) {
@@ -303,17 +296,12 @@ impl Journal for MemoryJournal {
     }
 
     fn replay(&self, id: EventId, scope: Scope) -> BoxFuture<'_, Result<Changed, OperateError>> {
-        let due = |state: State| state.is_final().then_some(State::Ready);
-        let changed = self.decide(id, &scope, due);
+        let changed = self.decide(id, &scope, State::replayed);
         Box::pin(async move { changed })
     }
 
     fn discard(&self, id: EventId, scope: Scope) -> BoxFuture<'_, Result<Changed, OperateError>> {
-        let given_up = |state: State| match state {
-            State::Ready | State::Waiting(_) | State::Dead(_) => Some(State::Discarded),
-            State::InFlight(_) | State::Delivered | State::Discarded => None,
-        };
-        let changed = self.decide(id, &scope, given_up);
+        let changed = self.decide(id, &scope, State::given_up);
         Box::pin(async move { changed })
     }
 

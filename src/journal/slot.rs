@@ -32,6 +32,29 @@ pub(super) enum State {
 }
 
 impl State {
+    /// When it is due, if that is later.
+    pub(super) fn due(self) -> Option<Timestamp> {
+        match self {
+            Self::Waiting(due) => Some(due),
+            Self::Ready | Self::InFlight(_) | Self::Delivered | Self::Dead(_) | Self::Discarded => {
+                None
+            }
+        }
+    }
+
+    /// What a replay makes of it; `None` leaves it as it is.
+    pub(super) fn replayed(self) -> Option<Self> {
+        self.is_final().then_some(Self::Ready)
+    }
+
+    /// What giving it up makes of it; `None` leaves it as it is.
+    pub(super) fn given_up(self) -> Option<Self> {
+        match self {
+            Self::Ready | Self::Waiting(_) | Self::Dead(_) => Some(Self::Discarded),
+            Self::InFlight(_) | Self::Delivered | Self::Discarded => None,
+        }
+    }
+
     /// Whether nothing more happens by itself.
     pub(super) fn is_final(self) -> bool {
         matches!(self, Self::Delivered | Self::Dead(_) | Self::Discarded)

@@ -86,7 +86,7 @@ pub fn reopen(path: &Path, clock: &Clock) -> SledJournal {
 }
 
 /// Runs a story on every engine.
-async fn on_each<F, Story>(story: Story)
+pub async fn on_each<F, Story>(story: Story)
 where
     F: Future<Output = ()>,
     Story: Fn(Arc<dyn Journal>, Clock) -> F,

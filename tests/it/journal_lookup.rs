@@ -1,12 +1,9 @@
 //! What an operator asks of the journal: lists, one event whole, replay and discard, on every engine and over restarts.
 
 use std::collections::BTreeSet;
-use std::future::Future;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use everhook::journal::memory::MemoryJournal;
 use everhook::journal::sled::{Options, SledJournal};
 use everhook::journal::{
     AppendError, Appended, Ask, Changed, Found, Journal, Listed, OperateError, RejectionAsk, Scope,
@@ -14,12 +11,13 @@ use everhook::journal::{
 };
 use everhook::metrics::JournalMetrics;
 use everhook::model::{
-    Answer, DeadReason, EventId, Headers, Name, Refusal, Rejection, RejectionId, Settlement,
+    Answer, DeadReason, DedupKey, EventId, Headers, Name, Refusal, Rejection, RejectionId,
+    Settlement,
 };
 use everhook::rules::query::{Query, StateWord};
 use everhook::time::Clock;
 
-use crate::journal_contract::{HOUR, append, attempt, due, event, exact, start};
+use crate::journal_contract::{HOUR, append, attempt, due, event, exact, on_each, start};
 
 /// Small generations, so that a few thousand events fill several of them.
 fn open(path: &Path, clock: &Clock) -> SledJournal {
@@ -33,21 +31,6 @@ fn open(path: &Path, clock: &Clock) -> SledJournal {
     };
     let metrics = JournalMetrics::detached().expect("metrics");
     SledJournal::open(&options, clock, metrics).expect("opens").0
-}
-
-/// Runs a story on each engine.
-async fn on_each<F, Story>(story: Story)
-where
-    F: Future<Output = ()>,
-    Story: Fn(Arc<dyn Journal>, Clock) -> F,
-{
-    let clock = start();
-    story(Arc::new(MemoryJournal::new(clock.clone())), clock).await;
-    let dir = tempfile::tempdir().expect("a directory");
-    let clock = start();
-    let sled: Arc<dyn Journal> = Arc::new(open(dir.path(), &clock));
-    story(Arc::clone(&sled), clock).await;
-    sled.close().await;
 }
 
 async fn found(journal: &dyn Journal, id: EventId) -> Found {
@@ -293,6 +276,42 @@ async fn a_refused_request_is_kept_whole_until_it_is_released_or_dropped() {
     .await;
 }
 
+/// Waits until the first generation was drained and removed; upkeep is done with the commits that this makes.
+async fn first_generation_goes(journal: &SledJournal, path: &Path, clock: &Clock) {
+    let first = path.join("generations/00000001");
+    let gone = async {
+        for number in 2_000_000.. {
+            if !first.exists() {
+                return;
+            }
+            clock.advance(Duration::from_millis(200));
+            journal.append(append(event(number, b"x", clock), &[], &[])).await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), gone).await.expect("the generation is removed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replayed_event_keeps_its_dedup_key_when_its_first_copy_is_gone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let clock = start();
+    let journal = open(dir.path(), &clock);
+    let key = DedupKey::Exact { key: 7, window: 48 * HOUR };
+    let first = event(1_000_000, b"x", &clock);
+    let id = first.id;
+    journal.append(append(first, &["b"], &[key])).await.unwrap();
+    settle(&journal, "b", Settlement::Delivered, &clock).await;
+    fill(&journal, &clock, 4_000).await;
+    assert_eq!(journal.replay(id, Scope::All).await, Ok(Changed { deliveries: 1 }));
+    clock.advance(2 * HOUR);
+    first_generation_goes(&journal, dir.path(), &clock).await;
+    journal.abandon();
+    let journal = open(dir.path(), &clock);
+    let repeat = journal.append(append(event(1_000_001, b"x", &clock), &["b"], &[key])).await;
+    assert_eq!(repeat, Ok(Appended::Duplicate(id)));
+    assert_eq!(due(&journal, "b", 9).len(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rejections_outlive_restarts_and_their_generations_and_end_with_retention_unless_held() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -314,17 +333,7 @@ async fn rejections_outlive_restarts_and_their_generations_and_end_with_retentio
     let late = rejection(8, &clock);
     journal.reject(late.clone()).await.unwrap();
     clock.advance(HOUR / 2 + Duration::from_secs(60));
-    let first = dir.path().join("generations/00000001");
-    let gone = async {
-        for number in 2_000_000.. {
-            if !first.exists() {
-                return;
-            }
-            clock.advance(Duration::from_millis(200));
-            journal.append(append(event(number, b"x", &clock), &[], &[])).await.unwrap();
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), gone).await.expect("the generation is removed");
+    first_generation_goes(&journal, dir.path(), &clock).await;
     assert_eq!(kept(&journal), [late.id, all[5].id, all[3].id], "held ones outlive the retention");
     journal.abandon();
     let journal = open(dir.path(), &clock);

@@ -26,7 +26,7 @@ use crate::journal::record::content::{Content, Place};
 use crate::journal::record::{Label, Record};
 use crate::journal::slot::Slots;
 use crate::journal::{Append, AppendError, Appended, Note};
-use crate::model::{Event, Name, RejectionId};
+use crate::model::{DedupKey, Event, Name, RejectionId};
 use crate::time::Timestamp;
 
 /// Pause between two steps of draining a generation.
@@ -224,29 +224,35 @@ impl Committer {
         }
         let Append { event, targets, dedup } = append;
         let deliveries = self.deliveries(&targets)?;
+        let id = event.id;
+        self.dedup.remember(&dedup, id, event.received_at);
         let sequence = self.next_sequence;
         self.next_sequence = sequence.saturating_add(1);
-        let place = commit.put_content(&Content::of(&event));
-        self.dedup.remember(&dedup, event.id, event.received_at);
+        let entry = self.inscribe(commit, outcome, (sequence, &event), deliveries, dedup);
+        outcome.fresh.push(Fresh { sequence, entry, event });
+        Ok(Appended::New(id))
+    }
+
+    /// Adds an event to the commit, its content and its record, new or again.
+    pub(super) fn inscribe(
+        &self,
+        commit: &mut Commit,
+        outcome: &mut Outcome,
+        (sequence, event): (u64, &Event),
+        deliveries: Vec<Slot>,
+        dedup: Vec<DedupKey>,
+    ) -> Entry<Place> {
+        let place = commit.put_content(&Content::of(event));
         note_keys(&mut outcome.written, event.received_at, &dedup);
         let (id, received_at) = (event.id, event.received_at);
         let order = event.order_key.as_deref().map_or(0, order_of);
-        let shown = Label::new(event.source.as_str(), &event.name);
-        let label = self.shared.memory().index.label_number(&shown);
+        let label = Label::new(event.source.as_str(), &event.name);
+        let number = self.shared.memory().index.label_number(&label);
         let slots = Slots::new(&deliveries);
-        let entry = Entry { id, received_at, order, label, place, deliveries: slots };
-        commit.put(&Record::Event {
-            sequence,
-            id,
-            received_at,
-            order,
-            place,
-            label: shown,
-            dedup,
-            deliveries,
-        });
-        outcome.fresh.push(Fresh { sequence, entry, event });
-        Ok(Appended::New(id))
+        let record =
+            Record::Event { sequence, id, received_at, order, place, label, dedup, deliveries };
+        commit.put(&record);
+        Entry { id, received_at, order, label: number, place, deliveries: slots }
     }
 
     /// One ready delivery for each target.

@@ -89,14 +89,7 @@ impl Library<'_> {
         };
         let mut attempts = Vec::new();
         self.settlements(sequence, 0, |settled| {
-            let due = match settled.slot.state {
-                State::Waiting(due) => Some(due),
-                State::Ready
-                | State::InFlight(_)
-                | State::Delivered
-                | State::Dead(_)
-                | State::Discarded => None,
-            };
+            let due = settled.slot.state.due();
             let target = self.shared.memory().index.name(settled.slot.target).cloned();
             attempts
                 .extend(target.zip(settled.attempt).map(|(name, attempt)| (name, attempt, due)));

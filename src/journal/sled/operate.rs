@@ -6,12 +6,11 @@ use tokio::sync::oneshot;
 
 use super::committer::{Committer, Fresh, Outcome};
 use super::store::Commit;
-use crate::journal::index::{Entry, Number, Slot, State, order_of};
-use crate::journal::record::content::{Content, Place};
-use crate::journal::record::{Label, Record};
-use crate::journal::slot::Slots;
+use crate::journal::index::{Entry, Number, Slot, State};
+use crate::journal::record::Record;
+use crate::journal::record::content::Place;
 use crate::journal::{AppendError, Changed, OperateError, Scope};
-use crate::model::{DedupKey, Event, Name};
+use crate::model::{DedupKey, Event, EventId, Name};
 use crate::time::Timestamp;
 
 /// Someone who waits for a decision to be durable.
@@ -68,18 +67,15 @@ impl Committer {
                 self.bring_back(commit, outcome, (sequence, &scope), *settled, now)
             }
             (Some(entry), Operation::Replay(Some(settled))) if self.grows(&entry, &scope) => {
-                self.grow(commit, outcome, (sequence, &scope), (&entry, *settled))
+                self.grow(commit, outcome, (sequence, &scope), (&entry, *settled), now)
             }
             (Some(entry), Operation::Replay(_)) => {
-                let due = |state: State| state.is_final().then_some(State::Ready);
-                Ok(self.change(commit, outcome, (sequence, &scope), (&entry, due, now)))
+                let becomes = State::replayed;
+                Ok(self.change(commit, outcome, (sequence, &scope), (&entry, becomes, now)))
             }
             (Some(entry), Operation::Discard) => {
-                let given_up = |state: State| match state {
-                    State::Ready | State::Waiting(_) | State::Dead(_) => Some(State::Discarded),
-                    State::InFlight(_) | State::Delivered | State::Discarded => None,
-                };
-                Ok(self.change(commit, outcome, (sequence, &scope), (&entry, given_up, now)))
+                let becomes = State::given_up;
+                Ok(self.change(commit, outcome, (sequence, &scope), (&entry, becomes, now)))
             }
         };
         outcome.decisions.answers.push((answer, result));
@@ -132,10 +128,8 @@ impl Committer {
         if changed.deliveries == 0 {
             return Ok(changed);
         }
-        let dedup: Vec<_> =
-            dedup.into_iter().filter(|key| self.dedup.is_of(key, event.id, now)).collect();
-        let entry = self.entry(commit, &event, &deliveries);
-        put_again(commit, sequence, (&entry, &event), dedup);
+        let dedup = self.still_known(dedup, event.id, now);
+        let entry = self.inscribe(commit, outcome, (sequence, &event), deliveries, dedup);
         outcome.decisions.rewritten.insert(sequence);
         outcome.fresh.push(Fresh { sequence, entry, event });
         Ok(changed)
@@ -148,6 +142,7 @@ impl Committer {
         outcome: &mut Outcome,
         (sequence, scope): (u64, &Scope),
         (entry, settled): (&Entry<Place>, Settled),
+        now: Timestamp,
     ) -> Result<Changed, OperateError> {
         let mut changed = Changed::default();
         let mut deliveries: Vec<_> = entry.deliveries.iter().collect();
@@ -161,23 +156,17 @@ impl Committer {
         let new = self.new_slots(&deliveries, scope)?;
         changed.deliveries = changed.deliveries.saturating_add(new.len());
         deliveries.extend(new.iter().copied());
-        let written = self.entry(commit, &settled.event, &deliveries);
-        put_again(commit, sequence, (&written, &settled.event), settled.dedup);
+        let Settled { event, dedup, .. } = settled;
+        let dedup = self.still_known(dedup, event.id, now);
+        let written = self.inscribe(commit, outcome, (sequence, &event), deliveries, dedup);
         outcome.decisions.rewritten.insert(sequence);
         outcome.decisions.grown.push((sequence, written.place, new));
         Ok(changed)
     }
 
-    fn entry(&self, commit: &mut Commit, event: &Event, deliveries: &[Slot]) -> Entry<Place> {
-        let label = Label::new(event.source.as_str(), &event.name);
-        Entry {
-            id: event.id,
-            received_at: event.received_at,
-            order: event.order_key.as_deref().map_or(0, order_of),
-            label: self.shared.memory().index.label_number(&label),
-            place: commit.put_content(&Content::of(event)),
-            deliveries: Slots::new(deliveries),
-        }
+    /// The keys of an event that are known by it: the window of others is over, or a newer event has them.
+    fn still_known(&self, dedup: Vec<DedupKey>, event: EventId, now: Timestamp) -> Vec<DedupKey> {
+        dedup.into_iter().filter(|key| self.dedup.is_of(key, event, now)).collect()
     }
 
     /// A due delivery for each target of the scope that has none.
@@ -207,22 +196,4 @@ impl Committer {
         let is_dead = matches!(slot.state, State::Dead(_));
         memory.index.name(slot.target).is_some_and(|name| scope.includes(name, is_dead))
     }
-}
-
-fn put_again(
-    commit: &mut Commit,
-    sequence: u64,
-    (entry, event): (&Entry<Place>, &Event),
-    dedup: Vec<DedupKey>,
-) {
-    commit.put(&Record::Event {
-        sequence,
-        id: entry.id,
-        received_at: entry.received_at,
-        order: entry.order,
-        place: entry.place,
-        label: Label::new(event.source.as_str(), &event.name),
-        dedup,
-        deliveries: entry.deliveries.iter().collect(),
-    });
 }

@@ -10,11 +10,9 @@ use super::committer::{Committer, Fresh, Outcome, Waiting, Work};
 use super::keep;
 use super::recover::note_keys;
 use super::store::Commit;
-use crate::journal::index::{Entry, Slot, State, order_of};
+use crate::journal::index::{Slot, State};
 use crate::journal::quarantine::Kept;
-use crate::journal::record::content::Content;
-use crate::journal::record::{Label, Record};
-use crate::journal::slot::Slots;
+use crate::journal::record::Record;
 use crate::journal::{AppendError, Appended, DeliveryState, Stage};
 use crate::model::{DedupKey, Event, EventId, Rejection};
 use crate::time::Timestamp;
@@ -102,33 +100,11 @@ impl Committer {
         let passed = |key: &DedupKey| self.dedup.knows_later(key, event.received_at);
         let dedup: Vec<_> = dedup.into_iter().filter(|key| !passed(key)).collect();
         let deliveries = self.slots(&deliveries)?;
+        let id = event.id;
+        self.dedup.remember(&dedup, id, event.received_at);
         let sequence = self.next_sequence;
         self.next_sequence = sequence.saturating_add(1);
-        let place = commit.put_content(&Content::of(&event));
-        let (id, received_at) = (event.id, event.received_at);
-        self.dedup.remember(&dedup, id, received_at);
-        note_keys(&mut outcome.written, received_at, &dedup);
-        let order = event.order_key.as_deref().map_or(0, order_of);
-        let label = Label::new(event.source.as_str(), &event.name);
-        let number = self.shared.memory().index.label_number(&label);
-        let entry = Entry {
-            id,
-            received_at,
-            order,
-            label: number,
-            place,
-            deliveries: Slots::new(&deliveries),
-        };
-        commit.put(&Record::Event {
-            sequence,
-            id,
-            received_at,
-            order,
-            place,
-            label,
-            dedup,
-            deliveries,
-        });
+        let entry = self.inscribe(commit, outcome, (sequence, &event), deliveries, dedup);
         outcome.fresh.push(Fresh { sequence, entry, event });
         Ok(Appended::New(id))
     }

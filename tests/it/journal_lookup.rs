@@ -276,12 +276,11 @@ async fn a_refused_request_is_kept_whole_until_it_is_released_or_dropped() {
     .await;
 }
 
-/// Waits until the first generation was drained and removed; upkeep is done with the commits that this makes.
-async fn first_generation_goes(journal: &SledJournal, path: &Path, clock: &Clock) {
-    let first = path.join("generations/00000001");
+/// Waits until a generation was drained and removed; upkeep is done with the commits that this makes.
+async fn goes(generation: &Path, journal: &SledJournal, clock: &Clock) {
     let gone = async {
         for number in 2_000_000.. {
-            if !first.exists() {
+            if !generation.exists() {
                 return;
             }
             clock.advance(Duration::from_millis(200));
@@ -304,7 +303,7 @@ async fn a_replayed_event_keeps_its_dedup_key_when_its_first_copy_is_gone() {
     fill(&journal, &clock, 4_000).await;
     assert_eq!(journal.replay(id, Scope::All).await, Ok(Changed { deliveries: 1 }));
     clock.advance(2 * HOUR);
-    first_generation_goes(&journal, dir.path(), &clock).await;
+    goes(&dir.path().join("generations/00000001"), &journal, &clock).await;
     journal.abandon();
     let journal = open(dir.path(), &clock);
     let repeat = journal.append(append(event(1_000_001, b"x", &clock), &["b"], &[key])).await;
@@ -333,14 +332,46 @@ async fn rejections_outlive_restarts_and_their_generations_and_end_with_retentio
     let late = rejection(8, &clock);
     journal.reject(late.clone()).await.unwrap();
     clock.advance(HOUR / 2 + Duration::from_secs(60));
-    first_generation_goes(&journal, dir.path(), &clock).await;
-    assert_eq!(kept(&journal), [late.id, all[5].id, all[3].id], "held ones outlive the retention");
+    goes(&dir.path().join("generations/00000001"), &journal, &clock).await;
+    let left = [&late, &all[5], &all[3]];
+    let ids = left.map(|it| it.id);
+    assert_eq!(kept(&journal), ids, "held ones outlive the retention");
+    for one in left {
+        assert_eq!(journal.rejection(one.id).await.as_ref(), Ok(&Some(one.clone())), "moved");
+    }
     journal.abandon();
     let journal = open(dir.path(), &clock);
-    assert_eq!(kept(&journal), [late.id, all[5].id, all[3].id]);
-    for one in [&late, &all[5], &all[3]] {
-        assert_eq!(journal.rejection(one.id).await.as_ref(), Ok(&Some(one.clone())));
+    assert_eq!(kept(&journal), ids);
+    for one in left {
+        assert_eq!(journal.rejection(one.id).await.as_ref(), Ok(&Some(one.clone())), "recovered");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dropped_rejection_stays_dropped_when_the_record_of_it_outlives_its_generation() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let clock = start();
+    let journal = open(dir.path(), &clock);
+    let one = rejection(1, &clock);
+    journal.reject(one.clone()).await.unwrap();
+    // The first generation is full of what stays, so that it is not drained.
+    let second = dir.path().join("generations/00000002");
+    let third = dir.path().join("generations/00000003");
+    for number in 3_000_000.. {
+        if third.exists() {
+            break;
+        }
+        let stays = append(event(number, &[b'x'; 8_000], &clock), &["stay"], &[]);
+        journal.append(stays).await.unwrap();
+    }
+    journal.drop_rejections(vec![one.id]).await.unwrap();
+    fill(&journal, &clock, 6_000).await;
+    clock.advance(2 * HOUR);
+    goes(&second, &journal, &clock).await;
+    assert!(dir.path().join("generations/00000001").exists(), "what it needs is still there");
+    journal.abandon();
+    let journal = open(dir.path(), &clock);
+    assert_eq!(kept(&journal), []);
 }
 
 /// Several sealed generations and one that is written.

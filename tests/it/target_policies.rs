@@ -244,3 +244,27 @@ async fn a_paused_target_keeps_its_deliveries_over_a_restart_until_it_is_resumed
     assert_eq!(seen, queued);
     daemon.metric_becomes("everhook_target_paused{target=\"t\"}", 0.0).await;
 }
+
+#[tokio::test]
+async fn without_the_token_nobody_sees_or_pauses_a_target() {
+    let receiver = Receiver::good().await;
+    let body = format!("{SOURCE}{}", target("t", &receiver.url(), ""));
+    let home = Home::new(&body);
+    std::fs::write(home.config().with_file_name("token"), "canary-token\n").expect("writable");
+    let with_token = std::fs::read_to_string(home.config()).expect("readable");
+    let key = "[admin]\ntoken = \"plain:canary-token\"\n";
+    std::fs::write(home.config(), with_token.replacen("[admin]\n", key, 1)).expect("writable");
+    let daemon = home.start().await;
+    assert_eq!(daemon.admin_get("/api/v1/targets").await.status, 401);
+    let pause = async |token_file: &str| {
+        let admin = format!("http://{}", daemon.admin);
+        let file = home.config().with_file_name(token_file).display().to_string();
+        let told = ["targets", "pause", "t", "--admin", &admin, "--token-file", &file];
+        home.command(&told).output().await.expect("it runs").status.code()
+    };
+    std::fs::write(home.config().with_file_name("wrong"), "another").expect("writable");
+    assert_eq!(pause("wrong").await, Some(1));
+    assert_eq!(tell(&home, &daemon, "resume", "t").await, Some(0), "the configured one");
+    assert_eq!(pause("token").await, Some(0));
+    assert!(!daemon.log().join("\n").contains("canary"), "no secret in the log");
+}

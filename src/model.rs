@@ -5,6 +5,7 @@
 //! one HTTP request of a delivery.
 
 mod attempt;
+mod id;
 mod rejection;
 
 use std::fmt;
@@ -12,60 +13,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use uuid::Uuid;
 use zeroize::Zeroizing;
 
 pub use self::attempt::{
     Answer, Attempt, DeadReason, ErrorClass, MAX_SEEN_BODY, MAX_SEEN_DETAIL, MAX_SEEN_HEADERS,
     Seen, Settlement, Timing,
 };
-pub use self::rejection::{Refusal, Rejection, RejectionId, RejectionOutline};
+pub use self::id::{EventId, RejectionId};
+pub use self::rejection::{Refusal, Rejection, RejectionOutline};
 use crate::time::Timestamp;
 
 /// Longest name of a source or a target, in bytes.
 pub const MAX_NAME_LEN: usize = 63;
-
-/// The id of an event, and the `webhook-id` every target sees: `evt_` and 32 hex digits.
-///
-/// The digits are a UUID version 7, so ids sort by the time they were made.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct EventId(Uuid);
-
-impl EventId {
-    /// The id for an event received at `at`; `random` makes it unique among events of one moment.
-    pub fn new(at: Timestamp, random: [u8; 10]) -> Self {
-        let millis = u64::try_from(at.as_millis()).unwrap_or(0);
-        Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
-    }
-
-    /// From the 16 bytes that [`EventId::to_bytes`] gave.
-    pub fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(Uuid::from_bytes(bytes))
-    }
-
-    /// The 16 bytes of the id, as the journal stores them.
-    pub fn to_bytes(self) -> [u8; 16] {
-        self.0.into_bytes()
-    }
-
-    /// Reads the printed form back; `None` for anything else.
-    pub fn parse(text: &str) -> Option<Self> {
-        let hex = text.strip_prefix("evt_").filter(|hex| hex.len() == 32)?;
-        Uuid::try_parse(hex).ok().map(Self)
-    }
-}
-
-impl fmt::Display for EventId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "evt_{}", self.0.simple())
-    }
-}
-
-impl fmt::Debug for EventId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
 
 /// The name of a source or of a target: `[a-z0-9][a-z0-9-]{0,62}`. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

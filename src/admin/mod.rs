@@ -1,4 +1,4 @@
-//! What the operator's side offers: metrics and health, on a listener of its own.
+//! What the operator's side offers: metrics, health and the targets, on a listener of its own.
 //!
 //! It shares no router with the ingress. It answers from the first moment on, also while the journal recovers.
 //! A browser on the same machine is no operator: a request must name the listener by its own address or as

@@ -1,6 +1,6 @@
 //! `everhook send`: one webhook as its provider would send it, correctly signed.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -116,13 +116,7 @@ pub(super) fn url(ingress: &Ingress, source: &Source) -> String {
     let scheme = if ingress.tls.is_some() { "https" } else { "http" };
     let mut url = match ingress.listen.first() {
         Some(address) => {
-            let mut address = *address;
-            match address.ip() {
-                IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-                IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-                IpAddr::V4(_) | IpAddr::V6(_) => {}
-            }
-            format!("{scheme}://{address}{}", source.path)
+            format!("{scheme}://{}{}", reachable(*address), source.path)
         }
         None => format!("{scheme}://localhost{}", source.path),
     };
@@ -131,6 +125,22 @@ pub(super) fn url(ingress: &Ingress, source: &Source) -> String {
         url.push_str(&String::from_utf8_lossy(token.expose()));
     }
     url
+}
+
+/// An address that is listened on, as it is reached from this machine.
+pub(super) fn reachable(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        IpAddr::V4(_) | IpAddr::V6(_) => {}
+    }
+    address
+}
+
+/// What another machine answered, as it may be shown: it must not steer the terminal.
+pub(super) fn plain(answer: &[u8]) -> String {
+    let text = String::from_utf8_lossy(answer);
+    text.trim_end().chars().filter(|c| !c.is_control()).collect()
 }
 
 /// The URL as it may be shown.
@@ -142,16 +152,12 @@ fn without_token(url: &str, source: &Source) -> String {
 }
 
 fn report(posted: &Posted, common: &Common) -> Result<(), Failure> {
-    let answer = String::from_utf8_lossy(&posted.body);
-    let answer = answer.trim_end();
     if common.json {
-        let json: Option<serde_json::Value> = serde_json::from_str(answer).ok();
-        let answer = json.unwrap_or_else(|| answer.into());
+        let json: Option<serde_json::Value> = serde_json::from_slice(&posted.body).ok();
+        let answer = json.unwrap_or_else(|| String::from_utf8_lossy(&posted.body).into());
         print(&serde_json::json!({ "status": posted.status, "answer": answer }))?;
     } else {
-        // What another machine answered must not steer the terminal.
-        let shown: String = answer.chars().filter(|c| !c.is_control()).collect();
-        print(&format!("{} {shown}", posted.status))?;
+        print(&format!("{} {}", posted.status, plain(&posted.body)))?;
     }
     if (200..300).contains(&posted.status) {
         return Ok(());

@@ -1,6 +1,5 @@
 //! `everhook targets`: pauses a target of the running daemon, or resumes it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use clap::{Args, Subcommand};
 use everhook::config::Config;
 use everhook::target::{Posted, post};
 
+use super::send::{plain, reachable};
 use super::{Common, EXIT_FAILURE, Failure, complain, print};
 
 /// For one request, its connection included.
@@ -71,9 +71,7 @@ pub(super) fn run(command: &Command, common: &Common) -> Result<(), Failure> {
 }
 
 fn report(posted: &Posted, common: &Common) -> Result<(), Failure> {
-    let answer = String::from_utf8_lossy(&posted.body);
-    // What another machine answered must not steer the terminal.
-    let shown: String = answer.chars().filter(|c| !c.is_control()).collect();
+    let shown = plain(&posted.body);
     if (200..300).contains(&posted.status) {
         let json: serde_json::Value =
             serde_json::from_str(&shown).unwrap_or(serde_json::Value::Null);
@@ -85,14 +83,4 @@ fn report(posted: &Posted, common: &Common) -> Result<(), Failure> {
     }
     complain(&format!("the daemon refused (status {}): {shown}", posted.status));
     Err(Failure::Told(EXIT_FAILURE))
-}
-
-/// An address as it is reached from this machine.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
-    match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-        IpAddr::V4(_) | IpAddr::V6(_) => {}
-    }
-    address
 }

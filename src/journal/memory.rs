@@ -312,13 +312,9 @@ impl Journal for MemoryJournal {
     fn reject(&self, rejection: Rejection) -> BoxFuture<'_, Result<(), AppendError>> {
         let now = self.clock.now();
         let mut inner = self.lock();
-        let bytes = u64::try_from(rejection.body.len()).unwrap_or(u64::MAX);
-        let Rejection { id, cause, received_at, client, held, .. } = rejection;
-        let source = rejection.source.clone();
-        let admitted = inner.quarantine.admit(&source, held, bytes, now);
-        let place = rejection;
-        let kept = Quarantined { source, cause, received_at, client, held, bytes, place };
-        let result = admitted.map(|_given_up| drop(inner.quarantine.put(id, kept)));
+        let kept = Quarantined::of(&rejection, rejection.clone());
+        let admitted = inner.quarantine.admit(&kept.source, kept.held, kept.bytes, now);
+        let result = admitted.map(|_given_up| drop(inner.quarantine.put(rejection.id, kept)));
         drop(inner);
         Box::pin(async move { result.map_err(|_not_kept| AppendError::Full) })
     }

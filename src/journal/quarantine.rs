@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::model::{Name, Refusal, RejectionId, RejectionOutline};
+use crate::model::{Name, Refusal, Rejection, RejectionId, RejectionOutline};
 use crate::rules::rate::{Bucket, Rate};
 use crate::time::Timestamp;
 
@@ -29,6 +29,12 @@ pub(super) struct Kept<P> {
     /// Bytes of its content.
     pub(super) bytes: u64,
     pub(super) place: P,
+}
+
+/// Bytes of a rejection's body and header fields.
+pub(super) fn weight(rejection: &Rejection) -> u64 {
+    let bytes = rejection.body.len().saturating_add(rejection.headers.packed().len());
+    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 /// Every rejection that is kept.
@@ -194,6 +200,20 @@ impl<P> Quarantine<P> {
 }
 
 impl<P> Kept<P> {
+    /// A rejection as it is kept; its own bytes are at `place`.
+    pub(super) fn of(rejection: &Rejection, place: P) -> Self {
+        let Rejection { source, cause, received_at, client, held, .. } = rejection;
+        Self {
+            source: source.clone(),
+            cause: *cause,
+            received_at: *received_at,
+            client: *client,
+            held: *held,
+            bytes: weight(rejection),
+            place,
+        }
+    }
+
     /// What a list shows of it.
     pub(super) fn outline(&self, id: RejectionId) -> RejectionOutline {
         RejectionOutline {

@@ -4,50 +4,9 @@ use std::fmt;
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use uuid::Uuid;
 
-use super::{Headers, Name};
+use super::{Headers, Name, RejectionId};
 use crate::time::Timestamp;
-
-/// The id of a rejection: `rej_` and 32 hex digits, which sort by the time they were made.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RejectionId(Uuid);
-
-impl RejectionId {
-    /// The id for a request refused at `at`; `random` makes it unique among those of one moment.
-    pub fn new(at: Timestamp, random: [u8; 10]) -> Self {
-        let millis = u64::try_from(at.as_millis()).unwrap_or(0);
-        Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
-    }
-
-    /// From the 16 bytes that [`RejectionId::to_bytes`] gave.
-    pub fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(Uuid::from_bytes(bytes))
-    }
-
-    /// The 16 bytes of the id, as the journal stores them.
-    pub fn to_bytes(self) -> [u8; 16] {
-        self.0.into_bytes()
-    }
-
-    /// Reads the printed form back; `None` for anything else.
-    pub fn parse(text: &str) -> Option<Self> {
-        let hex = text.strip_prefix("rej_").filter(|hex| hex.len() == 32)?;
-        Uuid::try_parse(hex).ok().map(Self)
-    }
-}
-
-impl fmt::Display for RejectionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "rej_{}", self.0.simple())
-    }
-}
-
-impl fmt::Debug for RejectionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
 
 /// Why a request was refused by what it holds. A closed set: a metric label and the `cause` of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

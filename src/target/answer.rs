@@ -49,12 +49,13 @@ fn as_date(text: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use hyper::header::{HeaderName, HeaderValue};
 
     use super::*;
 
-    fn fields(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+    /// A head's fields.
+    pub(in crate::target) fn fields(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         let field = |(name, value): &(&'static str, &'static str)| {
             (HeaderName::from_static(name), HeaderValue::from_static(value))
         };

@@ -279,16 +279,8 @@ impl Body for Outgoing {
 
 #[cfg(test)]
 mod tests {
-    use hyper::header::HeaderName;
-
+    use super::super::answer::tests::fields;
     use super::*;
-
-    fn fields(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        let field = |(name, value): &(&'static str, &'static str)| {
-            (HeaderName::from_static(name), HeaderValue::from_static(value))
-        };
-        pairs.iter().map(field).collect()
-    }
 
     #[test]
     fn no_credential_of_an_answer_is_recorded_and_none_of_ours_that_it_repeats() {

@@ -61,6 +61,19 @@ pub fn attempt(claimed: &Claimed, clock: &Clock) -> Attempt {
     Attempt { number, started_at: clock.now(), duration: HOUR, answer, seen: Box::default() }
 }
 
+/// Three deliveries that are due end in the three ways: delivered, due in an hour, dead.
+pub async fn settle_in_each_way(journal: &dyn Journal, target: &str, clock: &Clock) {
+    let settlements = [
+        Settlement::Delivered,
+        Settlement::RetryAt(clock.now().plus(HOUR)),
+        Settlement::Dead(DeadReason::Gone),
+    ];
+    for (claimed, settlement) in due(journal, target, 3).iter().zip(settlements) {
+        let made = attempt(claimed, clock);
+        journal.settle(claimed.lease, settlement, Some(made)).await.expect("taken");
+    }
+}
+
 /// What is there to claim at this moment.
 pub fn due(journal: &dyn Journal, target: &str, most: usize) -> Vec<Claimed> {
     let claim = pin!(journal.claim(demand(target, most)));
@@ -70,15 +83,20 @@ pub fn due(journal: &dyn Journal, target: &str, most: usize) -> Vec<Claimed> {
     }
 }
 
-pub fn open_at(path: &Path, clock: &Clock) -> Result<(SledJournal, Opened), OpenError> {
-    let options = Options {
+/// A journal with room for everything and a retention of an hour.
+pub fn options(path: &Path) -> Options {
+    Options {
         path: path.to_owned(),
         retention: HOUR,
         max_bytes: 1 << 40,
         min_free: 0,
         quarantine_max_bytes: 64 << 20,
-    };
-    SledJournal::open(&options, clock, JournalMetrics::detached().expect("metrics"))
+    }
+}
+
+pub fn open_at(path: &Path, clock: &Clock) -> Result<(SledJournal, Opened), OpenError> {
+    let metrics = JournalMetrics::detached().expect("metrics");
+    SledJournal::open(&options(path), clock, metrics)
 }
 
 pub fn reopen(path: &Path, clock: &Clock) -> SledJournal {

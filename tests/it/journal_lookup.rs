@@ -17,18 +17,11 @@ use everhook::model::{
 use everhook::rules::query::{Query, StateWord};
 use everhook::time::Clock;
 
-use crate::journal_contract::{HOUR, append, attempt, due, event, exact, on_each, start};
+use crate::journal_contract::{HOUR, append, attempt, due, event, exact, on_each, options, start};
 
 /// Small generations, so that a few thousand events fill several of them.
 fn open(path: &Path, clock: &Clock) -> SledJournal {
-    let path = path.to_owned();
-    let options = Options {
-        path,
-        retention: HOUR,
-        max_bytes: 64 << 20,
-        min_free: 0,
-        quarantine_max_bytes: 64 << 20,
-    };
+    let options = Options { max_bytes: 64 << 20, ..options(path) };
     let metrics = JournalMetrics::detached().expect("metrics");
     SledJournal::open(&options, clock, metrics).expect("opens").0
 }

@@ -12,7 +12,7 @@ use everhook::time::{Clock, Timestamp};
 use proptest::prelude::*;
 
 use crate::journal_contract::{
-    HOUR, append, assert_no_blobs, attempt, due, event, exact, open_at, reopen, start,
+    HOUR, append, assert_no_blobs, attempt, due, event, exact, open_at, options, reopen, start,
 };
 
 #[tokio::test]
@@ -62,14 +62,7 @@ async fn everything_is_there_after_a_reopen() {
 async fn an_append_is_answered_after_the_sync_that_covers_it() {
     let dir = tempfile::tempdir().expect("a directory");
     let clock = start();
-    let path = dir.path().to_owned();
-    let options = Options {
-        path,
-        retention: HOUR,
-        max_bytes: 1 << 40,
-        min_free: 0,
-        quarantine_max_bytes: 64 << 20,
-    };
+    let options = options(dir.path());
     let metrics = JournalMetrics::detached().expect("metrics");
     let (journal, _) = SledJournal::open(&options, &clock, metrics.clone()).expect("opens");
     for n in 0..200 {
@@ -205,14 +198,7 @@ async fn a_journal_over_its_bound_refuses_and_still_delivers() {
     let journal = reopen(dir.path(), &clock);
     journal.append(append(event(1, b"x", &clock), &["a"], &[])).await.unwrap();
     journal.close().await;
-    let path = dir.path().to_owned();
-    let options = Options {
-        path,
-        retention: HOUR,
-        max_bytes: 1,
-        min_free: 0,
-        quarantine_max_bytes: 64 << 20,
-    };
+    let options = Options { max_bytes: 1, ..options(dir.path()) };
     let metrics = JournalMetrics::detached().expect("metrics");
     let (journal, _) = SledJournal::open(&options, &clock, metrics).expect("opens");
     assert!(matches!(journal.health(), Health::Full { .. }));
@@ -228,14 +214,7 @@ async fn a_burst_does_not_pass_the_bound_before_the_disk_is_looked_at_again() {
     const MIB: u64 = 1024 * 1024;
     let dir = tempfile::tempdir().expect("a directory");
     let clock = start();
-    let path = dir.path().to_owned();
-    let options = Options {
-        path,
-        retention: HOUR,
-        max_bytes: 32 * MIB,
-        min_free: 0,
-        quarantine_max_bytes: 1 << 20,
-    };
+    let options = Options { max_bytes: 32 * MIB, ..options(dir.path()) };
     let metrics = JournalMetrics::detached().expect("metrics");
     let (journal, _) = SledJournal::open(&options, &clock, metrics).expect("opens");
     // The clock stands still: nobody looks at the disk meanwhile.

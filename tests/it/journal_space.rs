@@ -11,7 +11,7 @@ use everhook::metrics::JournalMetrics;
 use everhook::model::Settlement;
 use everhook::time::Clock;
 
-use crate::journal_contract::{append, demand, event, exact};
+use crate::journal_contract::{append, demand, event, exact, options};
 
 const MIB: u64 = 1024 * 1024;
 /// Appends that wait at once.
@@ -23,14 +23,7 @@ fn events() -> u64 {
 }
 
 fn open(path: &Path, clock: &Clock, max_bytes: u64) -> SledJournal {
-    let path = path.to_owned();
-    let options = Options {
-        path,
-        retention: Duration::ZERO,
-        max_bytes,
-        min_free: 0,
-        quarantine_max_bytes: 64 << 20,
-    };
+    let options = Options { retention: Duration::ZERO, max_bytes, ..options(path) };
     SledJournal::open(&options, clock, JournalMetrics::detached().expect("metrics"))
         .expect("opens")
         .0

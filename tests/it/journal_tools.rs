@@ -5,13 +5,13 @@ use std::fs;
 use std::path::Path;
 
 use everhook::journal::{Journal, Note, RejectionAsk};
-use everhook::model::{DeadReason, EventId, Settlement};
+use everhook::model::EventId;
 use everhook::time::Clock;
 use serde_json::Value;
 
 use crate::harness::daemon::Home;
 use crate::harness::receiver::Receiver;
-use crate::journal_contract::{HOUR, append, attempt, due, event, exact, open_at};
+use crate::journal_contract::{append, event, exact, open_at, settle_in_each_way};
 use crate::journal_lookup::rejection;
 
 /// `EX_IOERR`: the journal is damaged or in use.
@@ -37,17 +37,7 @@ async fn fill(path: &Path) -> Vec<EventId> {
         ids.push(event.id);
         journal.append(append(event, &["a"], &[exact(number.into())])).await.expect("appended");
     }
-    let settlements = [
-        Settlement::Delivered,
-        Settlement::RetryAt(clock.now().plus(HOUR)),
-        Settlement::Dead(DeadReason::Gone),
-    ];
-    for (claimed, settlement) in due(&journal, "a", 3).iter().zip(settlements) {
-        journal
-            .settle(claimed.lease, settlement, Some(attempt(claimed, &clock)))
-            .await
-            .expect("taken");
-    }
+    settle_in_each_way(&journal, "a", &clock).await;
     let note = Note { topic: "pause".into(), name: "a".into(), value: b"\x00\xff".to_vec() };
     journal.note(note).await.expect("taken");
     for number in 0..2 {

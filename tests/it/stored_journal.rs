@@ -16,11 +16,13 @@ use std::time::Duration;
 use everhook::journal::sled::{Options, SledJournal};
 use everhook::journal::{Appended, Journal, Note, RejectionAsk, Scope, Stage};
 use everhook::metrics::JournalMetrics;
-use everhook::model::{DeadReason, EventId, Settlement};
+use everhook::model::{DeadReason, EventId};
 use everhook::time::Clock;
 use serde::{Deserialize, Serialize};
 
-use crate::journal_contract::{HOUR, append, attempt, due, event, exact, start};
+use crate::journal_contract::{
+    HOUR, append, due, event, exact, options, settle_in_each_way, start,
+};
 use crate::journal_lookup::rejection;
 
 /// Bytes that are left out together when all of them are zero.
@@ -71,13 +73,7 @@ fn unpack(all: &BTreeMap<String, Packed>, folder: &Path) {
 }
 
 fn open(path: &Path, clock: &Clock) -> SledJournal {
-    let options = Options {
-        path: path.to_owned(),
-        retention: HOUR,
-        max_bytes: 16 << 20,
-        min_free: 0,
-        quarantine_max_bytes: 1 << 20,
-    };
+    let options = Options { max_bytes: 16 << 20, ..options(path) };
     SledJournal::open(&options, clock, JournalMetrics::detached().expect("metrics"))
         .expect("opens")
         .0
@@ -100,17 +96,7 @@ async fn fill(path: &Path) {
         let append = append(event(number, &body(number), &clock), &["a"], &[exact(number.into())]);
         journal.append(append).await.expect("appended");
     }
-    let settlements = [
-        Settlement::Delivered,
-        Settlement::RetryAt(clock.now().plus(HOUR)),
-        Settlement::Dead(DeadReason::Gone),
-    ];
-    for (claimed, settlement) in due(&journal, "a", 3).iter().zip(settlements) {
-        journal
-            .settle(claimed.lease, settlement, Some(attempt(claimed, &clock)))
-            .await
-            .expect("taken");
-    }
+    settle_in_each_way(&journal, "a", &clock).await;
     journal.discard(id(3), Scope::All).await.expect("discarded");
     let note = Note { topic: "pause".into(), name: "a".into(), value: b"\xff".to_vec() };
     journal.note(note).await.expect("taken");

@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 use super::committer::{Committer, Outcome};
 use super::store::Commit;
 use crate::journal::AppendError;
-use crate::journal::quarantine::Kept;
+use crate::journal::quarantine::{self, Kept};
 use crate::journal::record::Record;
 use crate::journal::record::content::{Content, Place};
 use crate::model::{EventId, Rejection, RejectionId};
@@ -33,7 +33,7 @@ impl Committer {
     ) {
         match keeping {
             Keeping::Reject(rejection, answer) => {
-                let kept = self.reject(commit, outcome, *rejection, now);
+                let kept = self.reject(commit, outcome, &rejection, now);
                 outcome.kept.push((answer, kept));
             }
             Keeping::Drop(ids, answer) => {
@@ -54,25 +54,34 @@ impl Committer {
         &self,
         commit: &mut Commit,
         outcome: &mut Outcome,
-        rejection: Rejection,
+        rejection: &Rejection,
         now: Timestamp,
     ) -> Result<usize, AppendError> {
-        let bytes = rejection.body.len().saturating_add(rejection.headers.packed().len());
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        let Rejection { id, cause, received_at, client, held, .. } = rejection;
-        let source = rejection.source.clone();
-        let admitted = self.shared.memory().quarantine.admit(&source, held, bytes, now);
+        let Rejection { source, held, .. } = rejection;
+        let bytes = quarantine::weight(rejection);
+        let admitted = self.shared.memory().quarantine.admit(source, *held, bytes, now);
         let given_up = admitted.map_err(|not_kept| {
             tracing::debug!(?not_kept, %source, "a refused request was not kept");
             AppendError::Full
         })?;
         self.gone(commit, outcome, given_up);
+        self.put_rejection(commit, outcome, rejection);
+        Ok(1)
+    }
+
+    /// Adds a rejection to the commit and to what is known.
+    pub(super) fn put_rejection(
+        &self,
+        commit: &mut Commit,
+        outcome: &mut Outcome,
+        rejection: &Rejection,
+    ) {
+        let id = rejection.id;
         let place = commit.put_content(&stored(rejection));
-        let kept = Kept { source, cause, received_at, client, held, bytes, place };
+        let kept = Kept::of(rejection, place);
         commit.put(&Record::Rejected { id, kept: kept.clone() });
         self.shared.memory().quarantine.put(id, kept);
         outcome.needed.push(place);
-        Ok(1)
     }
 
     /// An event takes a rejection's place. False when it is kept no longer.
@@ -126,15 +135,15 @@ impl Committer {
 const DROPPED_IN_RECORD: usize = 256;
 
 /// A rejection's own bytes, stored like an event's.
-pub(super) fn stored(rejection: Rejection) -> Content {
+fn stored(rejection: &Rejection) -> Content {
     Content {
         id: EventId::from_bytes(rejection.id.to_bytes()),
         received_at: rejection.received_at,
         source: rejection.source.to_string(),
         name: rejection.cause.as_str().to_owned(),
-        order_key: rejection.query,
-        headers: rejection.headers,
-        body: rejection.body,
+        order_key: rejection.query.clone(),
+        headers: rejection.headers.clone(),
+        body: rejection.body.clone(),
     }
 }
 

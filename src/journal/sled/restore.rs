@@ -7,11 +7,9 @@ use tokio::sync::oneshot;
 
 use super::SledJournal;
 use super::committer::{Committer, Fresh, Outcome, Waiting, Work};
-use super::keep;
 use super::recover::note_keys;
 use super::store::Commit;
 use crate::journal::index::{Slot, State};
-use crate::journal::quarantine::Kept;
 use crate::journal::record::Record;
 use crate::journal::{AppendError, Appended, DeliveryState, Stage};
 use crate::model::{DedupKey, Event, EventId, Rejection};
@@ -84,8 +82,11 @@ impl Committer {
                 (event, deliveries, dedup, repeats)
             }
             Restored::Keys(keys) => return Ok(self.readmit_keys(commit, outcome, &keys, now)),
+            // Rate and share were judged when it came; what is too much in all goes with the next upkeep.
             Restored::Rejection(rejection) => {
-                return Ok(self.readmit_rejection(commit, outcome, *rejection));
+                let id = EventId::from_bytes(rejection.id.to_bytes());
+                self.put_rejection(commit, outcome, &rejection);
+                return Ok(Appended::New(id));
             }
         };
         if let Some(first) = self.dedup.repeats(&dedup, now)
@@ -132,25 +133,6 @@ impl Committer {
         }
         let first = keys.first().map_or_else(|| EventId::from_bytes([0; 16]), |(id, _, _)| *id);
         if news.is_empty() { Appended::Duplicate(first) } else { Appended::New(first) }
-    }
-
-    /// Rate and share were judged when it came; what is too much in all goes with the next upkeep.
-    fn readmit_rejection(
-        &self,
-        commit: &mut Commit,
-        outcome: &mut Outcome,
-        rejection: Rejection,
-    ) -> Appended {
-        let bytes = rejection.body.len().saturating_add(rejection.headers.packed().len());
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        let Rejection { id, cause, received_at, client, held, .. } = rejection;
-        let source = rejection.source.clone();
-        let place = commit.put_content(&keep::stored(rejection));
-        let kept = Kept { source, cause, received_at, client, held, bytes, place };
-        commit.put(&Record::Rejected { id, kept: kept.clone() });
-        self.shared.memory().quarantine.put(id, kept);
-        outcome.needed.push(place);
-        Appended::New(EventId::from_bytes(id.to_bytes()))
     }
 
     /// Each delivery as it stands.

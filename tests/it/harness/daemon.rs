@@ -246,6 +246,9 @@ impl Daemon {
 
     /// The value of one series as the metrics page prints it; 0 when it is not there.
     pub async fn metric(&self, series: &str) -> f64 {
+        // One that is written in another way than the page has it would read as 0 for ever.
+        let labels = series.split_once('{').map_or("", |(_, labels)| labels);
+        assert!(labels.split(',').is_sorted(), "labels stand in their order: {series}");
         let page = self.admin_get("/metrics").await;
         let text = String::from_utf8(page.body.to_vec()).expect("text");
         let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));

@@ -224,13 +224,25 @@ impl Committer {
         }
         let Append { event, targets, dedup } = append;
         let deliveries = self.deliveries(&targets)?;
+        Ok(self.accept(commit, outcome, event, deliveries, dedup))
+    }
+
+    /// Adds a new event to the commit.
+    pub(super) fn accept(
+        &mut self,
+        commit: &mut Commit,
+        outcome: &mut Outcome,
+        event: Event,
+        deliveries: Vec<Slot>,
+        dedup: Vec<DedupKey>,
+    ) -> Appended {
         let id = event.id;
         self.dedup.remember(&dedup, id, event.received_at);
         let sequence = self.next_sequence;
         self.next_sequence = sequence.saturating_add(1);
         let entry = self.inscribe(commit, outcome, (sequence, &event), deliveries, dedup);
         outcome.fresh.push(Fresh { sequence, entry, event });
-        Ok(Appended::New(id))
+        Appended::New(id)
     }
 
     /// Adds an event to the commit, its content and its record, new or again.

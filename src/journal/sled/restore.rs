@@ -6,7 +6,7 @@
 use tokio::sync::oneshot;
 
 use super::SledJournal;
-use super::committer::{Committer, Fresh, Outcome, Waiting, Work};
+use super::committer::{Committer, Outcome, Waiting, Work};
 use super::recover::note_keys;
 use super::store::Commit;
 use crate::journal::index::{Slot, State};
@@ -101,13 +101,7 @@ impl Committer {
         let passed = |key: &DedupKey| self.dedup.knows_later(key, event.received_at);
         let dedup: Vec<_> = dedup.into_iter().filter(|key| !passed(key)).collect();
         let deliveries = self.slots(&deliveries)?;
-        let id = event.id;
-        self.dedup.remember(&dedup, id, event.received_at);
-        let sequence = self.next_sequence;
-        self.next_sequence = sequence.saturating_add(1);
-        let entry = self.inscribe(commit, outcome, (sequence, &event), deliveries, dedup);
-        outcome.fresh.push(Fresh { sequence, entry, event });
-        Ok(Appended::New(id))
+        Ok(self.accept(commit, outcome, event, deliveries, dedup))
     }
 
     fn readmit_keys(

@@ -221,7 +221,10 @@ impl Shared {
     }
 
     fn metrics(&self) -> Answer {
-        let depth = self.readiness.journal.get().map(|journal| journal.depth());
+        let journal = self.readiness.journal.get();
+        let depth = journal.map(|journal| journal.depth());
+        let quarantined = journal.map(|journal| journal.quarantined());
+        self.metrics.quarantine.set(&quarantined.unwrap_or_default());
         let now = self.clock.now();
         let sample = |depth: Depth| QueueSample {
             configured: self.targets.contains(&depth.target),

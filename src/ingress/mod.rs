@@ -11,6 +11,7 @@ mod connection;
 mod framing;
 mod gate;
 mod handler;
+mod quarantine;
 mod routes;
 mod watch;
 mod wire;

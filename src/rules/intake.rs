@@ -254,6 +254,11 @@ impl Intake {
         }
     }
 
+    /// Whether a request can only be a handshake, well-formed or not, and never an event.
+    pub fn is_handshake(&self, request: &Inbound<'_>) -> bool {
+        self.handshaker.before_proof(request).is_some()
+    }
+
     fn admit(
         &self,
         fields: &Fields<'_>,

@@ -29,6 +29,7 @@ mod journal_tools;
 mod keeps_order;
 mod outlives_bad_receivers;
 mod providers;
+mod quarantine;
 mod relay_stories;
 mod repeats;
 mod shapes_bodies;

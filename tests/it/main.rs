@@ -27,6 +27,7 @@ mod journal_on_disk;
 mod journal_space;
 mod journal_tools;
 mod keeps_order;
+mod large_backlog;
 mod outlives_bad_receivers;
 mod providers;
 mod quarantine;

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::LogFormat;
 pub(super) use super::either::{Breaker, Dedup};
 use super::policy::{Frequency, HeaderFields, SpreadBy};
 use super::setting::{Bytes, Conditions, Named, NamedTable, Tolerance, Url, choices};
 use super::table::{Shape, Table, table};
+use super::{LogFormat, OnUnverified};
 use crate::model::{OnDead, Secret};
 use crate::rules::limiter::RequestRate;
 use crate::rules::provider::Preset;
@@ -122,6 +122,8 @@ table! {
         handshake_token: Secret;
         /// How a request is verified, instead of the way of the preset.
         verify: Verify;
+        /// What becomes of a request that cannot be verified: "reject" answers 401 and keeps it, "accept-hold" answers 200 and holds it until it is released.
+        on_unverified: OnUnverified = r#""reject""#;
         /// What makes two webhooks the same, instead of the way of the preset; "none" turns it off.
         dedup: Dedup;
         /// Fields that group events which belong together: JSON pointers or "header:NAME".
@@ -424,6 +426,7 @@ choices!(Kind {
     "token" => Self::Token,
     "none" => Self::None,
 });
+choices!(OnUnverified { "reject" => Self::Reject, "accept-hold" => Self::Hold });
 choices!(ListSeparator { "," => Self(','), ";" => Self(';'), " " => Self(' ') });
 choices!(PairSeparator { "=" => Self('='), "," => Self(',') });
 choices!(Digest {

@@ -125,7 +125,7 @@ async fn decided(
         Err(cause) => {
             let received_at = begun;
             let refused = quarantine::Whole { cause, received_at, client, query, headers, body };
-            return quarantine::keep(shared, source, refused);
+            return quarantine::keep(shared, source, refused).await;
         }
     };
     let Admission { event: name, order_key, dedup, targets } = admission;
@@ -166,11 +166,6 @@ async fn stored(
             append.give_up();
             Err(Cause::AckTimeout)
         }
-        Ok(Err(AppendError::Full)) => Err(Cause::JournalFull),
-        Ok(Err(AppendError::TooLarge)) => Err(Cause::TooLarge),
-        Ok(Err(AppendError::Closed)) => Err(Cause::Draining),
-        // Nothing is released here.
-        Ok(Err(AppendError::Failed | AppendError::NotKept)) => Err(Cause::JournalFailed),
-        Ok(Ok(appended)) => Ok(appended),
+        Ok(appended) => appended.map_err(Cause::of_journal),
     }
 }

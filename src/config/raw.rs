@@ -13,6 +13,7 @@ use super::setting::{Bytes, Conditions, Named, NamedTable, Tolerance, Url, choic
 use super::table::{Shape, Table, table};
 use super::{LogFormat, OnUnverified};
 use crate::model::{OnDead, Secret};
+use crate::rules::intake::OnConflict;
 use crate::rules::limiter::RequestRate;
 use crate::rules::provider::Preset;
 use crate::rules::verify::{Algorithm, Encoding, Kind, Unit};
@@ -126,6 +127,8 @@ table! {
         on_unverified: OnUnverified = r#""reject""#;
         /// What makes two webhooks the same, instead of the way of the preset; "none" turns it off.
         dedup: Dedup;
+        /// What a webhook is that has the key of an earlier one and another body: "duplicate" answers it as a repeat and keeps its body, "new" makes it an event of its own.
+        on_conflict: OnConflict = r#""duplicate""#;
         /// Fields that group events which belong together: JSON pointers or "header:NAME".
         order_key: Vec<String>, size 0 to 16;
         /// Where the event's name stands: a JSON pointer or "header:NAME".
@@ -427,6 +430,7 @@ choices!(Kind {
     "none" => Self::None,
 });
 choices!(OnUnverified { "reject" => Self::Reject, "accept-hold" => Self::Hold });
+choices!(OnConflict { "duplicate" => Self::Duplicate, "new" => Self::New });
 choices!(ListSeparator { "," => Self(','), ";" => Self(';'), " " => Self(' ') });
 choices!(PairSeparator { "=" => Self('='), "," => Self(',') });
 choices!(Digest {

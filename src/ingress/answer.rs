@@ -43,7 +43,8 @@ impl From<Refusal> for Cause {
         match refusal {
             Refusal::Malformed => Self::Malformed,
             Refusal::Unverified => Self::Unverified,
-            Refusal::NotAllowed => Self::NotAllowed,
+            // Nobody is refused for a conflict: a repeat is answered as one.
+            Refusal::NotAllowed | Refusal::Conflict => Self::NotAllowed,
             Refusal::MediaType => Self::MediaType,
         }
     }

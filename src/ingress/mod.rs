@@ -6,7 +6,9 @@
 
 mod answer;
 mod append;
+mod afterwards;
 mod body;
+mod conflict;
 mod connection;
 mod framing;
 mod gate;
@@ -32,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::append::Outcomes;
 use self::body::Room;
+use self::conflict::Conflicts;
 use self::gate::Gate;
 use self::quarantine::Holding;
 pub use self::release::Releaser;
@@ -87,6 +90,7 @@ struct SourceState {
     watch: Option<Arc<Watch>>,
     /// Present when what cannot be verified is held.
     holding: Option<Arc<Holding>>,
+    conflicts: Arc<Conflicts>,
     outcomes: Arc<Outcomes>,
     ack_duration: Timing,
 }
@@ -105,6 +109,7 @@ impl Ingress {
         let state = |source: config::Source| {
             Arc::new(SourceState {
                 outcomes: Arc::new(Outcomes::of(metrics, &source.name)),
+                conflicts: Arc::new(Conflicts::new(&source.name, metrics)),
                 ack_duration: metrics
                     .ingress_ack_duration
                     .with_label_values(&[source.name.as_str()]),

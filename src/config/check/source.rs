@@ -184,6 +184,7 @@ fn spec(
         admit: admit?,
         event,
         dedup,
+        on_conflict: raw.on_conflict?,
         own_window,
         order_key,
         dedup_window: around.dedup_window?,

@@ -22,3 +22,4 @@ pub mod pool;
 pub mod retry;
 pub mod dispatch;
 pub mod query;
+pub mod jobs;

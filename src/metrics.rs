@@ -4,6 +4,7 @@
 //! mint a series. Handles are resolved once and cached; counting an event is one atomic add.
 
 mod delivery;
+mod totals;
 
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
@@ -14,6 +15,7 @@ use prometheus::{
 
 use self::delivery::DeliveryMetrics;
 pub use self::delivery::TargetMetrics;
+pub use self::totals::{SourceTotals, Spread, TargetTotals, Totals};
 use crate::model::Name;
 
 /// The label value for requests that match no source; not a valid source name, so it collides with none.

@@ -39,7 +39,6 @@ impl Problem {
     }
 
     /// The request cannot be read.
-    #[expect(dead_code, reason = "requests that are read follow")]
     pub(super) fn malformed(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "malformed", detail)
     }

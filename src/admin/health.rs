@@ -14,6 +14,7 @@ use crate::metrics::QueueSample;
 #[derive(Clone, Default)]
 pub struct Readiness {
     journal: Arc<OnceLock<Arc<dyn Journal>>>,
+    open: CancellationToken,
     draining: CancellationToken,
 }
 
@@ -22,6 +23,7 @@ impl Readiness {
     pub fn ready(&self, journal: Arc<dyn Journal>) {
         // Only the first call counts; there is one journal.
         drop(self.journal.set(journal));
+        self.open.cancel();
     }
 
     /// The daemon is stopping.
@@ -32,6 +34,15 @@ impl Readiness {
     /// The journal, once it is open.
     pub(super) fn journal(&self) -> Option<&Arc<dyn Journal>> {
         self.journal.get()
+    }
+
+    /// The journal; resolves when it is open.
+    pub(super) async fn opened(&self) -> Arc<dyn Journal> {
+        self.open.cancelled().await;
+        match self.journal.get() {
+            Some(journal) => Arc::clone(journal),
+            None => std::future::pending().await,
+        }
     }
 
     /// The checks by name, each with what is wrong, if something is.
@@ -52,11 +63,11 @@ impl Readiness {
 
 impl Shared {
     pub(super) fn metrics(&self) -> Answer {
-        let targets = &self.targets;
+        let setup = self.setup();
         let depth = self.readiness.journal().map(|journal| journal.depth());
         let now = self.clock.now();
         let sample = |depth: Depth| QueueSample {
-            configured: targets.contains(&depth.target),
+            configured: setup.has_target(&depth.target),
             ready: depth.ready,
             waiting: depth.waiting,
             in_flight: depth.in_flight,
@@ -65,9 +76,9 @@ impl Shared {
             target: depth.target,
         };
         let mut queue: Vec<_> = depth.unwrap_or_default().into_iter().map(sample).collect();
-        for target in targets {
-            if !queue.iter().any(|sample| sample.target == *target) {
-                queue.push(QueueSample::idle(target.clone()));
+        for target in &setup.targets {
+            if !queue.iter().any(|sample| sample.target == target.name) {
+                queue.push(QueueSample::idle(target.name.clone()));
             }
         }
         match self.metrics.render(&queue) {

@@ -6,36 +6,52 @@
 
 mod access;
 mod answer;
+mod asked;
 mod assets;
+mod deliveries;
+mod events;
 mod health;
+mod live;
+mod rates;
+mod rejections;
+mod resend;
 mod route;
+mod setup;
+mod shown;
+mod stats;
 mod targets;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use self::access::Access;
 use self::answer::{Answer, Problem, with_type};
+use self::deliveries::Which;
 pub use self::health::Readiness;
+use self::live::Readers;
 use self::route::Route;
+pub use self::setup::Setup;
+use self::stats::Recent;
 use crate::config;
 use crate::control::RelayControl;
 use crate::journal::Journal;
 use crate::lifecycle::Tasks;
 use crate::metrics::Metrics;
-use crate::model::Name;
-use crate::time::Clock;
+use crate::time::{Clock, Timestamp};
 
 /// Most connections at once.
 const MAX_CONNECTIONS: usize = 64;
@@ -44,6 +60,11 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most bytes and fields of a request head.
 const MAX_HEAD: usize = 16 * 1024;
 const MAX_FIELDS: usize = 64;
+/// Most bytes of a request's body, and of one that holds an event's.
+const MAX_BODY: usize = 64 * 1024;
+const MAX_EVENT_BODY: usize = 2 * 1024 * 1024;
+/// For a complete body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after an accept that failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What programs rely on.
@@ -53,39 +74,71 @@ const OPENAPI: &[u8] = include_bytes!("openapi.json");
 #[derive(Clone)]
 pub struct Admin(Arc<Shared>);
 
+/// What the admin side works with.
+pub struct Surroundings {
+    /// What it shows of the configuration.
+    pub setup: Setup,
+    /// What it serves, and reads the figures from.
+    pub metrics: Metrics,
+    /// Now.
+    pub clock: Clock,
+    /// How far the daemon is, and its journal once that is open.
+    pub readiness: Readiness,
+    /// The relay.
+    pub control: RelayControl,
+    /// The revision this binary was built from.
+    pub revision: &'static str,
+    /// Makes the ids of new events.
+    pub seed: u64,
+    /// Owns what outlives an answer.
+    pub tasks: Tasks,
+}
+
 struct Shared {
     access: Access,
-    targets: Vec<Name>,
+    setup: Mutex<Arc<Setup>>,
     metrics: Metrics,
     clock: Clock,
+    started_at: Timestamp,
     readiness: Readiness,
     control: RelayControl,
+    revision: &'static str,
+    rng: Mutex<StdRng>,
+    recent: Mutex<Recent>,
+    readers: Readers,
 }
 
 impl Admin {
-    /// Prepares the page; `targets` are the configured ones.
-    pub fn new(
-        config: &config::Admin,
-        targets: Vec<Name>,
-        metrics: Metrics,
-        clock: &Clock,
-        readiness: &Readiness,
-        control: RelayControl,
-    ) -> Self {
+    /// Prepares the page.
+    pub fn new(config: &config::Admin, surroundings: Surroundings) -> Self {
+        let Surroundings { setup, metrics, clock, readiness, control, revision, seed, tasks } =
+            surroundings;
         Self(Arc::new(Shared {
             access: Access::new(config),
-            targets,
+            setup: Mutex::new(Arc::new(setup)),
             metrics,
-            clock: clock.clone(),
-            readiness: readiness.clone(),
+            started_at: clock.now(),
+            clock,
+            readiness,
             control,
+            revision,
+            rng: Mutex::new(StdRng::seed_from_u64(seed)),
+            recent: Mutex::default(),
+            readers: Readers::new(tasks),
         }))
+    }
+
+    /// Shows another configuration from now on.
+    pub fn configure(&self, setup: Setup) {
+        *self.0.setup.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(setup);
     }
 
     /// Serves until `tasks` is asked to stop.
     pub async fn run(self, listener: TcpListener, tasks: Tasks) {
         let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let stop = tasks.stop_token().clone();
+        let (shared, until) = (Arc::clone(&self.0), stop.clone());
+        tasks.spawn(async move { shared.remember(&until).await });
         let accept = async {
             while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
                 match listener.accept().await {
@@ -158,43 +211,65 @@ impl Shared {
         request: Request<Incoming>,
         peer: SocketAddr,
     ) -> Result<Answer, Problem> {
+        let query = request.uri().query().map(str::to_owned);
+        let query = query.as_deref();
         match route {
             Route::Asset(asset) => Ok(asset.answer(request.headers())),
             Route::Metrics => Ok(self.metrics()),
             Route::Alive => Ok(answer::text(StatusCode::OK, "ok\n")),
-            Route::Ready => Ok(self.health(request.uri().query() == Some("verbose"))),
+            Route::Ready => Ok(self.health(query == Some("verbose"))),
             Route::Openapi => {
                 Ok(with_type(StatusCode::OK, "application/json", Bytes::from_static(OPENAPI)))
             }
-            Route::Targets => self.list_targets().await,
+            Route::Events => self.list_events(query).await,
+            Route::Event(id) => self.event(id).await,
+            Route::EventBody(id) => self.event_body(id).await,
+            Route::Replay(id) => self.replay(id, &body(request, MAX_BODY).await?, peer).await,
+            Route::Resend(id) => self.resend(id, &body(request, MAX_EVENT_BODY).await?, peer).await,
+            Route::Deliveries => self.list_deliveries(Which::All, query).await,
+            Route::DeadLetters => self.list_deliveries(Which::Dead, query).await,
+            Route::DeadGroups => self.dead_groups(query).await,
+            Route::Targets => self.list_targets(query).await,
             Route::Pause(name) => self.pause(&name, peer).await,
             Route::Resume(name) => self.resume(&name, peer).await,
-            Route::Events
-            | Route::Event(_)
-            | Route::EventBody(_)
-            | Route::Replay(_)
-            | Route::Resend(_)
-            | Route::Deliveries
-            | Route::DeadLetters
-            | Route::DeadGroups
-            | Route::Bulk(_)
-            | Route::Jobs
-            | Route::Job(_)
-            | Route::Test(_)
-            | Route::Sources
-            | Route::Stats
-            | Route::Rejections
-            | Route::Rejection(_)
-            | Route::DiscardRejections
-            | Route::Live => {
+            Route::Test(name) => self.test(&name, peer).await,
+            Route::Sources => self.list_sources(),
+            Route::Stats => Ok(self.stats()),
+            Route::Rejections => self.list_rejections(query),
+            Route::Rejection(id) => self.rejection(id).await,
+            Route::DiscardRejections => {
+                self.discard_rejections(&body(request, MAX_BODY).await?, peer).await
+            }
+            Route::Live => self.live(),
+            Route::Bulk(_) | Route::Jobs | Route::Job(_) => {
                 Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "not-built", "not built yet"))
             }
         }
     }
 
     /// The journal, once it is open.
-    #[expect(dead_code, reason = "what is looked up in it follows")]
     fn journal(&self) -> Result<&Arc<dyn Journal>, Problem> {
         self.readiness.journal().ok_or_else(|| Problem::unavailable("the journal recovers"))
+    }
+
+    fn setup(&self) -> Arc<Setup> {
+        Arc::clone(&self.setup.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The whole body of a request, at most so many bytes.
+async fn body(request: Request<Incoming>, most: usize) -> Result<Bytes, Problem> {
+    let body = Limited::new(request.into_body(), most).collect();
+    match tokio::time::timeout(BODY_TIMEOUT, body).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            let detail = format!("the body is larger than {most} bytes");
+            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail))
+        }
+        Ok(Err(_broken)) => Err(Problem::malformed("the body ended early")),
+        Err(_late) => {
+            let detail = "the body did not come in time";
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "timeout", detail))
+        }
     }
 }

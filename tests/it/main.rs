@@ -27,6 +27,8 @@ mod journal_on_disk;
 mod journal_space;
 mod journal_tools;
 mod keeps_order;
+mod operators_access;
+mod operators_lists;
 mod outlives_bad_receivers;
 mod providers;
 mod relay_stories;

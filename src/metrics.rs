@@ -4,6 +4,7 @@
 //! mint a series. Handles are resolved once and cached; counting an event is one atomic add.
 
 mod delivery;
+mod quarantine;
 mod totals;
 
 use prometheus::core::Collector;
@@ -15,6 +16,7 @@ use prometheus::{
 
 use self::delivery::DeliveryMetrics;
 pub use self::delivery::TargetMetrics;
+pub use self::quarantine::QuarantineMetrics;
 pub use self::totals::{SourceTotals, Spread, TargetTotals, Totals};
 use crate::model::Name;
 
@@ -52,6 +54,8 @@ pub struct Metrics {
     pub stage_gaps: IntCounterVec,
     /// `everhook_stage_stalls_total{source}`
     pub stage_stalls: IntCounterVec,
+    /// What is counted of refused requests that are kept.
+    pub quarantine: QuarantineMetrics,
     delivery: DeliveryMetrics,
     queue: QueueMetrics,
     /// What the journal counts.
@@ -182,6 +186,7 @@ impl Metrics {
                 "Builds of which nothing was heard for too long.",
                 &["source"],
             )?,
+            quarantine: QuarantineMetrics::new(r)?,
             delivery: DeliveryMetrics::new(r)?,
             queue: QueueMetrics::new(r)?,
             journal: JournalMetrics::new(r)?,
@@ -193,6 +198,7 @@ impl Metrics {
     /// Creates the series of every configured source and target, so that each exists before its first event.
     pub fn declare(&self, sources: &[Name], targets: &[Name]) {
         for source in sources {
+            self.quarantine.declare(source);
             let source = source.as_str();
             self.events_accepted.with_label_values(&[source]);
             self.events_duplicate.with_label_values(&[source]);

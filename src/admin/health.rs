@@ -64,7 +64,10 @@ impl Readiness {
 impl Shared {
     pub(super) fn metrics(&self) -> Answer {
         let setup = self.setup();
-        let depth = self.readiness.journal().map(|journal| journal.depth());
+        let journal = self.readiness.journal();
+        let depth = journal.map(|journal| journal.depth());
+        let quarantined = journal.map(|journal| journal.quarantined());
+        self.metrics.quarantine.set(&quarantined.unwrap_or_default());
         let now = self.clock.now();
         let sample = |depth: Depth| QueueSample {
             configured: setup.has_target(&depth.target),

@@ -15,7 +15,7 @@ use super::body::Whole;
 use super::framing::MAX_FIELDS;
 use super::gate::client;
 use super::routes::Route;
-use super::{Shared, SourceState};
+use super::{Shared, SourceState, quarantine};
 use crate::journal::{Append, AppendError, Appended};
 use crate::metrics::NO_SOURCE;
 use crate::model::{Event, EventId, Headers};
@@ -99,7 +99,7 @@ async fn answered<'a>(
     }
     let read = shared.bodies.read(body, shared.max_body, shared.body_timeout).await;
     let Whole { bytes: body, room } = read.map_err(refuse)?;
-    let answer = decided(shared, source, method, &head, body).await.map_err(refuse)?;
+    let answer = decided(shared, source, (client, method), &head, body).await.map_err(refuse)?;
     drop(room);
     Ok((source, answer))
 }
@@ -108,17 +108,25 @@ async fn answered<'a>(
 async fn decided(
     shared: &Shared,
     source: &SourceState,
-    method: intake::Method,
+    (client, method): (IpAddr, intake::Method),
     head: &Parts,
     body: Bytes,
 ) -> Result<Answer, Cause> {
     let begun = shared.clock.now();
     let fields = head.headers.iter().map(|(n, v)| (HeaderName::as_str(n), v.as_bytes()));
     let headers = Headers::from_pairs(fields);
-    let request = Inbound { method, query: head.uri.query(), headers: &headers, body: &body };
-    let admission = match source.intake.receive(&request, shared.clock.wall())? {
-        Decision::Answer(reply) => return Ok(handshaken(reply)),
-        Decision::Store(admission) => admission,
+    let query = head.uri.query();
+    let request = Inbound { method, query, headers: &headers, body: &body };
+    let admission = match source.intake.receive(&request, shared.clock.wall()) {
+        Ok(Decision::Store(admission)) => admission,
+        Ok(Decision::Answer(reply)) => return Ok(handshaken(reply)),
+        // There is nothing to release of a handshake.
+        Err(cause) if source.intake.is_handshake(&request) => return Err(cause.into()),
+        Err(cause) => {
+            let received_at = begun;
+            let refused = quarantine::Whole { cause, received_at, client, query, headers, body };
+            return quarantine::keep(shared, source, refused);
+        }
     };
     let Admission { event: name, order_key, dedup, targets } = admission;
     let watched =

@@ -5,6 +5,7 @@
 
 mod delivery;
 mod quarantine;
+mod totals;
 
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
@@ -16,6 +17,7 @@ use prometheus::{
 use self::delivery::DeliveryMetrics;
 pub use self::delivery::TargetMetrics;
 pub use self::quarantine::QuarantineMetrics;
+pub use self::totals::{SourceTotals, Spread, TargetTotals, Totals};
 use crate::model::Name;
 
 /// The label value for requests that match no source; not a valid source name, so it collides with none.

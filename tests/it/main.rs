@@ -28,6 +28,8 @@ mod journal_space;
 mod journal_tools;
 mod keeps_order;
 mod large_backlog;
+mod operators_access;
+mod operators_lists;
 mod outlives_bad_receivers;
 mod providers;
 mod quarantine;

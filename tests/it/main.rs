@@ -28,6 +28,7 @@ mod journal_space;
 mod journal_tools;
 mod keeps_order;
 mod large_backlog;
+mod never_came;
 mod outlives_bad_receivers;
 mod providers;
 mod quarantine;

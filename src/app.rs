@@ -14,7 +14,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{Admin, Readiness};
+use crate::admin::{Admin, Readiness, Setup, Surroundings};
 use crate::config::{self, Config};
 use crate::control::control;
 use crate::ingress::Ingress;
@@ -134,14 +134,17 @@ impl Daemon {
         let root = Tasks::new();
         let (ingress, relay, admin) = (root.child(), root.child(), root.child());
         let (control, commands) = control();
-        let page = Admin::new(
-            &config.admin,
-            targets.clone(),
-            metrics.clone(),
-            &clock,
-            &readiness,
+        let surroundings = Surroundings {
+            setup: Setup::of(&config),
+            metrics: metrics.clone(),
+            clock: clock.clone(),
+            readiness: readiness.clone(),
             control,
-        );
+            revision,
+            seed: rng.random(),
+            tasks: admin.clone(),
+        };
+        let page = Admin::new(&config.admin, surroundings);
         admin.spawn(page.run(sockets.admin, admin.clone()));
 
         let engine = open_journal(&config.journal, &clock, &metrics).await?;

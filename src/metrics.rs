@@ -6,6 +6,7 @@
 mod absence;
 mod delivery;
 mod quarantine;
+mod totals;
 
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
@@ -18,6 +19,7 @@ pub use self::absence::AbsenceMetrics;
 use self::delivery::DeliveryMetrics;
 pub use self::delivery::TargetMetrics;
 pub use self::quarantine::QuarantineMetrics;
+pub use self::totals::{SourceTotals, Spread, TargetTotals, Totals};
 use crate::model::Name;
 
 /// The label value for requests that match no source; not a valid source name, so it collides with none.

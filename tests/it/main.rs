@@ -29,6 +29,8 @@ mod journal_tools;
 mod keeps_order;
 mod large_backlog;
 mod never_came;
+mod operators_access;
+mod operators_lists;
 mod outlives_bad_receivers;
 mod providers;
 mod quarantine;

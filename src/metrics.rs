@@ -3,6 +3,7 @@
 //! Labels come from the configured names of sources and targets and from closed enums, so no request can
 //! mint a series. Handles are resolved once and cached; counting an event is one atomic add.
 
+mod absence;
 mod delivery;
 mod quarantine;
 mod totals;
@@ -14,6 +15,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+pub use self::absence::AbsenceMetrics;
 use self::delivery::DeliveryMetrics;
 pub use self::delivery::TargetMetrics;
 pub use self::quarantine::QuarantineMetrics;
@@ -25,6 +27,8 @@ pub const NO_SOURCE: &str = "_none";
 
 /// A counter's handle.
 pub type Counter = IntCounter;
+/// A gauge's handle.
+pub type Gauge = IntGauge;
 /// A histogram's handle, in seconds.
 pub type Timing = Histogram;
 
@@ -52,10 +56,8 @@ pub struct Metrics {
     pub events_duplicate: IntCounterVec,
     /// `everhook_events_conflict_total{source}`
     pub events_conflict: IntCounterVec,
-    /// `everhook_stage_gaps_total{source}`
-    pub stage_gaps: IntCounterVec,
-    /// `everhook_stage_stalls_total{source}`
-    pub stage_stalls: IntCounterVec,
+    /// What is counted of what never came.
+    pub absence: AbsenceMetrics,
     /// What is counted of refused requests that are kept.
     pub quarantine: QuarantineMetrics,
     delivery: DeliveryMetrics,
@@ -182,18 +184,7 @@ impl Metrics {
                 "Repeats of a stored event whose body is another one.",
                 &["source"],
             )?,
-            stage_gaps: counters(
-                r,
-                "stage_gaps_total",
-                "Steps of builds that never came.",
-                &["source"],
-            )?,
-            stage_stalls: counters(
-                r,
-                "stage_stalls_total",
-                "Builds of which nothing was heard for too long.",
-                &["source"],
-            )?,
+            absence: AbsenceMetrics::new(r)?,
             quarantine: QuarantineMetrics::new(r)?,
             delivery: DeliveryMetrics::new(r)?,
             queue: QueueMetrics::new(r)?,
@@ -211,6 +202,7 @@ impl Metrics {
             self.events_accepted.with_label_values(&[source]);
             self.events_duplicate.with_label_values(&[source]);
             self.events_conflict.with_label_values(&[source]);
+            self.absence.declare(source);
             self.ingress_ack_duration.with_label_values(&[source]);
         }
         for target in targets {

@@ -8,12 +8,15 @@ mod answer;
 mod append;
 mod afterwards;
 mod body;
+mod clean;
 mod conflict;
 mod connection;
 mod framing;
 mod gate;
 mod handler;
+mod herald;
 mod quarantine;
+mod quiet;
 mod release;
 mod routes;
 mod watch;
@@ -34,9 +37,11 @@ use tokio_util::sync::CancellationToken;
 
 use self::append::Outcomes;
 use self::body::Room;
+use self::clean::Before;
 use self::conflict::Conflicts;
 use self::gate::Gate;
 use self::quarantine::Holding;
+use self::quiet::Quiet;
 pub use self::release::Releaser;
 use self::routes::Routes;
 use self::watch::Watch;
@@ -88,6 +93,8 @@ struct SourceState {
     intake: Intake,
     /// Present when the builds of this source are watched.
     watch: Option<Arc<Watch>>,
+    /// Present when something is expected of it.
+    quiet: Option<Arc<Quiet>>,
     /// Present when what cannot be verified is held.
     holding: Option<Arc<Holding>>,
     conflicts: Arc<Conflicts>,
@@ -106,6 +113,15 @@ impl Ingress {
         seed: u64,
         tasks: &Tasks,
     ) -> Self {
+        let now = clock.now();
+        let watched = |topic: &str, name: &str| {
+            let source = sources.iter().find(|source| source.name.as_str() == name);
+            source.is_some_and(|source| match topic {
+                watch::TOPIC => source.stages.is_some(),
+                _ => source.expect_every.is_some(),
+            })
+        };
+        let before = Before::read(&*journal, watched);
         let state = |source: config::Source| {
             Arc::new(SourceState {
                 outcomes: Arc::new(Outcomes::of(metrics, &source.name)),
@@ -118,9 +134,12 @@ impl Ingress {
                     .then(|| Arc::new(Holding::new(&source.name, metrics))),
                 watch: source.stages.map(|patience| {
                     let steps = source.intake.provider().steps;
-                    let stages = Stages::new(steps, patience, clock.now());
-                    Arc::new(Watch::new(&source.name, stages, metrics))
+                    let stages = Stages::new(steps, patience, now);
+                    Arc::new(Watch::new(&source.name, stages, &before, metrics, now))
                 }),
+                quiet: source
+                    .expect_every
+                    .map(|every| Arc::new(Quiet::new(&source.name, every, &before, metrics, now))),
                 name: source.name,
                 path: source.path,
                 path_token: source.path_token,

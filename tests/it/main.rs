@@ -28,6 +28,7 @@ mod journal_space;
 mod journal_tools;
 mod keeps_order;
 mod large_backlog;
+mod never_came;
 mod operators_access;
 mod operators_lists;
 mod outlives_bad_receivers;

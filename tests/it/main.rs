@@ -29,6 +29,7 @@ mod journal_tools;
 mod keeps_order;
 mod large_backlog;
 mod operators_access;
+mod operators_bulk;
 mod operators_lists;
 mod outlives_bad_receivers;
 mod providers;

@@ -50,6 +50,8 @@ pub struct Metrics {
     pub events_accepted: IntCounterVec,
     /// `everhook_events_duplicate_total{source}`
     pub events_duplicate: IntCounterVec,
+    /// `everhook_events_conflict_total{source}`
+    pub events_conflict: IntCounterVec,
     /// `everhook_stage_gaps_total{source}`
     pub stage_gaps: IntCounterVec,
     /// `everhook_stage_stalls_total{source}`
@@ -174,6 +176,12 @@ impl Metrics {
                 "Requests recognised as repeats of a stored event.",
                 &["source"],
             )?,
+            events_conflict: counters(
+                r,
+                "events_conflict_total",
+                "Repeats of a stored event whose body is another one.",
+                &["source"],
+            )?,
             stage_gaps: counters(
                 r,
                 "stage_gaps_total",
@@ -202,6 +210,7 @@ impl Metrics {
             let source = source.as_str();
             self.events_accepted.with_label_values(&[source]);
             self.events_duplicate.with_label_values(&[source]);
+            self.events_conflict.with_label_values(&[source]);
             self.ingress_ack_duration.with_label_values(&[source]);
         }
         for target in targets {

@@ -6,7 +6,9 @@
 
 mod answer;
 mod append;
+mod afterwards;
 mod body;
+mod conflict;
 mod connection;
 mod framing;
 mod gate;
@@ -32,11 +34,13 @@ use tokio_util::sync::CancellationToken;
 
 use self::append::Outcomes;
 use self::body::Room;
+use self::conflict::Conflicts;
 use self::gate::Gate;
+use self::quarantine::Holding;
 pub use self::release::Releaser;
 use self::routes::Routes;
 use self::watch::Watch;
-use crate::config;
+use crate::config::{self, OnUnverified};
 use crate::journal::Journal;
 use crate::lifecycle::Tasks;
 use crate::metrics::{Metrics, Timing};
@@ -84,6 +88,9 @@ struct SourceState {
     intake: Intake,
     /// Present when the builds of this source are watched.
     watch: Option<Arc<Watch>>,
+    /// Present when what cannot be verified is held.
+    holding: Option<Arc<Holding>>,
+    conflicts: Arc<Conflicts>,
     outcomes: Arc<Outcomes>,
     ack_duration: Timing,
 }
@@ -102,10 +109,13 @@ impl Ingress {
         let state = |source: config::Source| {
             Arc::new(SourceState {
                 outcomes: Arc::new(Outcomes::of(metrics, &source.name)),
+                conflicts: Arc::new(Conflicts::new(&source.name, metrics)),
                 ack_duration: metrics
                     .ingress_ack_duration
                     .with_label_values(&[source.name.as_str()]),
                 gate: Gate::new(&source),
+                holding: (source.on_unverified == OnUnverified::Hold)
+                    .then(|| Arc::new(Holding::new(&source.name, metrics))),
                 watch: source.stages.map(|patience| {
                     let steps = source.intake.provider().steps;
                     let stages = Stages::new(steps, patience, clock.now());

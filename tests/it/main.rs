@@ -46,3 +46,4 @@ mod target_mistakes;
 mod target_policies;
 mod through_a_proxy;
 mod tidy;
+mod wrong_secret;

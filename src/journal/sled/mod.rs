@@ -64,6 +64,7 @@ use self::shared::{Ending, Limits, Memory, Recent, Shared};
 pub use self::stats::{GenerationStats, Stats};
 use super::record::Record;
 use super::record::content::{Content, Place};
+use super::repeats::Repeated;
 use super::{
     Append, AppendError, Appended, BoxFuture, Changed, Depth, Health, Journal, Lease, LoadError,
     Note, NoteError, OperateError, Scope,
@@ -135,6 +136,7 @@ impl SledJournal {
             usage: recovered.usage,
             notes: recovered.notes,
             quarantine: recovered.quarantine.limited_to(*quarantine_max_bytes),
+            repeated: Repeated::default(),
             recent: Recent::default(),
         };
         let shared = Arc::new(Shared::new(clock.clone(), metrics, memory, limits));

@@ -19,6 +19,7 @@ use crate::journal::notes::Notes;
 use crate::journal::quarantine::Quarantine;
 use crate::journal::record::Record;
 use crate::journal::record::content::Place;
+use crate::journal::repeats::Repeated;
 use crate::journal::slot::{Number, Slots};
 use crate::journal::{AppendError, Happening, Health, What};
 use crate::metrics::{JournalMetrics, gauge_value};
@@ -83,6 +84,7 @@ pub(super) struct Memory {
     pub(super) usage: Usage,
     pub(super) notes: Notes,
     pub(super) quarantine: Quarantine<Place>,
+    pub(super) repeated: Repeated,
     pub(super) recent: Recent,
 }
 

@@ -145,7 +145,7 @@ impl Daemon {
             tasks: admin.clone(),
         };
         let page = Admin::new(&config.admin, surroundings);
-        admin.spawn(page.run(sockets.admin, admin.clone()));
+        admin.spawn(page.clone().run(sockets.admin, admin.clone()));
 
         let engine = open_journal(&config.journal, &clock, &metrics).await?;
         let journal: Arc<dyn Journal> = Arc::<SledJournal>::clone(&engine);
@@ -173,6 +173,7 @@ impl Daemon {
             rng.random(),
             &ingress,
         );
+        page.releases(Arc::new(receive.releaser()));
         for socket in sockets.ingress {
             ingress.spawn(receive.clone().run(socket, ingress.clone()));
         }

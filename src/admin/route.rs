@@ -37,6 +37,7 @@ pub(super) enum Route {
     Rejections,
     Rejection(RejectionId),
     DiscardRejections,
+    ReleaseRejections,
     Live,
 }
 
@@ -92,6 +93,7 @@ impl Route {
             ("stats", None, None) => Self::Stats,
             ("rejections", None, None) => Self::Rejections,
             ("rejections", Some("discard"), None) => Self::DiscardRejections,
+            ("rejections", Some("release"), None) => Self::ReleaseRejections,
             ("rejections", Some(id), None) => Self::Rejection(RejectionId::parse(id)?),
             ("live", None, None) => Self::Live,
             _ => return None,
@@ -108,7 +110,8 @@ impl Route {
             | Self::Pause(_)
             | Self::Resume(_)
             | Self::Test(_)
-            | Self::DiscardRejections => "POST",
+            | Self::DiscardRejections
+            | Self::ReleaseRejections => "POST",
             Self::Asset(_)
             | Self::Metrics
             | Self::Alive

@@ -30,6 +30,7 @@ mod keeps_order;
 mod large_backlog;
 mod never_came;
 mod operators_access;
+mod operators_bulk;
 mod operators_lists;
 mod outlives_bad_receivers;
 mod providers;

@@ -117,11 +117,15 @@ impl Gauge {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn what_was_written_since_the_last_look_counts_against_both_bounds() {
-        let limits = |max_bytes, min_free| Limits { path: PathBuf::new(), max_bytes, min_free };
+        let retention = Duration::ZERO;
+        let limits =
+            |max_bytes, min_free| Limits { path: PathBuf::new(), max_bytes, min_free, retention };
         let mut gauge = Gauge { size: 100, free: Some(1_000), ..Gauge::default() };
         assert_eq!(gauge.verdict(&limits(300, 800)), Health::Healthy);
         gauge.wrote(99);

@@ -3,6 +3,7 @@
 //! Labels come from the configured names of sources and targets and from closed enums, so no request can
 //! mint a series. Handles are resolved once and cached; counting an event is one atomic add.
 
+mod config;
 mod delivery;
 
 use prometheus::core::Collector;
@@ -12,6 +13,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+pub use self::config::ConfigMetrics;
 use self::delivery::DeliveryMetrics;
 pub use self::delivery::TargetMetrics;
 use crate::model::Name;
@@ -50,6 +52,8 @@ pub struct Metrics {
     pub stage_gaps: IntCounterVec,
     /// `everhook_stage_stalls_total{source}`
     pub stage_stalls: IntCounterVec,
+    /// Whether reloads succeed.
+    pub config: ConfigMetrics,
     delivery: DeliveryMetrics,
     queue: QueueMetrics,
     /// What the journal counts.
@@ -180,6 +184,7 @@ impl Metrics {
                 "Builds of which nothing was heard for too long.",
                 &["source"],
             )?,
+            config: ConfigMetrics::new(r)?,
             delivery: DeliveryMetrics::new(r)?,
             queue: QueueMetrics::new(r)?,
             journal: JournalMetrics::new(r)?,
@@ -204,6 +209,12 @@ impl Metrics {
     /// The handles of one target.
     pub fn target(&self, name: &Name) -> TargetMetrics {
         self.delivery.target(name)
+    }
+
+    /// Takes back the gauges of a target that left the configuration: nothing is true of it any more. What was counted
+    /// stays.
+    pub fn forget(&self, target: &Name) {
+        self.delivery.forget(target);
     }
 
     /// Everything in the Prometheus text format, with the queue as it stands.

@@ -4,6 +4,7 @@
 //! A browser on the same machine is no operator: a request must name the listener by its own address or as
 //! localhost, so that a web page cannot reach it through a name it controls.
 
+mod reload;
 mod targets;
 
 use std::convert::Infallible;
@@ -24,12 +25,13 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use self::targets::Asked;
-use crate::config;
+use crate::config::Live;
 use crate::control::RelayControl;
 use crate::journal::{Depth, Health, Journal};
 use crate::lifecycle::Tasks;
 use crate::metrics::{Metrics, QueueSample};
-use crate::model::{Name, Secret};
+use crate::model::Name;
+use crate::reload::ReloadControl;
 use crate::time::Clock;
 
 /// Most connections at once.
@@ -90,32 +92,32 @@ pub struct Admin(Arc<Shared>);
 
 struct Shared {
     listen: SocketAddr,
-    token: Option<Secret>,
-    targets: Vec<Name>,
+    live: Live,
     metrics: Metrics,
     clock: Clock,
     readiness: Readiness,
     control: RelayControl,
+    reload: ReloadControl,
 }
 
 impl Admin {
-    /// Prepares the page; `targets` are the configured ones.
+    /// Prepares the page.
     pub fn new(
-        config: &config::Admin,
-        targets: Vec<Name>,
+        live: Live,
         metrics: Metrics,
         clock: &Clock,
         readiness: &Readiness,
         control: RelayControl,
+        reload: ReloadControl,
     ) -> Self {
         Self(Arc::new(Shared {
-            listen: config.listen,
-            token: config.token.clone(),
-            targets,
+            listen: live.now().admin.listen,
+            live,
             metrics,
             clock: clock.clone(),
             readiness: readiness.clone(),
             control,
+            reload,
         }))
     }
 
@@ -182,6 +184,13 @@ impl Shared {
                 unauthorized()
             };
         }
+        if path == reload::PATH {
+            return if self.is_authorized(request) {
+                self.reload(request).await
+            } else {
+                unauthorized()
+            };
+        }
         let known = matches!(path, "/metrics" | "/livez" | "/readyz" | "/healthz");
         if !known {
             return problem(StatusCode::NOT_FOUND, "there is nothing at this path");
@@ -214,7 +223,8 @@ impl Shared {
     }
 
     fn is_authorized(&self, request: &Request<Incoming>) -> bool {
-        let Some(token) = &self.token else { return true };
+        let config = self.live.now();
+        let Some(token) = &config.admin.token else { return true };
         let given = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
         let given = given.and_then(|value| value.strip_prefix(b"Bearer "));
         given.is_some_and(|given| given.ct_eq(token.expose()).into())
@@ -222,9 +232,11 @@ impl Shared {
 
     fn metrics(&self) -> Answer {
         let depth = self.readiness.journal.get().map(|journal| journal.depth());
-        let now = self.clock.now();
+        let (now, config) = (self.clock.now(), self.live.now());
+        let is_configured =
+            |name: &Name| config.targets.iter().any(|it| it.name == *name || it.was.contains(name));
         let sample = |depth: Depth| QueueSample {
-            configured: self.targets.contains(&depth.target),
+            configured: is_configured(&depth.target),
             ready: depth.ready,
             waiting: depth.waiting,
             in_flight: depth.in_flight,
@@ -233,9 +245,9 @@ impl Shared {
             target: depth.target,
         };
         let mut queue: Vec<_> = depth.unwrap_or_default().into_iter().map(sample).collect();
-        for target in &self.targets {
-            if !queue.iter().any(|sample| sample.target == *target) {
-                queue.push(QueueSample::idle(target.clone()));
+        for target in &config.targets {
+            if !queue.iter().any(|sample| sample.target == target.name) {
+                queue.push(QueueSample::idle(target.name.clone()));
             }
         }
         match self.metrics.render(&queue) {

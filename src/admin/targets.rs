@@ -58,10 +58,7 @@ impl Shared {
     pub(super) async fn targets<B>(&self, asked: Asked, request: &Request<B>) -> Answer {
         let method = asked.method();
         if request.method() != method {
-            let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, "this path has one method");
-            let allowed = HeaderValue::from_str(method.as_str());
-            answer.headers_mut().extend(allowed.ok().map(|allowed| (ALLOW, allowed)));
-            return answer;
+            return has_one_method(&method);
         }
         if method == Method::POST && !is_own_page(request) {
             return problem(StatusCode::FORBIDDEN, "another site's page may not change anything");
@@ -135,8 +132,16 @@ fn failure(last: Last) -> Value {
     json!({ "at": last.at, "status": last.status, "error": error })
 }
 
+/// The answer to another method.
+pub(super) fn has_one_method(method: &Method) -> Answer {
+    let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, "this path has one method");
+    let allowed = HeaderValue::from_str(method.as_str());
+    answer.headers_mut().extend(allowed.ok().map(|allowed| (ALLOW, allowed)));
+    answer
+}
+
 /// A browser says where a page that asks comes from; a program says nothing.
-fn is_own_page<B>(request: &Request<B>) -> bool {
+pub(super) fn is_own_page<B>(request: &Request<B>) -> bool {
     let field = |name: &str| request.headers().get(name).map(HeaderValue::as_bytes);
     let site = field("sec-fetch-site");
     if site.is_some_and(|site| site != b"same-origin" && site != b"none") {

@@ -12,6 +12,7 @@ mod framing;
 mod gate;
 mod handler;
 mod routes;
+mod settings;
 mod watch;
 mod wire;
 
@@ -20,26 +21,18 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ipnet::IpNet;
+use arc_swap::ArcSwap;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use self::append::Outcomes;
-use self::body::Room;
-use self::gate::Gate;
-use self::routes::Routes;
-use self::watch::Watch;
+use self::settings::Settings;
 use crate::config;
 use crate::journal::Journal;
 use crate::lifecycle::Tasks;
-use crate::metrics::{Metrics, Timing};
-use crate::model::{Name, Secret};
-use crate::rules::intake::Intake;
-use crate::rules::stages::Stages;
+use crate::metrics::Metrics;
 use crate::time::Clock;
 
 /// First and longest pause after an accept that failed for want of descriptors or memory.
@@ -51,89 +44,49 @@ const MAX_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 pub struct Ingress {
     shared: Arc<Shared>,
     permits: Arc<Semaphore>,
-    tls: Option<TlsAcceptor>,
 }
 
 /// What every connection and request needs.
 struct Shared {
-    routes: Routes,
+    settings: ArcSwap<Settings>,
     journal: Arc<dyn Journal>,
     clock: Clock,
     metrics: Metrics,
     rng: Mutex<StdRng>,
-    ack_timeout: Duration,
-    max_body: usize,
-    bodies: Room,
-    header_timeout: Duration,
-    body_timeout: Duration,
-    trusted_proxies: Vec<IpNet>,
     draining: CancellationToken,
     /// Owns what outlives a connection.
     tasks: Tasks,
-}
-
-/// One source with the handles of its metrics.
-struct SourceState {
-    name: Name,
-    path: String,
-    path_token: Option<Secret>,
-    gate: Gate,
-    intake: Intake,
-    /// Present when the builds of this source are watched.
-    watch: Option<Arc<Watch>>,
-    outcomes: Arc<Outcomes>,
-    ack_duration: Timing,
 }
 
 impl Ingress {
     /// Prepares the sources; `seed` makes event ids. What outlives a connection runs in `tasks`.
     pub fn new(
         config: &config::Ingress,
-        sources: Vec<config::Source>,
+        sources: &[config::Source],
         journal: Arc<dyn Journal>,
         clock: Clock,
         metrics: &Metrics,
         seed: u64,
         tasks: &Tasks,
     ) -> Self {
-        let state = |source: config::Source| {
-            Arc::new(SourceState {
-                outcomes: Arc::new(Outcomes::of(metrics, &source.name)),
-                ack_duration: metrics
-                    .ingress_ack_duration
-                    .with_label_values(&[source.name.as_str()]),
-                gate: Gate::new(&source),
-                watch: source.stages.map(|patience| {
-                    let steps = source.intake.provider().steps;
-                    let stages = Stages::new(steps, patience, clock.now());
-                    Arc::new(Watch::new(&source.name, stages, metrics))
-                }),
-                name: source.name,
-                path: source.path,
-                path_token: source.path_token,
-                intake: source.intake,
-            })
-        };
         let shared = Shared {
-            routes: Routes::new(sources.into_iter().map(state)),
+            settings: ArcSwap::from_pointee(Settings::new(config, sources, metrics, clock.now())),
             journal,
             clock,
             metrics: metrics.clone(),
             rng: Mutex::new(StdRng::seed_from_u64(seed)),
-            ack_timeout: config.ack_timeout,
-            max_body: config.max_body,
-            bodies: Room::new(config.max_body),
-            header_timeout: config.header_timeout,
-            body_timeout: config.body_timeout,
-            trusted_proxies: config.trusted_proxies.clone(),
             draining: CancellationToken::new(),
             tasks: tasks.clone(),
         };
-        Self {
-            shared: Arc::new(shared),
-            permits: Arc::new(Semaphore::new(config.max_connections)),
-            tls: config.tls.as_ref().map(|tls| TlsAcceptor::from(Arc::clone(&tls.server))),
-        }
+        Self { shared: Arc::new(shared), permits: Arc::new(Semaphore::new(config.max_connections)) }
+    }
+
+    /// Serves by these settings from now on. Requests that are being served end by the ones they began with; how many
+    /// connections there may be stays as it is.
+    pub fn reload(&self, config: &config::Ingress, sources: &[config::Source]) {
+        let before = self.shared.settings.load_full();
+        let after = before.renewed(config, sources, &self.shared.metrics, self.shared.clock.now());
+        self.shared.settings.store(Arc::new(after));
     }
 
     /// Accepts until `tasks` is asked to stop; connections run in `tasks` and finish what they have begun.
@@ -152,7 +105,7 @@ impl Ingress {
                     }
                     let serve = connection::serve(
                         Arc::clone(&self.shared),
-                        self.tls.clone(),
+                        self.shared.settings.load().tls.clone(),
                         socket,
                         peer.ip(),
                         tasks.clone(),

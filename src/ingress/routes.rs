@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use subtle::ConstantTimeEq as _;
 
-use super::SourceState;
+use super::settings::SourceState;
 
 /// Every source by its path.
 pub(super) struct Routes {

@@ -83,7 +83,7 @@ impl Ingress {
 impl Shared {
     fn look(&self) {
         let now = self.clock.now();
-        for source in self.routes.sources() {
+        for source in self.settings.load().routes.sources() {
             if let Some(watch) = &source.watch {
                 watch.look(now);
             }

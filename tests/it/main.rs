@@ -30,6 +30,7 @@ mod keeps_order;
 mod outlives_bad_receivers;
 mod providers;
 mod relay_stories;
+mod reloads;
 mod repeats;
 mod shapes_bodies;
 mod signing_styles;

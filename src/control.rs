@@ -1,11 +1,15 @@
-//! Where operator and relay meet: the admin side tells the relay to pause or resume a target and asks how targets
-//! stand. Neither knows the other.
+//! Where the operator's side meets the others: it tells the relay to pause or resume a target and asks how targets
+//! stand, and has the ingress admit what it had refused. None of them knows the other.
 //!
-//! Commands go through a small bounded queue to the one loop that decides, so an answer is always what that loop knows.
+//! Commands to the relay go through a small bounded queue to the one loop that decides, so an answer is always what that
+//! loop knows.
+
+use std::future::Future;
+use std::pin::Pin;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::model::Name;
+use crate::model::{EventId, Name, Refusal, RejectionId};
 use crate::rules::dispatch::TargetView;
 
 /// Commands that wait for the relay's loop.
@@ -41,6 +45,66 @@ pub enum ControlError {
     /// The relay has stopped, or is stopping.
     #[error("the relay has stopped")]
     Stopped,
+}
+
+/// Whoever can make events of rejections.
+pub trait Release: Send + Sync + 'static {
+    /// Makes an event of each rejection, in the order in which they were received, and says what became of each, in
+    /// that order. An id that is given twice counts once.
+    ///
+    /// They are verified again with today's secrets and configuration, but as fresh as they were when they came;
+    /// `force` admits them whatever they prove. Repeating a release does nothing more: what was released is
+    /// [`Released::Gone`] then. Any number of ids may be given; they are worked through in small batches, and one
+    /// release waits for the one before it. Dropping the future does not stop a release that has begun.
+    fn release(&self, ids: Vec<RejectionId>, force: bool) -> Releasing<'_>;
+}
+
+/// A release under way.
+pub type Releasing<'a> = Pin<Box<dyn Future<Output = Vec<(RejectionId, Released)>> + Send + 'a>>;
+
+/// What became of one rejection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Released {
+    /// It is an event now, on stable storage.
+    Accepted(EventId),
+    /// It repeats this event; the rejection is gone.
+    Duplicate(EventId),
+    /// It is refused again, for this cause, and stays.
+    Refused(Refusal),
+    /// It is kept no longer: it was released before, or given up.
+    Gone,
+    /// It stays: its source is not configured.
+    NoSource,
+    /// It stays, or whether it does is not known, because the journal could not be used.
+    Failed(ReleaseError),
+}
+
+/// Why a rejection could not be released now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReleaseError {
+    /// The journal takes nothing new now.
+    #[error("the journal is full; release it again later")]
+    Full,
+    /// Its stored bytes cannot be read.
+    #[error("the stored request cannot be read")]
+    Unreadable,
+    /// The journal has stopped or failed.
+    #[error("the journal has stopped")]
+    Stopped,
+}
+
+impl Released {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted(_) => "accepted",
+            Self::Duplicate(_) => "duplicate",
+            Self::Refused(_) => "refused",
+            Self::Gone => "gone",
+            Self::NoSource => "no-source",
+            Self::Failed(_) => "failed",
+        }
+    }
 }
 
 /// Both ends.

@@ -5,6 +5,7 @@
 
 mod config;
 mod delivery;
+mod quarantine;
 
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
@@ -16,6 +17,7 @@ use prometheus::{
 pub use self::config::ConfigMetrics;
 use self::delivery::DeliveryMetrics;
 pub use self::delivery::TargetMetrics;
+pub use self::quarantine::QuarantineMetrics;
 use crate::model::Name;
 
 /// The label value for requests that match no source; not a valid source name, so it collides with none.
@@ -54,6 +56,8 @@ pub struct Metrics {
     pub stage_stalls: IntCounterVec,
     /// Whether reloads succeed.
     pub config: ConfigMetrics,
+    /// What is counted of refused requests that are kept.
+    pub quarantine: QuarantineMetrics,
     delivery: DeliveryMetrics,
     queue: QueueMetrics,
     /// What the journal counts.
@@ -185,6 +189,7 @@ impl Metrics {
                 &["source"],
             )?,
             config: ConfigMetrics::new(r)?,
+            quarantine: QuarantineMetrics::new(r)?,
             delivery: DeliveryMetrics::new(r)?,
             queue: QueueMetrics::new(r)?,
             journal: JournalMetrics::new(r)?,
@@ -196,6 +201,7 @@ impl Metrics {
     /// Creates the series of every configured source and target, so that each exists before its first event.
     pub fn declare(&self, sources: &[Name], targets: &[Name]) {
         for source in sources {
+            self.quarantine.declare(source);
             let source = source.as_str();
             self.events_accepted.with_label_values(&[source]);
             self.events_duplicate.with_label_values(&[source]);

@@ -231,7 +231,10 @@ impl Shared {
     }
 
     fn metrics(&self) -> Answer {
-        let depth = self.readiness.journal.get().map(|journal| journal.depth());
+        let journal = self.readiness.journal.get();
+        let depth = journal.map(|journal| journal.depth());
+        let quarantined = journal.map(|journal| journal.quarantined());
+        self.metrics.quarantine.set(&quarantined.unwrap_or_default());
         let (now, config) = (self.clock.now(), self.live.now());
         let is_configured =
             |name: &Name| config.targets.iter().any(|it| it.name == *name || it.was.contains(name));

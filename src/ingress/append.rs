@@ -32,7 +32,8 @@ impl Outcomes {
         }
     }
 
-    fn count(&self, appended: &Appended) {
+    /// Counts what is durable.
+    pub(super) fn count(&self, appended: &Appended) {
         match appended {
             Appended::New(_) => self.accepted.inc(),
             Appended::Duplicate(_) => self.duplicate.inc(),

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -10,14 +9,14 @@ use hyper::header::{CONNECTION, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Version};
 
-use super::Shared;
 use super::answer::{Answer, Cause, acknowledged, handshake, handshaken, refused};
 use super::append::Counted;
 use super::body::Whole;
 use super::framing::MAX_FIELDS;
 use super::gate::client;
 use super::routes::Route;
-use super::settings::{Settings, SourceState};
+use super::settings::Settings;
+use super::{Shared, SourceState, quarantine};
 use crate::journal::{Append, AppendError, Appended};
 use crate::metrics::NO_SOURCE;
 use crate::model::{Event, EventId, Headers};
@@ -103,8 +102,7 @@ async fn answered<'a>(
     }
     let read = settings.bodies.read(body, settings.max_body, settings.body_timeout).await;
     let Whole { bytes: body, room } = read.map_err(refuse)?;
-    let whose = (&**source, settings.ack_timeout);
-    let answer = decided(shared, whose, method, &head, body).await.map_err(refuse)?;
+    let answer = decided(shared, source, (client, method), &head, body).await.map_err(refuse)?;
     drop(room);
     Ok((source, answer))
 }
@@ -112,18 +110,26 @@ async fn answered<'a>(
 /// Decides about a complete request, and answers it when what is to be stored is stored.
 async fn decided(
     shared: &Shared,
-    (source, patience): (&SourceState, Duration),
-    method: intake::Method,
+    source: &SourceState,
+    (client, method): (IpAddr, intake::Method),
     head: &Parts,
     body: Bytes,
 ) -> Result<Answer, Cause> {
     let begun = shared.clock.now();
     let fields = head.headers.iter().map(|(n, v)| (HeaderName::as_str(n), v.as_bytes()));
     let headers = Headers::from_pairs(fields);
-    let request = Inbound { method, query: head.uri.query(), headers: &headers, body: &body };
-    let admission = match source.intake.receive(&request, shared.clock.wall())? {
-        Decision::Answer(reply) => return Ok(handshaken(reply)),
-        Decision::Store(admission) => admission,
+    let query = head.uri.query();
+    let request = Inbound { method, query, headers: &headers, body: &body };
+    let admission = match source.intake.receive(&request, shared.clock.wall()) {
+        Ok(Decision::Store(admission)) => admission,
+        Ok(Decision::Answer(reply)) => return Ok(handshaken(reply)),
+        // There is nothing to release of a handshake.
+        Err(cause) if source.intake.is_handshake(&request) => return Err(cause.into()),
+        Err(cause) => {
+            let received_at = begun;
+            let refused = quarantine::Whole { cause, received_at, client, query, headers, body };
+            return quarantine::keep(shared, source, refused);
+        }
     };
     let Admission { event: name, order_key, dedup, targets } = admission;
     let watched =
@@ -146,7 +152,7 @@ async fn decided(
         }
         appended
     };
-    let appended = stored(shared, source, patience, append).await?;
+    let appended = stored(shared, source, append).await?;
     source.ack_duration.observe(shared.clock.now().since(begun).as_secs_f64());
     Ok(acknowledged(appended))
 }
@@ -155,10 +161,10 @@ async fn decided(
 async fn stored(
     shared: &Shared,
     source: &SourceState,
-    patience: Duration,
     append: impl Future<Output = Result<Appended, AppendError>> + Send + 'static,
 ) -> Result<Appended, Cause> {
     let mut append = Counted::new(append, &source.outcomes, &shared.tasks);
+    let patience = shared.settings.load().ack_timeout;
     match tokio::time::timeout(patience, append.wait()).await {
         Err(_elapsed) => {
             append.give_up();

@@ -11,6 +11,8 @@ mod connection;
 mod framing;
 mod gate;
 mod handler;
+mod quarantine;
+mod release;
 mod routes;
 mod settings;
 mod watch;
@@ -28,7 +30,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use self::settings::Settings;
+pub use self::release::Releaser;
+use self::settings::{Settings, SourceState};
 use crate::config;
 use crate::journal::Journal;
 use crate::lifecycle::Tasks;

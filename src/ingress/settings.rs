@@ -74,9 +74,9 @@ impl Settings {
         before: Option<&Self>,
     ) -> Self {
         let state = |source: &config::Source| {
-            let named = |state: &&SourceState| state.name == source.name;
+            let named = |state: &&Arc<SourceState>| state.name == source.name;
             let before = before.and_then(|before| before.routes.sources().find(named));
-            Arc::new(SourceState::new(source, metrics, now, before))
+            Arc::new(SourceState::new(source, metrics, now, before.map(|before| &**before)))
         };
         let room = before.filter(|before| before.max_body == config.max_body);
         Self {

@@ -334,8 +334,11 @@ impl Journal for MemoryJournal {
         id: RejectionId,
         append: Append,
     ) -> BoxFuture<'_, Result<Appended, AppendError>> {
-        let kept = self.lock().quarantine.remove(id);
-        let appended = kept.ok_or(AppendError::NotKept).and_then(|_kept| self.append_now(append));
+        let is_kept = self.lock().quarantine.get(id).is_some();
+        let appended = if is_kept { self.append_now(append) } else { Err(AppendError::NotKept) };
+        if appended.is_ok() {
+            self.lock().quarantine.remove(id);
+        }
         Box::pin(async move { appended })
     }
 

@@ -105,7 +105,7 @@ pub trait Journal: Send + Sync + 'static {
     fn rejection(&self, id: RejectionId) -> BoxFuture<'_, Result<Option<Rejection>, LoadError>>;
 
     /// Stores the event that a rejection was, in place of it, as one atomic commit. [`AppendError::NotKept`] when the
-    /// rejection is kept no longer: it has been released already, or given up.
+    /// rejection is kept no longer: it has been released already, or given up. It stays when the event is not stored.
     fn release(
         &self,
         id: RejectionId,

@@ -15,8 +15,11 @@ use crate::time::Timestamp;
 
 mod compile;
 mod handshake;
+mod once_more;
 #[cfg(test)]
 mod handshake_tests;
+#[cfg(test)]
+mod once_more_tests;
 #[cfg(test)]
 mod tests;
 
@@ -254,6 +257,11 @@ impl Intake {
         }
     }
 
+    /// Whether a request can only be a handshake, well-formed or not, and never an event.
+    pub fn is_handshake(&self, request: &Inbound<'_>) -> bool {
+        self.handshaker.before_proof(request).is_some()
+    }
+
     fn admit(
         &self,
         fields: &Fields<'_>,
@@ -265,8 +273,19 @@ impl Intake {
             return Err(Refusal::NotAllowed);
         }
         let event = self.event.of(fields).ok_or(Refusal::Malformed)?;
-        let order_key = self.order_key(&event, fields);
         let replay_window = verifier.replay_window(self.dedup.window());
+        Ok(self.admission(event, fields, body, proof, replay_window))
+    }
+
+    fn admission(
+        &self,
+        event: String,
+        fields: &Fields<'_>,
+        body: &[u8],
+        proof: &Proof,
+        replay_window: Option<Duration>,
+    ) -> Admission {
+        let order_key = self.order_key(&event, fields);
         let asked = dedup::Asked { event: &event, fields, body, proof, replay_window };
         let dedup = self.dedup.keys(&asked);
         let wants = |route: &&Route| {
@@ -274,7 +293,7 @@ impl Intake {
                 && hold(&route.conditions, fields)
         };
         let targets = self.routes.iter().filter(wants).map(|route| route.target.clone()).collect();
-        Ok(Admission { event, order_key, dedup, targets })
+        Admission { event, order_key, dedup, targets }
     }
 
     /// The verifier that applies, and what it found proved.

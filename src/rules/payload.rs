@@ -149,6 +149,11 @@ impl FieldSet {
         Ok(Fields { headers, body, set: self, values })
     }
 
+    /// The fields of a request whose body cannot be read: those in it are missing.
+    pub(super) fn unread<'a>(&'a self, headers: &'a Headers, body: &'a [u8]) -> Fields<'a> {
+        Fields { headers, body, set: self, values: Vec::new() }
+    }
+
     /// What pointers point into: the body, or the JSON that a form stands for. A body that says it is something
     /// else than JSON, and is, has no fields; one that says nothing, or says JSON, is read as JSON.
     pub fn document<'a>(

@@ -28,12 +28,6 @@ const NEIGHBOURS: [(&str, Bad); 11] = [
 /// Attempts at once at each neighbour.
 const EACH: usize = 16;
 
-fn memory(daemon: &Daemon, field: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("Linux");
-    let line = status.lines().find(|line| line.starts_with(field)).expect("there");
-    line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
-}
-
 fn sockets(daemon: &Daemon) -> usize {
     std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).expect("Linux").count()
 }
@@ -85,14 +79,14 @@ async fn a_live_target_keeps_its_latency_beside_a_dozen_that_misbehave() {
     let home = Home::new(&text);
     let daemon = home.start().await;
     deliver(&daemon, &mut live, 100).await;
-    let at_first = memory(&daemon, "VmRSS:");
+    let at_first = daemon.memory("VmRSS:");
     let alone = deliver(&daemon, &mut live, count).await;
-    let (before, open) = (memory(&daemon, "VmRSS:"), sockets(&daemon));
+    let (before, open) = (daemon.memory("VmRSS:"), sockets(&daemon));
     for number in 0..2 * EACH {
         daemon.post("/in/noisy", &[], format!("{number}").as_bytes()).await.ack();
     }
     let beside = deliver(&daemon, &mut live, count).await;
-    let grown = memory(&daemon, "VmHWM:").saturating_sub(before);
+    let grown = daemon.memory("VmHWM:").saturating_sub(before) / 1024;
     let attempts: usize = neighbours.iter().map(Hostile::accepted).sum();
     let most = NEIGHBOURS.len() * EACH;
     println!(
@@ -102,7 +96,7 @@ async fn a_live_target_keeps_its_latency_beside_a_dozen_that_misbehave() {
         beside.value_at_quantile(0.5),
         alone.value_at_quantile(0.99),
         beside.value_at_quantile(0.99),
-        before.saturating_sub(at_first),
+        before.saturating_sub(at_first) / 1024,
         sockets(&daemon),
     );
     let bound = 3 * alone.value_at_quantile(0.99) + 100_000;

@@ -48,7 +48,7 @@ async fn no_jump_of_the_system_clock_stalls_deliveries_or_makes_a_storm() {
     let mut command = home.command(&["serve"]);
     command.env("LD_PRELOAD", library).env("FAKETIME_TIMESTAMP_FILE", &offset);
     command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-    let daemon = home.start_as(command).await;
+    let daemon = Home::started(command).await;
     daemon.post("/in/any", &[], b"bad").await.ack();
     let mut number = 0;
     let jumps = ["+1h", "-1h", "+1d", "-1d", "@1970-01-02 00:00:00", "@2038-01-20 00:00:00", "+0"];

@@ -265,6 +265,11 @@ async fn a_refused_request_is_kept_whole_until_it_is_released_or_dropped() {
         let counts: Vec<_> = journal.quarantined().into_iter().collect();
         assert_eq!(counts, [(Name::parse("source").unwrap(), 1)]);
         assert_eq!(due(&*journal, "a", 9).len(), 1);
+        let crowd: Vec<_> = (0..=u16::MAX).map(|number| format!("t{number}")).collect();
+        let crowd: Vec<_> = crowd.iter().map(String::as_str).collect();
+        let too_many = super::journal_contract::append(event(8, b"x", &clock), &crowd, &[]);
+        assert_eq!(journal.release(all[1].id, too_many).await, Err(AppendError::Full));
+        assert_eq!(kept(&*journal), [all[1].id], "what is not admitted stays");
     })
     .await;
 }

@@ -277,7 +277,7 @@ async fn the_service_manager_is_told_when_a_reload_begins_and_how_it_ends() {
     let manager = tokio::net::UnixDatagram::bind(&path).expect("a socket");
     let mut command = home.command(&["serve"]);
     command.env("NOTIFY_SOCKET", &path);
-    let daemon = home.start_as(command).await;
+    let daemon = Home::started(command).await;
     let hears = async |what: &str| {
         within(what, async {
             loop {

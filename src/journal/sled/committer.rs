@@ -162,13 +162,15 @@ impl Committer {
         let mut outcome = Outcome::default();
         self.dedup.prune(now, taken.appends.len().saturating_mul(4).saturating_add(16));
         for waiting in taken.appends {
-            let is_kept =
-                waiting.releases.is_none_or(|id| self.release(&mut commit, &mut outcome, id));
             let result = match waiting.work {
-                _ if !is_kept => Err(AppendError::NotKept),
+                _ if !self.is_kept(waiting.releases) => Err(AppendError::NotKept),
                 Work::Append(append) => self.admit(&mut commit, &mut outcome, append, now),
                 Work::Restore(restored) => self.readmit(&mut commit, &mut outcome, *restored, now),
             };
+            // What is not admitted now stays where it is.
+            if let (Some(id), Ok(_)) = (waiting.releases, &result) {
+                self.release(&mut commit, &mut outcome, id);
+            }
             outcome.answers.push((waiting.answer, result));
         }
         self.put_settlements(&mut commit, &mut outcome, taken.settlements);

@@ -84,18 +84,16 @@ impl Committer {
         outcome.needed.push(place);
     }
 
-    /// An event takes a rejection's place. False when it is kept no longer.
-    pub(super) fn release(
-        &self,
-        commit: &mut Commit,
-        outcome: &mut Outcome,
-        id: RejectionId,
-    ) -> bool {
+    /// Whether what is to be released, if something is, is still kept.
+    pub(super) fn is_kept(&self, releases: Option<RejectionId>) -> bool {
+        releases.is_none_or(|id| self.shared.memory().quarantine.get(id).is_some())
+    }
+
+    /// An event takes a rejection's place.
+    pub(super) fn release(&self, commit: &mut Commit, outcome: &mut Outcome, id: RejectionId) {
         let kept = self.shared.memory().quarantine.remove(id);
-        let gone: Vec<_> = kept.map(|kept| (id, kept)).into_iter().collect();
-        let is_kept = !gone.is_empty();
+        let gone = kept.map(|kept| (id, kept)).into_iter().collect();
         self.gone(commit, outcome, gone);
-        is_kept
     }
 
     /// What is over goes.

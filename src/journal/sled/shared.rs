@@ -259,8 +259,11 @@ impl Shared {
             return Err(AppendError::Closed);
         }
         let bytes = room.keeping_bytes.saturating_add(bytes);
-        let is_full = bytes > MAX_KEEPING_BYTES && room.keeping_bytes > 0;
-        if room.keeping.len() >= MAX_KEEPING || is_full {
+        // Nobody waits for what is not held, so it leaves half of the room to the rest.
+        let is_held = !matches!(&keeping, Keeping::Reject(rejection, _) if !rejection.held);
+        let part = if is_held { 1 } else { 2 };
+        let is_full = bytes > MAX_KEEPING_BYTES / part && room.keeping_bytes > 0;
+        if room.keeping.len() >= MAX_KEEPING / part || is_full {
             return Err(AppendError::Full);
         }
         room.keeping_bytes = bytes;

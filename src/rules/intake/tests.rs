@@ -5,10 +5,10 @@ use proptest::prelude::*;
 use super::super::provider::preset;
 use super::*;
 
-const NOW: Timestamp = Timestamp::from_secs(1_775_000_000);
+pub(super) const NOW: Timestamp = Timestamp::from_secs(1_775_000_000);
 const UPLOADED: &str = r#"{"event":"build.uploaded","projectId":"p1","uploadId":"u1"}"#;
 
-fn spec(provider: &str) -> IntakeSpec {
+pub(super) fn spec(provider: &str) -> IntakeSpec {
     IntakeSpec {
         source: Name::parse("source").unwrap(),
         provider: preset(provider).unwrap(),
@@ -26,20 +26,24 @@ fn spec(provider: &str) -> IntakeSpec {
     }
 }
 
-fn custom() -> IntakeSpec {
+pub(super) fn custom() -> IntakeSpec {
     IntakeSpec { verify: Some(Scheme::none()), ..spec("custom") }
 }
 
-fn intake(spec: IntakeSpec) -> Intake {
+pub(super) fn intake(spec: IntakeSpec) -> Intake {
     Intake::new(spec).unwrap()
 }
 
-fn condition(field: &str, patterns: &[&str]) -> Condition {
+pub(super) fn condition(field: &str, patterns: &[&str]) -> Condition {
     let field = Field::parse(field).unwrap();
     Condition { field, patterns: Patterns::parse(patterns).unwrap() }
 }
 
-fn interest(target: &str, events: Option<&[&str]>, conditions: Vec<Condition>) -> Interest {
+pub(super) fn interest(
+    target: &str,
+    events: Option<&[&str]>,
+    conditions: Vec<Condition>,
+) -> Interest {
     let events = events.map(|events| Patterns::parse(events).unwrap());
     Interest { target: Name::parse(target).unwrap(), events, conditions }
 }

@@ -171,11 +171,6 @@ impl Home {
         Self::started(self.command(&["serve"])).await
     }
 
-    /// The same by a command that was made with [`Home::command`] and changed.
-    pub async fn start_as(&self, command: Command) -> Daemon {
-        Self::started(command).await
-    }
-
     /// The same, or how it ended instead.
     pub async fn try_start(&self) -> Result<Daemon, Ended> {
         Self::spawned(self.command(&["serve"])).await
@@ -194,7 +189,8 @@ impl Home {
         Self::started(shell).await
     }
 
-    async fn started(command: Command) -> Daemon {
+    /// Starts what was made with [`Home::command`] and changed, and waits until it takes requests.
+    pub async fn started(command: Command) -> Daemon {
         Self::spawned(command).await.unwrap_or_else(|ended| panic!("the daemon ended: {ended:#?}"))
     }
 
@@ -305,6 +301,15 @@ impl Daemon {
     /// What it complained about, for the message of a failing test.
     pub fn complaints(&self) -> Vec<String> {
         complaints(&self.log()).into_iter().cloned().collect()
+    }
+
+    /// Bytes that the kernel counts for its process, by the name of the line in its status.
+    pub fn memory(&self, field: &str) -> u64 {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("Linux");
+        let line = status.lines().find(|line| line.starts_with(field)).expect("there");
+        let kib: u64 = line.split_whitespace().nth(1).expect("a number").parse().expect("a number");
+        kib * 1024
     }
 
     pub fn pid(&self) -> u32 {

@@ -33,6 +33,7 @@ mod providers;
 mod quarantine;
 mod relay_stories;
 mod reloads;
+mod restarts;
 mod repeats;
 mod shapes_bodies;
 mod signing_styles;

@@ -42,7 +42,7 @@ const ADMIN_DEADLINE: Duration = Duration::from_millis(500);
 /// How often the journal is asked whether it still works.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 /// The revision this binary was built from, when the build says so.
-const REVISION: Option<&str> = option_env!("EVERHOOK_REVISION");
+pub const REVISION: Option<&str> = option_env!("EVERHOOK_REVISION");
 
 /// The sockets the daemon serves on.
 #[derive(Debug)]

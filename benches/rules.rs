@@ -8,7 +8,7 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 use everhook::model::{Headers, Name, Secret};
 use everhook::rules::filter::{Condition, Patterns};
-use everhook::rules::intake::{Intake, IntakeSpec, Interest};
+use everhook::rules::intake::{Intake, IntakeSpec, Interest, OnConflict};
 use everhook::rules::payload::Field;
 use everhook::rules::provider::preset;
 use everhook::rules::verify::{Algorithm, Encoding, Kind, Scheme, Unit, Verifier};
@@ -114,6 +114,7 @@ fn intake(provider: &str, targets: usize) -> Intake {
         admit: Vec::new(),
         event: None,
         dedup: None,
+        on_conflict: OnConflict::Duplicate,
         own_window: None,
         order_key: None,
         dedup_window: Duration::from_secs(3600),

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::reload::{Reloader, Targets, clients};
 pub use self::reload::{Reloading, SetLevel};
-use crate::admin::{Admin, Readiness};
+use crate::admin::{Admin, Readiness, Setup, Surroundings};
 use crate::config::{self, Config, Live};
 use crate::control::{Commands, control};
 use crate::ingress::Ingress;
@@ -156,15 +156,19 @@ impl Daemon {
         let (reload_control, requests) = reload_control();
         let live = Live::new(config);
         let config = live.now();
-        let page = Admin::new(
-            live.clone(),
-            metrics.clone(),
-            &clock,
-            &readiness,
+        let surroundings = Surroundings {
+            setup: Setup::of(&config),
+            metrics: metrics.clone(),
+            clock: clock.clone(),
+            readiness: readiness.clone(),
             control,
-            reload_control.clone(),
-        );
-        admin.spawn(page.run(sockets.admin, admin.clone()));
+            reload: reload_control.clone(),
+            revision,
+            seed: rng.random(),
+            tasks: admin.clone(),
+        };
+        let page = Admin::new(&config.admin, surroundings);
+        admin.spawn(page.clone().run(sockets.admin, admin.clone()));
 
         let engine = open_journal(&config.journal, &clock, &metrics).await?;
         let journal: Arc<dyn Journal> = Arc::<SledJournal>::clone(&engine);
@@ -182,6 +186,7 @@ impl Daemon {
                 reloading,
                 started_with: config.outline.clone(),
                 live,
+                admin: page,
                 engine: Arc::clone(&engine),
                 ingress: receive,
                 targets,

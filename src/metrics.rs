@@ -6,6 +6,7 @@
 mod config;
 mod delivery;
 mod quarantine;
+mod totals;
 
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
@@ -18,6 +19,7 @@ pub use self::config::ConfigMetrics;
 use self::delivery::DeliveryMetrics;
 pub use self::delivery::TargetMetrics;
 pub use self::quarantine::QuarantineMetrics;
+pub use self::totals::{SourceTotals, Spread, TargetTotals, Totals};
 use crate::model::Name;
 
 /// The label value for requests that match no source; not a valid source name, so it collides with none.
@@ -50,6 +52,8 @@ pub struct Metrics {
     pub events_accepted: IntCounterVec,
     /// `everhook_events_duplicate_total{source}`
     pub events_duplicate: IntCounterVec,
+    /// `everhook_events_conflict_total{source}`
+    pub events_conflict: IntCounterVec,
     /// `everhook_stage_gaps_total{source}`
     pub stage_gaps: IntCounterVec,
     /// `everhook_stage_stalls_total{source}`
@@ -176,6 +180,12 @@ impl Metrics {
                 "Requests recognised as repeats of a stored event.",
                 &["source"],
             )?,
+            events_conflict: counters(
+                r,
+                "events_conflict_total",
+                "Repeats of a stored event whose body is another one.",
+                &["source"],
+            )?,
             stage_gaps: counters(
                 r,
                 "stage_gaps_total",
@@ -205,6 +215,7 @@ impl Metrics {
             let source = source.as_str();
             self.events_accepted.with_label_values(&[source]);
             self.events_duplicate.with_label_values(&[source]);
+            self.events_conflict.with_label_values(&[source]);
             self.ingress_ack_duration.with_label_values(&[source]);
         }
         for target in targets {

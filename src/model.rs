@@ -19,7 +19,7 @@ pub use self::attempt::{
     Answer, Attempt, DeadReason, ErrorClass, MAX_SEEN_BODY, MAX_SEEN_DETAIL, MAX_SEEN_HEADERS,
     Seen, Settlement, Timing,
 };
-pub use self::id::{EventId, RejectionId};
+pub use self::id::{EventId, JobId, RejectionId};
 pub use self::rejection::{Refusal, Rejection, RejectionOutline};
 use crate::time::Timestamp;
 

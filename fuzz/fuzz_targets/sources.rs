@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use everhook::model::{Headers, Name, Secret};
-use everhook::rules::intake::{Intake, IntakeSpec};
+use everhook::rules::intake::{Intake, IntakeSpec, OnConflict};
 use everhook::rules::provider::{Preset, presets};
 use everhook::rules::verify::Scheme;
 
@@ -34,6 +34,7 @@ fn source(provider: &'static Preset) -> Intake {
         admit: Vec::new(),
         event: None,
         dedup: None,
+        on_conflict: OnConflict::Duplicate,
         own_window: None,
         order_key: None,
         dedup_window: Duration::from_secs(60),

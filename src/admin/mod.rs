@@ -1,38 +1,59 @@
-//! What the operator's side offers: metrics, health and the targets, on a listener of its own.
+//! What the operator's side offers: the page, the API, metrics and health, on a listener of its own.
 //!
 //! It shares no router with the ingress. It answers from the first moment on, also while the journal recovers.
-//! A browser on the same machine is no operator: a request must name the listener by its own address or as
-//! localhost, so that a web page cannot reach it through a name it controls.
+//! The way of a request: `access` lets it in, `route` reads its path, one file answers it. Everything is looked up in
+//! the journal or asked of the relay; this side keeps nothing of its own.
 
+mod access;
+mod answer;
+mod asked;
+mod assets;
+mod deliveries;
+mod events;
+mod health;
+mod live;
+mod rates;
+mod rejections;
 mod reload;
+mod resend;
+mod route;
+mod setup;
+mod shown;
+mod stats;
 mod targets;
 
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, OnceLock};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, WWW_AUTHENTICATE};
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use subtle::ConstantTimeEq as _;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use self::targets::Asked;
-use crate::config::Live;
+use self::access::Access;
+use self::answer::{Answer, Problem, with_type};
+use self::deliveries::Which;
+pub use self::health::Readiness;
+use self::live::Readers;
+use self::route::Route;
+pub use self::setup::Setup;
+use self::stats::Recent;
+use crate::config::{self, Config};
 use crate::control::RelayControl;
-use crate::journal::{Depth, Health, Journal};
+use crate::journal::Journal;
 use crate::lifecycle::Tasks;
-use crate::metrics::{Metrics, QueueSample};
-use crate::model::Name;
+use crate::metrics::Metrics;
 use crate::reload::ReloadControl;
-use crate::time::Clock;
+use crate::time::{Clock, Timestamp};
 
 /// Most connections at once.
 const MAX_CONNECTIONS: usize = 64;
@@ -41,97 +62,107 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most bytes and fields of a request head.
 const MAX_HEAD: usize = 16 * 1024;
 const MAX_FIELDS: usize = 64;
+/// Most bytes of a request's body, and of one that holds an event's.
+const MAX_BODY: usize = 64 * 1024;
+const MAX_EVENT_BODY: usize = 2 * 1024 * 1024;
+/// For a complete body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after an accept that failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-type Answer = Response<Full<Bytes>>;
-
-/// How far the daemon is: `recovering -> ready -> draining`. Cheap to clone.
-#[derive(Clone, Default)]
-pub struct Readiness {
-    journal: Arc<OnceLock<Arc<dyn Journal>>>,
-    draining: CancellationToken,
-}
-
-impl Readiness {
-    /// The journal is open and the ingress accepts.
-    pub fn ready(&self, journal: Arc<dyn Journal>) {
-        // Only the first call counts; there is one journal.
-        drop(self.journal.set(journal));
-    }
-
-    /// The daemon is stopping.
-    pub fn draining(&self) {
-        self.draining.cancel();
-    }
-
-    /// The journal, once it is open.
-    fn journal(&self) -> Option<&Arc<dyn Journal>> {
-        self.journal.get()
-    }
-
-    /// The checks by name, each with what is wrong, if something is.
-    fn checks(&self) -> [(&'static str, Result<(), String>); 2] {
-        let journal = match self.journal.get().map(|journal| journal.health()) {
-            None => Err("recovering".to_owned()),
-            Some(Health::Healthy) => Ok(()),
-            Some(Health::Full { detail } | Health::Failed { detail }) => Err(detail),
-        };
-        let ingress = match (self.draining.is_cancelled(), self.journal.get()) {
-            (true, _) => Err("draining".to_owned()),
-            (false, None) => Err("starting".to_owned()),
-            (false, Some(_)) => Ok(()),
-        };
-        [("journal", journal), ("ingress", ingress)]
-    }
-}
+/// What programs rely on.
+const OPENAPI: &[u8] = include_bytes!("openapi.json");
 
 /// The admin side. Cheap to clone.
 #[derive(Clone)]
 pub struct Admin(Arc<Shared>);
 
+/// What the admin side works with.
+pub struct Surroundings {
+    /// What it shows of the configuration.
+    pub setup: Setup,
+    /// What it serves, and reads the figures from.
+    pub metrics: Metrics,
+    /// Now.
+    pub clock: Clock,
+    /// How far the daemon is, and its journal once that is open.
+    pub readiness: Readiness,
+    /// The relay.
+    pub control: RelayControl,
+    /// Whoever reads the configuration again.
+    pub reload: ReloadControl,
+    /// The revision this binary was built from.
+    pub revision: &'static str,
+    /// Makes the ids of new events.
+    pub seed: u64,
+    /// Owns what outlives an answer.
+    pub tasks: Tasks,
+}
+
 struct Shared {
-    listen: SocketAddr,
-    live: Live,
+    access: Access,
+    setup: Mutex<Arc<Setup>>,
     metrics: Metrics,
     clock: Clock,
+    started_at: Timestamp,
     readiness: Readiness,
     control: RelayControl,
     reload: ReloadControl,
+    revision: &'static str,
+    rng: Mutex<StdRng>,
+    recent: Mutex<Recent>,
+    readers: Readers,
 }
 
 impl Admin {
     /// Prepares the page.
-    pub fn new(
-        live: Live,
-        metrics: Metrics,
-        clock: &Clock,
-        readiness: &Readiness,
-        control: RelayControl,
-        reload: ReloadControl,
-    ) -> Self {
-        Self(Arc::new(Shared {
-            listen: live.now().admin.listen,
-            live,
+    pub fn new(config: &config::Admin, surroundings: Surroundings) -> Self {
+        let Surroundings {
+            setup,
             metrics,
-            clock: clock.clone(),
-            readiness: readiness.clone(),
+            clock,
+            readiness,
             control,
             reload,
+            revision,
+            seed,
+            tasks,
+        } = surroundings;
+        Self(Arc::new(Shared {
+            access: Access::new(config),
+            setup: Mutex::new(Arc::new(setup)),
+            metrics,
+            started_at: clock.now(),
+            clock,
+            readiness,
+            control,
+            reload,
+            revision,
+            rng: Mutex::new(StdRng::seed_from_u64(seed)),
+            recent: Mutex::default(),
+            readers: Readers::new(tasks),
         }))
+    }
+
+    /// Shows another configuration from now on.
+    pub fn configure(&self, config: &Config) {
+        self.0.access.renew(config.admin.token.clone());
+        let setup = Arc::new(Setup::of(config));
+        *self.0.setup.lock().unwrap_or_else(PoisonError::into_inner) = setup;
     }
 
     /// Serves until `tasks` is asked to stop.
     pub async fn run(self, listener: TcpListener, tasks: Tasks) {
         let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let stop = tasks.stop_token().clone();
+        let (shared, until) = (Arc::clone(&self.0), stop.clone());
+        tasks.spawn(async move { shared.remember(&until).await });
         let accept = async {
             while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
                 match listener.accept().await {
-                    Ok((socket, _)) => {
+                    Ok((socket, peer)) => {
                         let (shared, stop) = (Arc::clone(&self.0), stop.clone());
                         tasks.spawn(async move {
-                            serve(shared, socket, stop).await;
+                            serve(shared, socket, peer, stop).await;
                             drop(permit);
                         });
                     }
@@ -146,10 +177,10 @@ impl Admin {
     }
 }
 
-async fn serve(shared: Arc<Shared>, socket: TcpStream, stop: CancellationToken) {
+async fn serve(shared: Arc<Shared>, socket: TcpStream, peer: SocketAddr, stop: CancellationToken) {
     let service = service_fn(move |request: Request<Incoming>| {
         let shared = Arc::clone(&shared);
-        async move { Ok::<_, Infallible>(shared.answer(&request).await) }
+        async move { Ok::<_, Infallible>(shared.answer(request, peer).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -171,135 +202,92 @@ async fn serve(shared: Arc<Shared>, socket: TcpStream, stop: CancellationToken) 
 }
 
 impl Shared {
-    async fn answer(&self, request: &Request<Incoming>) -> Answer {
-        let names_us = request.headers().get(HOST).is_some_and(|host| self.is_our_name(host));
-        if !names_us {
-            return problem(StatusCode::FORBIDDEN, "the Host field does not name this listener");
+    async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Answer {
+        if !self.access.is_our_name(request.headers()) {
+            return Problem::forbidden("the Host field does not name this listener").into();
         }
-        let path = request.uri().path();
-        if let Some(asked) = Asked::parse(path) {
-            return if self.is_authorized(request) {
-                self.targets(asked, request).await
-            } else {
-                unauthorized()
-            };
-        }
-        if path == reload::PATH {
-            return if self.is_authorized(request) {
-                self.reload(request).await
-            } else {
-                unauthorized()
-            };
-        }
-        let known = matches!(path, "/metrics" | "/livez" | "/readyz" | "/healthz");
-        if !known {
-            return problem(StatusCode::NOT_FOUND, "there is nothing at this path");
-        }
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, "this path is only read");
-            answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return answer;
-        }
-        match path {
-            "/metrics" if !self.is_authorized(request) => unauthorized(),
-            "/metrics" => self.metrics(),
-            "/livez" => text(StatusCode::OK, "ok\n".into()),
-            _ => self.readiness(request.uri().query() == Some("verbose")),
-        }
-    }
-
-    /// On loopback, any name but ours is somebody else's name for this machine (DNS rebinding).
-    fn is_our_name(&self, host: &HeaderValue) -> bool {
-        if !self.listen.ip().is_loopback() {
-            return true;
-        }
-        let host = host.to_str().unwrap_or_default();
-        let host = match host.rsplit_once(':') {
-            Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
-            Some(_) | None => host,
+        let Some(route) = Route::parse(request.uri().path()) else {
+            return Problem::unknown("there is nothing at this path").into();
         };
-        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-        host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|ip| ip.is_loopback())
+        if !route.takes(request.method()) {
+            return Problem::method(route.methods());
+        }
+        if let Err(refused) = self.access.check(&request, route.rights(request.method())) {
+            return refused.into();
+        }
+        if request.method() == Method::POST && !access::is_json(request.headers()) {
+            let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            return Problem::new(status, "media-type", "a body must be application/json").into();
+        }
+        self.route(route, request, peer).await.unwrap_or_else(Answer::from)
     }
 
-    fn is_authorized(&self, request: &Request<Incoming>) -> bool {
-        let config = self.live.now();
-        let Some(token) = &config.admin.token else { return true };
-        let given = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
-        let given = given.and_then(|value| value.strip_prefix(b"Bearer "));
-        given.is_some_and(|given| given.ct_eq(token.expose()).into())
-    }
-
-    fn metrics(&self) -> Answer {
-        let journal = self.readiness.journal.get();
-        let depth = journal.map(|journal| journal.depth());
-        let quarantined = journal.map(|journal| journal.quarantined());
-        self.metrics.quarantine.set(&quarantined.unwrap_or_default());
-        let (now, config) = (self.clock.now(), self.live.now());
-        let is_configured =
-            |name: &Name| config.targets.iter().any(|it| it.name == *name || it.was.contains(name));
-        let sample = |depth: Depth| QueueSample {
-            configured: is_configured(&depth.target),
-            ready: depth.ready,
-            waiting: depth.waiting,
-            in_flight: depth.in_flight,
-            dead: depth.dead,
-            oldest_seconds: depth.oldest.map_or(0.0, |oldest| now.since(oldest).as_secs_f64()),
-            target: depth.target,
-        };
-        let mut queue: Vec<_> = depth.unwrap_or_default().into_iter().map(sample).collect();
-        for target in &config.targets {
-            if !queue.iter().any(|sample| sample.target == target.name) {
-                queue.push(QueueSample::idle(target.name.clone()));
+    async fn route(
+        &self,
+        route: Route,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Result<Answer, Problem> {
+        let query = request.uri().query().map(str::to_owned);
+        let query = query.as_deref();
+        match route {
+            Route::Asset(asset) => Ok(asset.answer(request.headers())),
+            Route::Metrics => Ok(self.metrics()),
+            Route::Alive => Ok(answer::text(StatusCode::OK, "ok\n")),
+            Route::Ready => Ok(self.health(query == Some("verbose"))),
+            Route::Openapi => {
+                Ok(with_type(StatusCode::OK, "application/json", Bytes::from_static(OPENAPI)))
             }
-        }
-        match self.metrics.render(&queue) {
-            Ok(page) => with_type(StatusCode::OK, "text/plain; version=0.0.4", page.into()),
-            Err(error) => {
-                tracing::error!(%error, "the metrics could not be rendered");
-                problem(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be rendered")
+            Route::Events => self.list_events(query).await,
+            Route::Event(id) => self.event(id).await,
+            Route::EventBody(id) => self.event_body(id).await,
+            Route::Replay(id) => self.replay(id, &body(request, MAX_BODY).await?, peer).await,
+            Route::Resend(id) => self.resend(id, &body(request, MAX_EVENT_BODY).await?, peer).await,
+            Route::Deliveries => self.list_deliveries(Which::All, query).await,
+            Route::DeadLetters => self.list_deliveries(Which::Dead, query).await,
+            Route::DeadGroups => self.dead_groups(query).await,
+            Route::Targets => self.list_targets(query).await,
+            Route::Pause(name) => self.pause(&name, peer).await,
+            Route::Resume(name) => self.resume(&name, peer).await,
+            Route::Test(name) => self.test(&name, peer).await,
+            Route::Sources => self.list_sources(),
+            Route::Stats => Ok(self.stats()),
+            Route::Rejections => self.list_rejections(query),
+            Route::Rejection(id) => self.rejection(id).await,
+            Route::DiscardRejections => {
+                self.discard_rejections(&body(request, MAX_BODY).await?, peer).await
+            }
+            Route::Live => self.live(),
+            Route::Reload => self.reload(peer).await,
+            Route::Bulk(_) | Route::Jobs | Route::Job(_) => {
+                Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "not-built", "not built yet"))
             }
         }
     }
 
-    fn readiness(&self, verbose: bool) -> Answer {
-        let checks = self.readiness.checks();
-        let ready = checks.iter().all(|(_, check)| check.is_ok());
-        let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        if !verbose {
-            return text(status, if ready { "ok\n" } else { "not ready\n" }.into());
-        }
-        let check = |(name, check): &(&str, Result<(), String>)| {
-            let state = check.as_ref().map_or_else(String::as_str, |()| "ok");
-            ((*name).to_owned(), serde_json::Value::from(state))
-        };
-        let checks: serde_json::Map<_, _> = checks.iter().map(check).collect();
-        let page = serde_json::json!({ "ready": ready, "checks": checks });
-        with_type(status, "application/json", format!("{page}\n").into())
+    /// The journal, once it is open.
+    fn journal(&self) -> Result<&Arc<dyn Journal>, Problem> {
+        self.readiness.journal().ok_or_else(|| Problem::unavailable("the journal recovers"))
+    }
+
+    fn setup(&self) -> Arc<Setup> {
+        Arc::clone(&self.setup.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-fn unauthorized() -> Answer {
-    let mut answer = problem(StatusCode::UNAUTHORIZED, "a bearer token is needed");
-    answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    answer
-}
-
-fn text(status: StatusCode, body: String) -> Answer {
-    with_type(status, "text/plain; charset=utf-8", body.into())
-}
-
-fn problem(status: StatusCode, detail: &'static str) -> Answer {
-    let title = status.canonical_reason().unwrap_or_default();
-    let body = serde_json::json!({
-        "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail,
-    });
-    with_type(status, "application/problem+json", format!("{body}\n").into())
-}
-
-fn with_type(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer {
-    let mut answer = Response::new(Full::new(body));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    answer
+/// The whole body of a request, at most so many bytes.
+async fn body(request: Request<Incoming>, most: usize) -> Result<Bytes, Problem> {
+    let body = Limited::new(request.into_body(), most).collect();
+    match tokio::time::timeout(BODY_TIMEOUT, body).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            let detail = format!("the body is larger than {most} bytes");
+            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail))
+        }
+        Ok(Err(_broken)) => Err(Problem::malformed("the body ended early")),
+        Err(_late) => {
+            let detail = "the body did not come in time";
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "timeout", detail))
+        }
+    }
 }

@@ -1,190 +1,160 @@
-//! Targets as an operator sees them, and what an operator tells them: pause and resume.
+//! Targets as an operator sees them, and what an operator tells them: pause, resume, and an event to try.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use hyper::header::{ALLOW, HOST, HeaderValue, ORIGIN};
-use hyper::{Method, Request, StatusCode};
+use hyper::StatusCode;
 use serde_json::{Value, json};
 
-use super::{Answer, Shared, problem, with_type};
+use super::Shared;
+use super::answer::{Answer, Problem, json as answer_json};
+use super::asked::Words;
+use super::setup::TargetSetup;
 use crate::control::ControlError;
-use crate::journal::Depth;
-use crate::model::Name;
+use crate::journal::{Append, Depth};
+use crate::metrics::{TargetTotals, Totals};
+use crate::model::{Event, Headers, Name};
 use crate::rules::breaker;
 use crate::rules::dispatch::{Last, TargetView};
 
-/// Where targets are.
-const PREFIX: &str = "/api/v1/targets";
 /// How long the relay may take to answer: it may not have begun yet.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// What is asked of the targets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
-    /// All of them.
-    List,
-    /// Nothing more begins at this one.
-    Pause(Name),
-    /// This one is attempted again.
-    Resume(Name),
-}
-
-impl Asked {
-    /// Reads a path; `None` when it is not about targets.
-    pub(super) fn parse(path: &str) -> Option<Self> {
-        let rest = path.strip_prefix(PREFIX)?;
-        if rest.is_empty() {
-            return Some(Self::List);
-        }
-        let (name, what) = rest.strip_prefix('/')?.split_once('/')?;
-        let name = Name::parse(name)?;
-        match what {
-            "pause" => Some(Self::Pause(name)),
-            "resume" => Some(Self::Resume(name)),
-            _ => None,
-        }
-    }
-
-    fn method(&self) -> Method {
-        match self {
-            Self::List => Method::GET,
-            Self::Pause(_) | Self::Resume(_) => Method::POST,
-        }
-    }
-}
+/// The name of the event to try a target with.
+const TEST: &str = "everhook.test";
+/// The source it is said to come from.
+const OURSELVES: &str = "everhook";
 
 impl Shared {
-    /// Answers about targets. Who asks has been looked at already, but for what a browser says of itself.
-    pub(super) async fn targets<B>(&self, asked: Asked, request: &Request<B>) -> Answer {
-        let method = asked.method();
-        if request.method() != method {
-            return has_one_method(&method);
+    /// Every target: those that are configured, and those that only the journal still knows.
+    pub(super) async fn list_targets(&self, query: Option<&str>) -> Result<Answer, Problem> {
+        let words = Words::parse(query, &["rates"])?;
+        let rates = words.read("rates", "true or false")?.unwrap_or(false);
+        let views = within(self.control.view()).await?;
+        let depths = self.readiness.journal().map(|journal| journal.depth()).unwrap_or_default();
+        let setup = self.setup();
+        let known = |name: &Name| views.iter().any(|view| view.target == *name);
+        let orphan = |depth: &&Depth| {
+            let kept = [depth.ready, depth.waiting, depth.in_flight, depth.dead];
+            !known(&depth.target) && kept.iter().any(|count| *count > 0)
+        };
+        let configured = views.iter().map(|view| {
+            let depth = depths.iter().find(|depth| depth.target == view.target);
+            let setup = setup.targets.iter().find(|target| target.name == view.target);
+            self.shown(&view.target, Some(view), (setup, depth))
+        });
+        let orphans = depths.iter().filter(orphan);
+        let orphans = orphans.map(|depth| self.shown(&depth.target, None, (None, Some(depth))));
+        let mut items: Vec<_> = configured.chain(orphans).collect();
+        if rates {
+            self.add_rates(&mut items);
         }
-        if method == Method::POST && !is_own_page(request) {
-            return problem(StatusCode::FORBIDDEN, "another site's page may not change anything");
-        }
-        match tokio::time::timeout(PATIENCE, self.carry_out(&asked)).await {
-            Ok(Ok(body)) => {
-                with_type(StatusCode::OK, "application/json", format!("{body}\n").into())
-            }
-            Ok(Err(ControlError::Unknown)) => {
-                problem(StatusCode::NOT_FOUND, "no target of that name is configured")
-            }
-            Ok(Err(ControlError::Stopped)) | Err(_) => {
-                problem(StatusCode::SERVICE_UNAVAILABLE, "the relay does not run")
-            }
-        }
+        Ok(answer_json(StatusCode::OK, &json!({ "items": items, "next": null })))
     }
 
-    async fn carry_out(&self, asked: &Asked) -> Result<Value, ControlError> {
-        match asked {
-            Asked::List => {
-                let views = self.control.view().await?;
-                let depths = self.readiness.journal().map(|journal| journal.depth());
-                let depths = depths.unwrap_or_default();
-                let items = views.iter().map(|view| self.shown(view, &depths));
-                Ok(json!({ "items": items.collect::<Vec<_>>(), "next": null }))
-            }
-            Asked::Pause(name) => {
-                self.control.pause(name).await?;
-                tracing::info!(target_name = %name, "an operator paused the target");
-                Ok(json!({ "target": name.as_str(), "paused": true }))
-            }
-            Asked::Resume(name) => {
-                self.control.resume(name).await?;
-                tracing::info!(target_name = %name, "an operator resumed the target");
-                Ok(json!({ "target": name.as_str(), "paused": false }))
-            }
-        }
+    /// Nothing more begins at this one.
+    pub(super) async fn pause(&self, name: &Name, peer: SocketAddr) -> Result<Answer, Problem> {
+        within(self.control.pause(name)).await?;
+        tracing::info!(target_name = %name, %peer, "an operator paused the target");
+        Ok(answer_json(StatusCode::OK, &json!({ "target": name.as_str(), "paused": true })))
     }
 
-    fn shown(&self, view: &TargetView, depths: &[Depth]) -> Value {
-        let depth = depths.iter().find(|depth| depth.target == view.target);
+    /// This one is attempted again.
+    pub(super) async fn resume(&self, name: &Name, peer: SocketAddr) -> Result<Answer, Problem> {
+        within(self.control.resume(name)).await?;
+        tracing::info!(target_name = %name, %peer, "an operator resumed the target");
+        Ok(answer_json(StatusCode::OK, &json!({ "target": name.as_str(), "paused": false })))
+    }
+
+    /// Sends it an event that means nothing.
+    pub(super) async fn test(&self, name: &Name, peer: SocketAddr) -> Result<Answer, Problem> {
+        if !self.setup().has_target(name) {
+            return Err(Problem::unknown("no target of that name is configured"));
+        }
+        let source = Name::parse(OURSELVES).ok_or_else(|| Problem::unavailable("no source"))?;
+        let now = self.clock.now();
+        let body = json!({ "event": TEST, "target": name.as_str(), "sent_at": now });
+        let event = Event {
+            id: self.new_event_id(),
+            source,
+            name: TEST.to_owned(),
+            order_key: None,
+            received_at: now,
+            headers: Headers::from_pairs([("content-type", &b"application/json"[..])]),
+            body: body.to_string().into(),
+        };
+        let append = Append { event, targets: vec![name.clone()], dedup: Vec::new() };
+        let id = self.append(append).await?;
+        tracing::info!(target_name = %name, event = %id, %peer, "an operator tries the target");
+        let made = json!({ "id": id.to_string(), "targets": [name.as_str()] });
+        Ok(answer_json(StatusCode::ACCEPTED, &made))
+    }
+
+    fn shown(
+        &self,
+        name: &Name,
+        view: Option<&TargetView>,
+        (setup, depth): (Option<&TargetSetup>, Option<&Depth>),
+    ) -> Value {
         let count = |of: fn(&Depth) -> u64| depth.map_or(0, of);
         let now = self.clock.now();
         let oldest = depth.and_then(|depth| depth.oldest).map(|at| now.since(at).as_secs());
-        let breaker = match view.breaker {
+        let breaker = match view.and_then(|view| view.breaker) {
             None => "off",
             Some(breaker::View::Closed) => "closed",
             Some(breaker::View::Open { .. }) => "open",
             Some(breaker::View::Probing) => "probing",
         };
         json!({
-            "target": view.target.as_str(),
-            "paused": view.paused,
+            "target": name.as_str(),
+            "configured": view.is_some(),
+            "url": setup.map(|setup| setup.origin.as_str()),
+            "order": setup.map(|setup| setup.order),
+            "paused": view.and_then(|view| view.paused),
             "breaker": breaker,
-            "breaker_open_since": view.open_since,
-            "held_until": view.held_until.filter(|until| *until > now),
-            "in_flight": view.in_flight,
-            "concurrency": view.concurrency,
+            "breaker_open_since": view.and_then(|view| view.open_since),
+            "held_until": view.and_then(|view| view.held_until).filter(|until| *until > now),
+            "in_flight": view.map_or(0, |view| view.in_flight),
+            "concurrency": view.map(|view| view.concurrency),
             "ready": count(|depth| depth.ready),
             "waiting": count(|depth| depth.waiting),
             "dead": count(|depth| depth.dead),
             "oldest_age_seconds": oldest,
-            "last_failure": view.last_failure.map(failure),
-            "last_success_at": view.last_success,
+            "last_failure": view.and_then(|view| view.last_failure).map(failure),
+            "last_success_at": view.and_then(|view| view.last_success),
+            "per_minute": null,
         })
+    }
+
+    fn add_rates(&self, items: &mut [Value]) {
+        let (now, totals, recent) = (self.clock.now(), self.metrics.totals(), self.recent());
+        for item in items {
+            let name = item.get("target").and_then(Value::as_str).unwrap_or_default().to_owned();
+            let series = |of: fn(&TargetTotals) -> u64| {
+                recent
+                    .rates
+                    .series(now, &totals, |totals: &Totals| totals.targets.get(&name).map_or(0, of))
+            };
+            let (delivered, failed) = (series(|it| it.delivered), series(|it| it.failed));
+            if let Some(rates) = item.get_mut("per_minute") {
+                *rates = json!({ "delivered": delivered, "failed": failed });
+            }
+        }
+    }
+}
+
+async fn within<T>(asked: impl Future<Output = Result<T, ControlError>>) -> Result<T, Problem> {
+    match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(Ok(told)) => Ok(told),
+        Ok(Err(ControlError::Unknown)) => {
+            Err(Problem::unknown("no target of that name is configured"))
+        }
+        Ok(Err(ControlError::Stopped)) | Err(_) => {
+            Err(Problem::unavailable("the relay does not run"))
+        }
     }
 }
 
 fn failure(last: Last) -> Value {
     let error = last.error.map(crate::model::ErrorClass::as_str);
     json!({ "at": last.at, "status": last.status, "error": error })
-}
-
-/// The answer to another method.
-pub(super) fn has_one_method(method: &Method) -> Answer {
-    let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, "this path has one method");
-    let allowed = HeaderValue::from_str(method.as_str());
-    answer.headers_mut().extend(allowed.ok().map(|allowed| (ALLOW, allowed)));
-    answer
-}
-
-/// A browser says where a page that asks comes from; a program says nothing.
-pub(super) fn is_own_page<B>(request: &Request<B>) -> bool {
-    let field = |name: &str| request.headers().get(name).map(HeaderValue::as_bytes);
-    let site = field("sec-fetch-site");
-    if site.is_some_and(|site| site != b"same-origin" && site != b"none") {
-        return false;
-    }
-    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-    request.headers().get(ORIGIN).is_none_or(|origin| {
-        let origin = origin.to_str().unwrap_or_default();
-        let origin = origin.strip_prefix("http://").or(origin.strip_prefix("https://"));
-        origin.is_some() && origin == host
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_are_read_and_nothing_else() {
-        let name = Name::parse("a-1").unwrap();
-        assert_eq!(Asked::parse("/api/v1/targets"), Some(Asked::List));
-        assert_eq!(Asked::parse("/api/v1/targets/a-1/pause"), Some(Asked::Pause(name.clone())));
-        assert_eq!(Asked::parse("/api/v1/targets/a-1/resume"), Some(Asked::Resume(name)));
-        for other in
-            ["/api/v1/target", "/api/v1/targets/", "/api/v1/targets/A/pause", "/api/v1/targets/a/x"]
-        {
-            assert_eq!(Asked::parse(other), None, "{other}");
-        }
-    }
-
-    #[test]
-    fn a_page_of_another_site_may_not_change_anything() {
-        let request = |fields: &[(&str, &str)]| {
-            let mut request = Request::builder().header("host", "127.0.0.1:9464");
-            for (name, value) in fields {
-                request = request.header(*name, *value);
-            }
-            is_own_page(&request.body(()).unwrap())
-        };
-        assert!(request(&[]) && request(&[("origin", "http://127.0.0.1:9464")]));
-        assert!(request(&[("sec-fetch-site", "same-origin")]));
-        assert!(!request(&[("sec-fetch-site", "cross-site")]));
-        assert!(!request(&[("sec-fetch-site", "same-site")]));
-        assert!(!request(&[("origin", "http://evil.example")]) && !request(&[("origin", "null")]));
-    }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::{declare, journal_options, relay_targets, report_orphans, status};
+use crate::admin::Admin;
 use crate::config::{Config, Live, LoadOptions, Outline};
 use crate::ingress::Ingress;
 use crate::journal::sled::SledJournal;
@@ -59,6 +60,7 @@ pub(super) struct Reloader {
     /// What the daemon was started with: some of it counts until the next start.
     pub(super) started_with: Outline,
     pub(super) engine: Arc<SledJournal>,
+    pub(super) admin: Admin,
     pub(super) ingress: Ingress,
     pub(super) targets: Targets,
     pub(super) metrics: Metrics,
@@ -141,6 +143,7 @@ impl Reloader {
         replaced.map_err(|_stopped| ReloadError::Stopped)?;
         self.ingress.reload(&config.ingress, &config.sources);
         let config = Arc::new(config);
+        self.admin.configure(&config);
         self.live.replace(Arc::clone(&config));
         for target in &before.targets {
             if !config.targets.iter().any(|it| it.name == target.name) {

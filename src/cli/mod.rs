@@ -17,6 +17,7 @@ use std::fmt::Display;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use everhook::config::{ConfigError, Flag, LoadOptions};
@@ -32,7 +33,7 @@ const EXIT_JOURNAL: u8 = 74;
 
 /// A durable webhook relay: acknowledges after stable storage, delivers until the target has it.
 #[derive(Parser)]
-#[command(name = "everhook", version = version(), arg_required_else_help = true)]
+#[command(name = "everhook", version = VERSION.as_str(), arg_required_else_help = true)]
 struct Cli {
     #[command(flatten)]
     common: Common,
@@ -167,10 +168,10 @@ fn print(data: &impl Display) -> Result<(), Failure> {
 }
 
 /// The version, and the revision it was built from when the build says so.
-fn version() -> String {
+static VERSION: LazyLock<String> = LazyLock::new(|| {
     let version = env!("CARGO_PKG_VERSION");
     everhook::app::REVISION.map_or_else(|| version.to_owned(), |it| format!("{version} ({it})"))
-}
+});
 
 /// A number and what is counted, "1 source" or "3 sources".
 fn counted(count: usize, noun: &str) -> String {

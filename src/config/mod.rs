@@ -204,12 +204,23 @@ pub struct Source {
     pub rate: Option<RequestRate>,
     /// Most requests of one client.
     pub client_rate: Option<RequestRate>,
+    /// What a request gets that cannot be verified.
+    pub on_unverified: OnUnverified,
     /// Present when its builds are watched for steps that never come.
     pub stages: Option<Patience>,
     /// The provider preset's name.
     pub provider: &'static str,
     /// What `send` signs with: the first secret.
     pub secrets: Vec<Secret>,
+}
+
+/// `source.NAME.on_unverified`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnUnverified {
+    /// 401, and it is kept.
+    Reject,
+    /// 200, once it is held on stable storage.
+    Hold,
 }
 
 /// `[target.NAME]`

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::LogFormat;
 pub(super) use super::either::{Breaker, Dedup};
 use super::policy::{Frequency, HeaderFields, SpreadBy};
 use super::setting::{Bytes, Conditions, Named, NamedTable, Tolerance, Url, choices};
 use super::table::{Shape, Table, table};
+use super::{LogFormat, OnUnverified};
 use crate::model::{OnDead, Secret};
+use crate::rules::intake::OnConflict;
 use crate::rules::limiter::RequestRate;
 use crate::rules::provider::Preset;
 use crate::rules::verify::{Algorithm, Encoding, Kind, Unit};
@@ -122,8 +123,12 @@ table! {
         handshake_token: Secret;
         /// How a request is verified, instead of the way of the preset.
         verify: Verify;
+        /// What becomes of a request that cannot be verified: "reject" answers 401 and keeps it, "accept-hold" answers 200 and holds it until it is released.
+        on_unverified: OnUnverified = r#""reject""#;
         /// What makes two webhooks the same, instead of the way of the preset; "none" turns it off.
         dedup: Dedup;
+        /// What a webhook is that has the key of an earlier one and another body: "duplicate" answers it as a repeat and keeps its body, "new" makes it an event of its own.
+        on_conflict: OnConflict = r#""duplicate""#;
         /// Fields that group events which belong together: JSON pointers or "header:NAME".
         order_key: Vec<String>, size 0 to 16;
         /// Where the event's name stands: a JSON pointer or "header:NAME".
@@ -426,6 +431,8 @@ choices!(Kind {
     "token" => Self::Token,
     "none" => Self::None,
 });
+choices!(OnUnverified { "reject" => Self::Reject, "accept-hold" => Self::Hold });
+choices!(OnConflict { "duplicate" => Self::Duplicate, "new" => Self::New });
 choices!(ListSeparator { "," => Self(','), ";" => Self(';'), " " => Self(' ') });
 choices!(PairSeparator { "=" => Self('='), "," => Self(',') });
 choices!(Digest {

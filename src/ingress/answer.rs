@@ -7,7 +7,8 @@ use hyper::header::{
 };
 use hyper::{Response, StatusCode};
 
-use crate::journal::Appended;
+use crate::journal::{AppendError, Appended};
+use crate::model::RejectionId;
 use crate::rules::intake::{Refusal, Reply};
 
 /// An answer as the HTTP library sends it.
@@ -42,13 +43,25 @@ impl From<Refusal> for Cause {
         match refusal {
             Refusal::Malformed => Self::Malformed,
             Refusal::Unverified => Self::Unverified,
-            Refusal::NotAllowed => Self::NotAllowed,
+            // Nobody is refused for a conflict: a repeat is answered as one.
+            Refusal::NotAllowed | Refusal::Conflict => Self::NotAllowed,
             Refusal::MediaType => Self::MediaType,
         }
     }
 }
 
 impl Cause {
+    /// Why the journal does not store what it was given.
+    pub(super) fn of_journal(error: AppendError) -> Self {
+        match error {
+            AppendError::Full => Self::JournalFull,
+            AppendError::TooLarge => Self::TooLarge,
+            AppendError::Closed => Self::Draining,
+            // Nothing is released here.
+            AppendError::Failed | AppendError::NotKept => Self::JournalFailed,
+        }
+    }
+
     /// The stable word.
     pub(super) fn as_str(self) -> &'static str {
         self.parts().1
@@ -185,6 +198,12 @@ pub(super) fn acknowledged(appended: Appended) -> Answer {
         Appended::Duplicate(id) => (id, "duplicate"),
     };
     let body = format!("{{\"id\":\"{id}\",\"status\":\"{status}\"}}\n");
+    with_body(StatusCode::OK, "application/json", body)
+}
+
+/// The request could not be verified, and is kept on stable storage until it is released.
+pub(super) fn held(id: RejectionId) -> Answer {
+    let body = format!("{{\"id\":\"{id}\",\"status\":\"held\"}}\n");
     with_body(StatusCode::OK, "application/json", body)
 }
 

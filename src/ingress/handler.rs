@@ -9,6 +9,7 @@ use hyper::header::{CONNECTION, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Version};
 
+use super::afterwards::Afterwards;
 use super::answer::{Answer, Cause, acknowledged, handshake, handshaken, refused};
 use super::append::Counted;
 use super::body::Whole;
@@ -128,27 +129,33 @@ async fn decided(
         Err(cause) => {
             let received_at = begun;
             let refused = quarantine::Whole { cause, received_at, client, query, headers, body };
-            return quarantine::keep(shared, source, refused);
+            return quarantine::keep(shared, source, refused).await;
         }
     };
-    let Admission { event: name, order_key, dedup, targets } = admission;
-    let watched =
-        source.watch.clone().and_then(|watch| Some((watch, order_key.clone()?, name.clone())));
-    let event = Event {
-        id: EventId::new(begun, shared.entropy()),
+    let id = EventId::new(begun, shared.entropy());
+    let afterwards = Afterwards {
+        step: source
+            .watch
+            .clone()
+            .and_then(|watch| Some((watch, admission.order_key.clone()?, admission.event.clone()))),
+        conflicts: admission.may_conflict.then(|| Arc::clone(&source.conflicts)),
         source: source.name.clone(),
-        name,
-        order_key,
+        id,
         received_at: begun,
-        headers,
-        body,
+        client,
+        query: query.map(str::to_owned),
+        headers: headers.clone(),
+        body: body.clone(),
+        tasks: shared.tasks.clone(),
     };
+    let Admission { event: name, order_key, dedup, targets, .. } = admission;
+    let (source_name, received_at) = (source.name.clone(), begun);
+    let event = Event { id, source: source_name, name, order_key, received_at, headers, body };
     let journal = Arc::clone(&shared.journal);
     let append = async move {
         let appended = journal.append(Append { event, targets, dedup }).await;
-        // Here, because the sender may have left: the build has had its step all the same.
-        if let (Ok(Appended::New(_)), Some((watch, build, name))) = (&appended, watched) {
-            watch.stored(&build, &name, begun);
+        if let Ok(appended) = &appended {
+            afterwards.follow(&journal, appended);
         }
         appended
     };
@@ -170,11 +177,6 @@ async fn stored(
             append.give_up();
             Err(Cause::AckTimeout)
         }
-        Ok(Err(AppendError::Full)) => Err(Cause::JournalFull),
-        Ok(Err(AppendError::TooLarge)) => Err(Cause::TooLarge),
-        Ok(Err(AppendError::Closed)) => Err(Cause::Draining),
-        // Nothing is released here.
-        Ok(Err(AppendError::Failed | AppendError::NotKept)) => Err(Cause::JournalFailed),
-        Ok(Ok(appended)) => Ok(appended),
+        Ok(appended) => appended.map_err(Cause::of_journal),
     }
 }

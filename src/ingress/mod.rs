@@ -6,7 +6,9 @@
 
 mod answer;
 mod append;
+mod afterwards;
 mod body;
+mod conflict;
 mod connection;
 mod framing;
 mod gate;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use super::{Ingress, Shared, SourceState};
+use super::{Ingress, Shared, SourceState, conflict};
 use crate::control::{Release, ReleaseError, Released, Releasing};
 use crate::journal::{Append, AppendError, Appended, BoxFuture};
 use crate::model::{Event, EventId, Rejection, RejectionId};
@@ -122,8 +122,9 @@ impl Shared {
         rejection: Rejection,
         admission: Admission,
     ) -> Committing<'_> {
-        let Admission { event: name, order_key, dedup, targets } = admission;
-        let Rejection { id, received_at, headers, body, .. } = rejection;
+        let Admission { event: name, order_key, dedup, targets, .. } = admission;
+        let headers = conflict::original(&rejection);
+        let Rejection { id, received_at, body, .. } = rejection;
         let step = order_key.clone().map(|build| (build, name.clone()));
         let event = Event {
             // The same digits, so that it can be told what it was.
@@ -188,10 +189,17 @@ fn decide(
     let Rejection { received_at, query, headers, body, .. } = rejection;
     // With GET there are only handshakes, and those are not kept.
     let request = Inbound { method: Method::Post, query: query.as_deref(), headers, body };
+    let is_conflict = rejection.cause == Refusal::Conflict;
     if force {
-        return Ok(source.intake.admit_anyway(&request, *received_at, now));
+        let mut admission = source.intake.admit_anyway(&request, *received_at, now);
+        if is_conflict {
+            // That it has the key of another event is what it was kept for.
+            admission.dedup.clear();
+        }
+        return Ok(admission);
     }
-    source.intake.reconsider(&request, *received_at, now)
+    let admission = source.intake.reconsider(&request, *received_at, now)?;
+    if is_conflict && admission.may_conflict { Err(Refusal::Conflict) } else { Ok(admission) }
 }
 
 /// Says what a release came to: it is an operator's act.

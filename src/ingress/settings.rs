@@ -9,10 +9,12 @@ use tokio_rustls::TlsAcceptor;
 
 use super::append::Outcomes;
 use super::body::Room;
+use super::conflict::Conflicts;
 use super::gate::Gate;
+use super::quarantine::Holding;
 use super::routes::Routes;
 use super::watch::Watch;
-use crate::config;
+use crate::config::{self, OnUnverified};
 use crate::metrics::{Metrics, Timing};
 use crate::model::{Name, Secret};
 use crate::rules::intake::Intake;
@@ -40,6 +42,9 @@ pub(super) struct SourceState {
     pub(super) intake: Arc<Intake>,
     /// Present when the builds of this source are watched.
     pub(super) watch: Option<Arc<Watch>>,
+    /// Present when what cannot be verified is held.
+    pub(super) holding: Option<Arc<Holding>>,
+    pub(super) conflicts: Arc<Conflicts>,
     pub(super) outcomes: Arc<Outcomes>,
     pub(super) ack_duration: Timing,
     stages: Option<Patience>,
@@ -111,7 +116,14 @@ impl SourceState {
             let stages = Stages::new(steps, patience.clone(), now);
             Arc::new(Watch::new(&source.name, stages, metrics))
         };
+        let holding = || match before.and_then(|before| before.holding.clone()) {
+            Some(holding) => holding,
+            None => Arc::new(Holding::new(&source.name, metrics)),
+        };
+        let conflicts = before.map(|before| Arc::clone(&before.conflicts));
         Self {
+            holding: (source.on_unverified == OnUnverified::Hold).then(holding),
+            conflicts: conflicts.unwrap_or_else(|| Arc::new(Conflicts::new(&source.name, metrics))),
             outcomes: Arc::new(Outcomes::of(metrics, &source.name)),
             ack_duration: metrics.ingress_ack_duration.with_label_values(&[source.name.as_str()]),
             gate: Gate::new(source, before.map(|before| &before.gate)),

@@ -1,5 +1,6 @@
 //! What an operator asks of the journal and is answered: lists, one event whole, replay and discard.
 
+use super::repeats::Repeats;
 use super::slot::State;
 use super::{DeliveryState, Stage};
 use crate::model::{
@@ -61,6 +62,8 @@ pub struct Found {
     pub deliveries: Vec<DeliveryState>,
     /// Every recorded attempt with its target and when the delivery was due again, if it was; oldest first.
     pub attempts: Vec<(Name, Attempt, Option<Timestamp>)>,
+    /// Its repeats since the process began.
+    pub repeats: Repeats,
 }
 
 /// Which deliveries of an event are meant.

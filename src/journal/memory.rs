@@ -11,6 +11,7 @@ use super::dedup::DedupIndex;
 use super::index::{Entry, Index, Slot, State, order_of};
 use super::notes::Notes;
 use super::quarantine::{Kept as Quarantined, Quarantine};
+use super::repeats::{Repeat, Repeated};
 use super::slot::Slots;
 use super::{
     Append, AppendError, Appended, Ask, BoxFuture, Changed, Claimed, Demand, Depth, Found,
@@ -40,6 +41,7 @@ struct Inner {
     dedup: DedupIndex,
     notes: Notes,
     quarantine: Quarantine<Rejection>,
+    repeated: Repeated,
     /// Every event that was ever appended.
     events: BTreeMap<u64, Kept>,
     closed: bool,
@@ -61,6 +63,7 @@ impl MemoryJournal {
             dedup: DedupIndex::default(),
             notes: Notes::default(),
             quarantine: Quarantine::new(u64::MAX),
+            repeated: Repeated::default(),
             events: BTreeMap::new(),
             closed: false,
         };
@@ -206,6 +209,7 @@ impl Inner {
             event: kept.event.clone(),
             deliveries: self.index.states(&Slots::new(&self.slots(sequence))),
             attempts: kept.attempts.clone(),
+            repeats: self.repeated.of(kept.event.id),
         }
     }
 
@@ -213,7 +217,7 @@ impl Inner {
         let mut page = Page::default();
         let before = self.events.range(..ask.before.unwrap_or(u64::MAX)).rev();
         for (sequence, kept) in before {
-            let Found { sequence, event, deliveries, attempts } = self.found(*sequence, kept);
+            let Found { sequence, event, deliveries, attempts, .. } = self.found(*sequence, kept);
             let latest = |target: &Name| {
                 let of_target = attempts.iter().rev().find(|(name, ..)| name == target);
                 of_target.map(|(_, attempt, _)| attempt)
@@ -255,6 +259,10 @@ impl Journal for MemoryJournal {
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
         let appended = self.append_now(append);
         Box::pin(async move { appended })
+    }
+
+    fn repeated(&self, event: EventId, repeat: Repeat) {
+        self.lock().repeated.note(event, repeat);
     }
 
     fn claim(&self, demand: Demand) -> BoxFuture<'_, Vec<Claimed>> {

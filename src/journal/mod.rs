@@ -12,6 +12,7 @@ mod lookup;
 mod notes;
 mod quarantine;
 mod queue;
+mod repeats;
 pub mod memory;
 mod record;
 pub mod sled;
@@ -35,6 +36,7 @@ use crate::time::{Clock, Timestamp};
 pub use self::lookup::{
     Ask, Changed, Found, Happening, Listed, MAX_PAGE, OperateError, Page, RejectionAsk, Scope, What,
 };
+pub use self::repeats::{MAX_TOLD, Repeat, Repeats};
 
 /// A boxed future, so that the trait can be used as `dyn Journal`.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -48,6 +50,9 @@ pub trait Journal: Send + Sync + 'static {
     /// delivered once, and its repeat is a duplicate. After a crash the event is there with all its
     /// deliveries and dedup keys, or not at all.
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>>;
+
+    /// Remembers that an event was repeated, for [`Journal::find`] to tell: in memory, and a bounded number of them.
+    fn repeated(&self, event: EventId, repeat: Repeat);
 
     /// Waits until at least one delivery that `demand` allows is due, then leases what is due, the longest due
     /// first, at most as many per target as the demand says.

@@ -19,10 +19,10 @@ const END_TO_END_BUCKETS: &[f64] = &[
 /// What the relay counts.
 #[derive(Clone, Debug)]
 pub(super) struct DeliveryMetrics {
-    attempts: IntCounterVec,
+    pub(super) attempts: IntCounterVec,
     attempt_duration: HistogramVec,
     end_to_end: HistogramVec,
-    dead_letters: IntCounterVec,
+    pub(super) dead_letters: IntCounterVec,
     breaker_open: IntGaugeVec,
     paused: IntGaugeVec,
     unverified: IntGaugeVec,

@@ -11,6 +11,8 @@ use crate::model::Name;
 /// The metrics of the quarantine. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct QuarantineMetrics {
+    /// `everhook_quarantine_held_total{source}`
+    pub held: IntCounterVec,
     /// `everhook_quarantine_released_total{source}`
     pub released: IntCounterVec,
     rejections: IntGaugeVec,
@@ -21,6 +23,12 @@ pub struct QuarantineMetrics {
 impl QuarantineMetrics {
     pub(super) fn new(r: &Registry) -> Result<Self, prometheus::Error> {
         Ok(Self {
+            held: counters(
+                r,
+                "quarantine_held_total",
+                "Requests that could not be verified, were answered 200 and are held until they are released.",
+                &["source"],
+            )?,
             released: counters(
                 r,
                 "quarantine_released_total",
@@ -38,6 +46,7 @@ impl QuarantineMetrics {
     }
 
     pub(super) fn declare(&self, source: &Name) {
+        self.held.with_label_values(&[source.as_str()]);
         self.released.with_label_values(&[source.as_str()]);
         self.declared.lock().unwrap_or_else(PoisonError::into_inner).insert(source.clone());
     }

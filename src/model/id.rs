@@ -1,4 +1,4 @@
-//! The ids of events and rejections: a prefix and the 32 hex digits of a UUID version 7, so that they sort by the time
+//! The ids of events, rejections and jobs: a prefix and the 32 hex digits of a UUID version 7, so that they sort by the time
 //! they were made.
 
 use std::fmt;
@@ -55,6 +55,11 @@ macro_rules! id {
 id! {
     /// The id of an event, and the `webhook-id` every target sees: `evt_` and 32 hex digits.
     EventId, "evt_"
+}
+
+id! {
+    /// The id of a job that an operator began: `job_` and 32 hex digits.
+    JobId, "job_"
 }
 
 id! {

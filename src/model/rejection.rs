@@ -19,12 +19,14 @@ pub enum Refusal {
     NotAllowed,
     /// 415: a content coding that cannot be read.
     MediaType,
+    /// It repeats an event by its key, and its body is another one. Its sender was told of the event.
+    Conflict,
 }
 
 impl Refusal {
     /// Every one.
-    pub const ALL: [Self; 4] =
-        [Self::Malformed, Self::Unverified, Self::NotAllowed, Self::MediaType];
+    pub const ALL: [Self; 5] =
+        [Self::Malformed, Self::Unverified, Self::NotAllowed, Self::MediaType, Self::Conflict];
 
     /// The stable word.
     pub fn as_str(self) -> &'static str {
@@ -33,6 +35,7 @@ impl Refusal {
             Self::Unverified => "unverified",
             Self::NotAllowed => "not-allowed",
             Self::MediaType => "media-type",
+            Self::Conflict => "conflict",
         }
     }
 

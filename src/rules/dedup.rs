@@ -17,6 +17,20 @@ use crate::model::{DedupKey, Name};
 #[cfg(test)]
 mod tests;
 
+/// What a request is that has the key of an earlier one and another body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnConflict {
+    /// Its repeat all the same, as the provider says: counted, and its body kept.
+    #[default]
+    Duplicate,
+    /// An event of its own.
+    New,
+}
+
+/// Why a rule has no use for [`OnConflict::New`].
+const NO_CONFLICT: &str = "no two requests of this source are the same one by a key of their fields, so none can conflict; \
+                           remove `on_conflict`";
+
 /// A dedup rule, compiled for one source.
 #[derive(Clone, Debug)]
 pub(super) struct Rule {
@@ -32,6 +46,10 @@ enum RuleKind {
         /// The first whose fields are all there counts.
         keys: Vec<(Hash, Vec<FieldId>)>,
         exempt: Option<Patterns>,
+        /// What a request with the values of an earlier one and another body is.
+        on_conflict: OnConflict,
+        /// Whether a key leaves that open.
+        may_conflict: bool,
     },
     /// A signature used again, or a subject's latest body again.
     Latest(Box<Latest>),
@@ -64,8 +82,11 @@ pub(super) struct Asked<'a> {
 
 impl Rule {
     /// No two requests are the same.
-    pub(super) fn off() -> Self {
-        Self { kind: RuleKind::Off, window: Duration::ZERO }
+    pub(super) fn off(on_conflict: OnConflict) -> Result<Self, String> {
+        match on_conflict {
+            OnConflict::New => Err(NO_CONFLICT.into()),
+            OnConflict::Duplicate => Ok(Self { kind: RuleKind::Off, window: Duration::ZERO }),
+        }
     }
 
     /// Compiles a preset's rule.
@@ -74,17 +95,19 @@ impl Rule {
         source: &Name,
         set: &mut FieldSet,
         window: Duration,
+        on_conflict: OnConflict,
     ) -> Result<Self, String> {
         match *repeats {
-            Repeats::Off => Ok(Self::off()),
+            Repeats::Off => Self::off(on_conflict),
             Repeats::Fields { keys, exempt } => {
                 let key = |key: &&[&str]| {
                     key.iter().map(|field| Field::parse(field)).collect::<Result<Vec<_>, _>>()
                 };
                 let keys: Vec<_> = keys.iter().map(key).collect::<Result<_, _>>()?;
                 let exempt = (!exempt.is_empty()).then(|| Patterns::parse(exempt)).transpose()?;
-                Ok(Self::equal(&keys, exempt, source, set, window))
+                Ok(Self::equal(&keys, exempt, source, set, window).on_conflict(on_conflict))
             }
+            Repeats::Latest { .. } if on_conflict == OnConflict::New => Err(NO_CONFLICT.into()),
             Repeats::Latest { subjects } => {
                 let subject = |per: &PerEvent| Subject::new(per, source, set);
                 let subjects = subjects.iter().map(subject).collect::<Result<_, _>>()?;
@@ -108,9 +131,27 @@ impl Rule {
             let base = Hash::of_rule(source, "fields", fields);
             (base, fields.iter().map(|field| set.add(field)).collect())
         };
-        Self {
-            kind: RuleKind::Fields { keys: keys.iter().map(&mut key).collect(), exempt },
-            window,
+        let may_conflict = keys.iter().any(|fields| !fields.contains(&Field::Body));
+        let keys = keys.iter().map(&mut key).collect();
+        let on_conflict = OnConflict::Duplicate;
+        Self { kind: RuleKind::Fields { keys, exempt, on_conflict, may_conflict }, window }
+    }
+
+    /// The same with what a conflict is.
+    pub(super) fn on_conflict(mut self, what: OnConflict) -> Self {
+        if let RuleKind::Fields { on_conflict, .. } = &mut self.kind {
+            *on_conflict = what;
+        }
+        self
+    }
+
+    /// Whether a repeat may have another body than the event it repeats.
+    pub(super) fn may_conflict(&self) -> bool {
+        match self.kind {
+            RuleKind::Fields { on_conflict, may_conflict, .. } => {
+                may_conflict && on_conflict == OnConflict::Duplicate
+            }
+            RuleKind::Off | RuleKind::Latest(_) => false,
         }
     }
 
@@ -123,12 +164,16 @@ impl Rule {
     pub(super) fn keys(&self, asked: &Asked<'_>) -> Vec<DedupKey> {
         match &self.kind {
             RuleKind::Off => Vec::new(),
-            RuleKind::Fields { keys, exempt } => {
+            RuleKind::Fields { keys, exempt, on_conflict, .. } => {
                 if exempt.as_ref().is_some_and(|events| events.matches(asked.event)) {
                     return Vec::new();
                 }
                 let key = |(base, ids): &(Hash, Vec<FieldId>)| {
-                    base.clone().values(ids, asked.fields).map(Hash::finish)
+                    let hash = base.clone().values(ids, asked.fields)?;
+                    Some(match on_conflict {
+                        OnConflict::Duplicate => hash.finish(),
+                        OnConflict::New => hash.part(b"body").part(asked.body).finish(),
+                    })
                 };
                 keys.iter()
                     .find_map(key)

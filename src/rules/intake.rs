@@ -5,6 +5,7 @@ use std::time::Duration;
 use self::handshake::Handshaker;
 pub use self::handshake::Reply;
 use super::dedup;
+pub use super::dedup::OnConflict;
 use super::filter::{Condition, Patterns};
 use super::payload::{Field, FieldId, FieldSet, Fields, Value};
 use super::provider::{Preset, Unnamed};
@@ -53,6 +54,8 @@ pub struct IntakeSpec {
     pub event: Option<Field>,
     /// Overrides the preset's dedup key.
     pub dedup: Option<DedupSpec>,
+    /// What a repeat with another body is.
+    pub on_conflict: OnConflict,
     /// Overrides the preset's own window.
     pub own_window: Option<Duration>,
     /// Overrides the preset's order key; empty means none.
@@ -181,6 +184,8 @@ pub struct Admission {
     pub dedup: Vec<DedupKey>,
     /// Whom it is for.
     pub targets: Vec<Name>,
+    /// Whether a repeat may have another body than the event it repeats.
+    pub may_conflict: bool,
 }
 
 impl Intake {
@@ -293,7 +298,8 @@ impl Intake {
                 && hold(&route.conditions, fields)
         };
         let targets = self.routes.iter().filter(wants).map(|route| route.target.clone()).collect();
-        Admission { event, order_key, dedup, targets }
+        let may_conflict = self.dedup.may_conflict();
+        Admission { event, order_key, dedup, targets, may_conflict }
     }
 
     /// The verifier that applies, and what it found proved.

@@ -21,4 +21,6 @@ pub mod pace;
 pub mod pool;
 pub mod retry;
 pub mod dispatch;
+pub mod moment;
 pub mod query;
+pub mod jobs;

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 pub mod desk;
+mod holding;
 mod values;
 
 use std::os::unix::fs::PermissionsExt as _;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use everhook::journal::sled::{Options, SledJournal};
 use everhook::journal::{
-    AppendError, Appended, Ask, Changed, Found, Journal, Listed, OperateError, RejectionAsk, Scope,
-    Stage, What,
+    AppendError, Appended, Ask, Changed, Found, Journal, Listed, MAX_TOLD, OperateError,
+    RejectionAsk, Repeat, Repeats, Scope, Stage, What,
 };
 use everhook::metrics::JournalMetrics;
 use everhook::model::{
@@ -270,6 +270,23 @@ async fn a_refused_request_is_kept_whole_until_it_is_released_or_dropped() {
         let too_many = super::journal_contract::append(event(8, b"x", &clock), &crowd, &[]);
         assert_eq!(journal.release(all[1].id, too_many).await, Err(AppendError::Full));
         assert_eq!(kept(&*journal), [all[1].id], "what is not admitted stays");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_repeated_an_event_is_told_with_it() {
+    on_each(|journal, clock| async move {
+        let one = event(1, b"x", &clock);
+        let id = one.id;
+        journal.append(append(one, &["a"], &[])).await.unwrap();
+        assert_eq!(found(&*journal, id).await.repeats, Repeats::default());
+        for client in 0..30 {
+            journal.repeated(id, Repeat { at: clock.now(), client: [10, 0, 0, client].into() });
+        }
+        let Repeats { count, latest } = found(&*journal, id).await.repeats;
+        assert_eq!((count, latest.len()), (30, MAX_TOLD));
+        assert_eq!(latest[MAX_TOLD - 1].client.to_string(), "10.0.0.29");
     })
     .await;
 }

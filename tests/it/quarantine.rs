@@ -24,7 +24,7 @@ type Refused<'a> = (u16, Refusal, &'a [(&'a str, &'a str)], &'a [u8]);
 const KEPT: &str = "everhook_quarantine_rejections{source=\"a\"}";
 
 /// Everything that is kept in a journal which no daemon uses, the latest first.
-async fn rejections(home: &Home) -> Vec<Rejection> {
+pub async fn rejections(home: &Home) -> Vec<Rejection> {
     let (journal, _) = open_at(&home.journal(), &Clock::system()).expect("opens");
     let ask = RejectionAsk { limit: 1000, ..RejectionAsk::default() };
     let mut whole = Vec::new();
@@ -140,9 +140,20 @@ impl Later {
     }
 
     async fn kept(&self, number: u8, source: &str, headers: Headers, body: &[u8]) -> RejectionId {
+        self.kept_for(Refusal::Unverified, number, source, headers, body).await
+    }
+
+    async fn kept_for(
+        &self,
+        cause: Refusal,
+        number: u8,
+        source: &str,
+        headers: Headers,
+        body: &[u8],
+    ) -> RejectionId {
         let received_at = self.refused_at.plus(Duration::from_secs(number.into()));
         let id = RejectionId::new(received_at, [number; 10]);
-        let (cause, client) = (Refusal::Unverified, [127, 0, 0, 1].into());
+        let client = [127, 0, 0, 1].into();
         let (source, body) = (Name::parse(source).expect("a name"), body.to_vec().into());
         let (held, query) = (number.is_multiple_of(2), None);
         let rejection =
@@ -223,4 +234,25 @@ async fn an_operators_decision_admits_what_proves_nothing() {
         names.push(found.expect("readable").expect("there").event.name);
     }
     assert_eq!(names, ["unknown", "build.approved", "unknown"]);
+}
+
+#[tokio::test]
+async fn a_conflicting_copy_is_an_event_only_by_an_operators_decision() {
+    let later = Later::new();
+    let body = |at: u8| {
+        format!(r#"{{"event":"x","projectId":"p1","uploadId":"u","timestamp":{at}}}"#).into_bytes()
+    };
+    let first = later.kept(1, "b", Headers::default(), &body(1)).await;
+    let fields = [("content-type", &b"application/json"[..]), ("everhook-repeats", b"evt_1")];
+    let fields = Headers::from_pairs(fields);
+    let copy = later.kept_for(Refusal::Conflict, 2, "b", fields, &body(2)).await;
+    let event = |id: RejectionId| EventId::from_bytes(id.to_bytes());
+    let released = later.releaser.release(vec![first, copy], false).await;
+    let stays = Released::Refused(Refusal::Conflict);
+    assert_eq!(released, [(first, Released::Accepted(event(first))), (copy, stays)]);
+    let forced = later.releaser.release(vec![copy], true).await;
+    assert_eq!(forced, [(copy, Released::Accepted(event(copy)))]);
+    let found = later.journal.find(event(copy)).await.expect("readable").expect("there");
+    let names: Vec<_> = found.event.headers.iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["content-type"], "as the provider sent it");
 }

@@ -8,7 +8,7 @@ use crate::harness::sign;
 
 /// A relay for the providers whose repeats are hard to tell from news.
 struct Relay {
-    _home: Home,
+    home: Home,
     daemon: Daemon,
     _receiver: Receiver,
     /// Seconds; each request of Buildkite is dispatched one later.
@@ -21,6 +21,7 @@ impl Relay {
         let home = Home::new(&format!(
             "[source.streampixel]\nprovider = \"streampixel\"\n\
              [source.buildkite]\nprovider = \"buildkite\"\nsecret = \"plain:secret\"\n\
+             [source.strict]\nprovider = \"streampixel\"\non_conflict = \"new\"\n\
              [source.declared]\nprovider = \"custom\"\nverify = {{ kind = \"none\" }}\n\
              dedup = {{ key = [\"/id\", \"header:x-part\"], window = \"24h\" }}\n\
              [target.t]\nurl = {:?}\n",
@@ -28,7 +29,7 @@ impl Relay {
         ));
         let daemon = home.start().await;
         let now = u64::try_from(Clock::system().wall().as_secs()).expect("after 1970");
-        Self { _home: home, daemon, _receiver: receiver, dispatched: now - 200 }
+        Self { home, daemon, _receiver: receiver, dispatched: now - 200 }
     }
 
     /// Whether a request is answered as a new event.
@@ -142,6 +143,42 @@ async fn streampixel_repeats_by_project_upload_and_event_alone() {
         assert!(relay.streampixel(&test).await, "each press of the test button");
     }
     assert!((relay.counted("streampixel").await - 8.0).abs() < 0.1);
+}
+
+#[tokio::test]
+async fn a_copy_that_says_something_else_is_a_repeat_a_conflict_and_kept() {
+    let relay = Relay::start().await;
+    let uploaded = |at: &str| upload("build.uploaded", "p1", "\"u1\"", at);
+    let send =
+        async |path: &str, body: String| relay.daemon.post(path, &[], body.as_bytes()).await.ack();
+    let (first, _) = send("/in/streampixel", uploaded("1")).await;
+    let conflicts = "everhook_events_conflict_total{source=\"streampixel\"}";
+    let kept = "everhook_quarantine_rejections{source=\"streampixel\"}";
+    assert_eq!(send("/in/streampixel", uploaded("2")).await, (first.clone(), "duplicate".into()));
+    relay.daemon.metric_becomes(conflicts, 1.0).await;
+    relay.daemon.metric_becomes(kept, 1.0).await;
+    assert_eq!(send("/in/streampixel", uploaded("1")).await, (first.clone(), "duplicate".into()));
+    assert_eq!(send("/in/streampixel", uploaded("3")).await, (first.clone(), "duplicate".into()));
+    relay.daemon.metric_becomes(conflicts, 2.0).await;
+    relay.daemon.metric_becomes(kept, 2.0).await;
+
+    let mut statuses = Vec::new();
+    for _ in 0..2 {
+        for body in [uploaded("1"), uploaded("2")] {
+            let (_, status) = send("/in/strict", body).await;
+            statuses.push(status);
+        }
+    }
+    assert_eq!(statuses, ["accepted", "accepted", "duplicate", "duplicate"]);
+    relay.daemon.terminate();
+    assert!(relay.daemon.ended().await.success());
+    let kept = super::quarantine::rejections(&relay.home).await;
+    let bodies: Vec<_> = kept.iter().rev().map(|one| one.body.clone()).collect();
+    assert_eq!(bodies, [uploaded("2"), uploaded("3")]);
+    for one in kept {
+        assert_eq!((one.cause, one.held), (everhook::model::Refusal::Conflict, false));
+        assert_eq!(one.headers.get_str("everhook-repeats"), Some(&*first));
+    }
 }
 
 #[tokio::test]

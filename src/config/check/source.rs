@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use super::target::Checked;
 use super::{FIELD_REMEDY, conditions, noted, secrets, url, verify};
-use crate::config::Source;
 use crate::config::mistake::Findings;
 use crate::config::raw;
 use crate::config::tree::KeyPath;
+use crate::config::{OnUnverified, Source};
 use crate::model::{Name, Secret};
 use crate::rules::intake::{DedupSpec, Intake, IntakeSpec};
 use crate::rules::payload::Field;
-use crate::rules::provider::{Preset, Verification};
+use crate::rules::provider::{Handshake, Preset, Verification};
 use crate::rules::stages::Patience;
 use crate::rules::verify::Kind;
 
@@ -74,9 +74,11 @@ fn source(
     }
     check_token(raw.path_token.as_ref(), at, findings);
     warn_if_open(&raw, at, around.exposed, findings);
+    check_holding(&raw, at, around.exposed, findings);
     let path_token = raw.path_token.clone();
     let allow_ips = raw.allow_ips.clone().unwrap_or_default();
     let (rate, client_rate) = (raw.rate, raw.client_rate);
+    let on_unverified = raw.on_unverified;
     let watched = raw.provider.zip(raw.stages.as_ref());
     let stages =
         watched.and_then(|(preset, table)| patience(preset, table, &at.key("stages"), findings));
@@ -97,6 +99,7 @@ fn source(
         allow_ips,
         rate,
         client_rate,
+        on_unverified: on_unverified?,
         stages,
         provider,
         secrets,
@@ -182,6 +185,7 @@ fn spec(
         admit: admit?,
         event,
         dedup,
+        on_conflict: raw.on_conflict?,
         own_window,
         order_key,
         dedup_window: around.dedup_window?,
@@ -222,17 +226,37 @@ fn check_token(token: Option<&Secret>, at: &KeyPath, findings: &mut Findings) {
 }
 
 fn warn_if_open(raw: &raw::Source, at: &KeyPath, exposed: bool, findings: &mut Findings) {
-    let kind = raw.verify.as_ref().map(|verify| verify.kind);
-    let unsigned = match kind {
+    if exposed && is_unsigned(raw) && raw.path_token.is_none() && raw.allow_ips.is_none() {
+        let sentence = "anyone who can reach the listener can post events here: \
+                        nothing is verified and there is neither path_token nor allow_ips";
+        findings.warning(at, sentence);
+    }
+}
+
+fn is_unsigned(raw: &raw::Source) -> bool {
+    match raw.verify.as_ref().map(|verify| verify.kind) {
         Some(kind) => kind == Some(Kind::None),
         None => {
             raw.provider.is_some_and(|preset| matches!(preset.verification, Verification::Unsigned))
         }
-    };
-    if exposed && unsigned && raw.path_token.is_none() && raw.allow_ips.is_none() {
-        let sentence = "anyone who can reach the listener can post events here: \
-                        nothing is verified and there is neither path_token nor allow_ips";
-        findings.warning(at, sentence);
+    }
+}
+
+/// Where holding what cannot be verified makes no sense, and where it is a risk.
+fn check_holding(raw: &raw::Source, at: &KeyPath, exposed: bool, findings: &mut Findings) {
+    if raw.on_unverified != Some(OnUnverified::Hold) {
+        return;
+    }
+    let at = at.key("on_unverified");
+    if raw.provider.is_some_and(|preset| preset.handshake == Handshake::Ping) {
+        let problem = "this provider sends bad signatures to see them refused, and takes no address that accepts them";
+        findings.mistake(&at, problem, r#"write on_unverified = "reject""#);
+    } else if is_unsigned(raw) {
+        findings.warning(&at, "nothing is verified here, so nothing is ever held");
+    } else if exposed && raw.path_token.is_none() && raw.allow_ips.is_none() {
+        let sentence = "anyone who can reach the listener can fill the quarantine with requests that are never given up: \
+                        there is neither path_token nor allow_ips";
+        findings.warning(&at, sentence);
     }
 }
 

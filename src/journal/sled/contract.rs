@@ -10,7 +10,7 @@ use crate::journal::record::Record;
 use crate::journal::{
     Append, AppendError, Appended, Ask, BoxFuture, Changed, Claimed, Demand, Depth, Found,
     Happening, Health, Journal, Lease, LoadError, MAX_PAGE, Note, NoteError, OperateError, Page,
-    RejectionAsk, Scope, SettleError, wait_for_due,
+    RejectionAsk, Repeat, Scope, SettleError, wait_for_due,
 };
 use crate::model::{
     Attempt, Event, EventId, Name, Rejection, RejectionId, RejectionOutline, Settlement,
@@ -19,6 +19,10 @@ use crate::model::{
 impl Journal for SledJournal {
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
         self.enter(append, None)
+    }
+
+    fn repeated(&self, event: EventId, repeat: Repeat) {
+        self.shared.memory().repeated.note(event, repeat);
     }
 
     fn claim(&self, demand: Demand) -> BoxFuture<'_, Vec<Claimed>> {

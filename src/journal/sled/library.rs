@@ -96,7 +96,8 @@ impl Library<'_> {
             true
         })?;
         let event = event(content)?;
-        Ok(Some(Found { sequence, event, deliveries, attempts }))
+        let repeats = self.shared.memory().repeated.of(id);
+        Ok(Some(Found { sequence, event, deliveries, attempts, repeats }))
     }
 
     /// The newest record of an event by its id.

@@ -50,7 +50,7 @@ pub use self::archive::{Archive, Archived};
 use self::committer::{Committer, Waiting, Work};
 pub use self::diagnosis::Diagnosis;
 use self::dir::Lock;
-use self::disk::Ballast;
+use self::disk::{Ballast, Limits};
 use self::generations::Generations;
 use self::keep::Keeping;
 use self::library::Library;
@@ -60,10 +60,11 @@ pub use self::refusal::OpenError;
 pub use self::repair::{Engine, Repair, RepairError, Repaired, State as RepairState};
 pub use self::restore::{MAX_RESTORED, Repeats, Restored};
 pub use self::salvage::Assessment;
-use self::shared::{Ending, Limits, Memory, Recent, Shared};
+use self::shared::{Ending, Memory, Recent, Shared};
 pub use self::stats::{GenerationStats, Stats};
 use super::record::Record;
 use super::record::content::{Content, Place};
+use super::repeats::Repeated;
 use super::{
     Append, AppendError, Appended, BoxFuture, Changed, Depth, Health, Journal, Lease, LoadError,
     Note, NoteError, OperateError, Scope,
@@ -139,6 +140,7 @@ impl SledJournal {
             usage: recovered.usage,
             notes: recovered.notes,
             quarantine: recovered.quarantine,
+            repeated: Repeated::default(),
             recent: Recent::default(),
         };
         memory.quarantine.limit_to(*quarantine_max_bytes);

@@ -1,17 +1,15 @@
 //! What the writer and everyone else share: the waiting room, the index, and the journal's health.
 
 use std::collections::{HashMap, VecDeque};
-use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, broadcast};
 
-use super::GENERATION_BYTES;
 use super::committer::{Waiting, Work};
 use super::dir;
-use super::disk::Gauge;
+use super::disk::{Gauge, Limits};
 use super::keep::Keeping;
 use super::operate::Wish;
 use super::restore::Restored;
@@ -21,6 +19,7 @@ use crate::journal::notes::Notes;
 use crate::journal::quarantine::Quarantine;
 use crate::journal::record::Record;
 use crate::journal::record::content::Place;
+use crate::journal::repeats::Repeated;
 use crate::journal::slot::{Number, Slots};
 use crate::journal::{AppendError, Happening, Health, What};
 use crate::metrics::{JournalMetrics, gauge_value};
@@ -71,28 +70,13 @@ pub(super) struct Shared {
     committing: Mutex<Option<Stopwatch>>,
 }
 
-/// Bounds on the disk.
-#[derive(Clone, Debug)]
-pub(super) struct Limits {
-    pub(super) path: PathBuf,
-    pub(super) max_bytes: u64,
-    pub(super) min_free: u64,
-    pub(super) retention: Duration,
-}
-
-impl Limits {
-    /// Bytes of payload after which a generation is full.
-    pub(super) fn generation_bytes(&self) -> u64 {
-        GENERATION_BYTES.min(self.max_bytes / 16)
-    }
-}
-
 /// What lives in memory.
 pub(super) struct Memory {
     pub(super) index: Index<Place>,
     pub(super) usage: Usage,
     pub(super) notes: Notes,
     pub(super) quarantine: Quarantine<Place>,
+    pub(super) repeated: Repeated,
     pub(super) recent: Recent,
 }
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{Headers, Secret};
-use crate::rules::intake::{Intake, IntakeSpec};
+use crate::rules::intake::{Intake, IntakeSpec, OnConflict};
 use crate::rules::provider::preset;
 use crate::time::Timestamp;
 
@@ -36,6 +36,7 @@ impl History {
             admit: Vec::new(),
             event: None,
             dedup: None,
+            on_conflict: OnConflict::Duplicate,
             own_window: None,
             order_key: None,
             dedup_window: WINDOW,

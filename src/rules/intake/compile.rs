@@ -172,17 +172,21 @@ fn dedup_rule(spec: &IntakeSpec, set: &mut FieldSet) -> Result<dedup::Rule, Stri
     let window = spec.own_window.or(spec.provider.window).unwrap_or(spec.dedup_window);
     let source = &spec.source;
     match &spec.dedup {
-        Some(DedupSpec::Off) => Ok(dedup::Rule::off()),
+        Some(DedupSpec::Off) => dedup::Rule::off(spec.on_conflict),
         Some(DedupSpec::Key(fields)) if fields.is_empty() => {
             Err("`dedup.key` is empty: every request would repeat the first one".into())
         }
         Some(DedupSpec::Key(fields)) => {
-            Ok(dedup::Rule::equal(std::slice::from_ref(fields), None, source, set, window))
+            let rule = dedup::Rule::equal(std::slice::from_ref(fields), None, source, set, window);
+            Ok(rule.on_conflict(spec.on_conflict))
         }
         None if spec.own_window.is_some() && matches!(spec.provider.repeats, Repeats::Off) => {
             Err(format!("{} has no dedup key of its own; set `dedup.key`", spec.provider.name))
         }
-        None => dedup::Rule::preset(&spec.provider.repeats, source, set, window),
+        None => {
+            let (repeats, conflict) = (&spec.provider.repeats, spec.on_conflict);
+            dedup::Rule::preset(repeats, source, set, window, conflict)
+        }
     }
 }
 

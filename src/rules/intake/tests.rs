@@ -19,6 +19,7 @@ pub(super) fn spec(provider: &str) -> IntakeSpec {
         admit: Vec::new(),
         event: None,
         dedup: None,
+        on_conflict: OnConflict::Duplicate,
         own_window: None,
         order_key: None,
         dedup_window: Duration::from_secs(3600),
@@ -222,6 +223,34 @@ fn a_body_that_is_no_json_and_says_so_has_no_fields() {
     assert_eq!(decide("application/cloudevents+json", "not json"), Err(Refusal::Malformed));
     let twice = r#"{"a":"1","a":"2"}"#;
     assert_eq!(decide("text/plain", twice), Err(Refusal::Malformed), "ambiguous all the same");
+}
+
+#[test]
+fn a_copy_with_another_body_is_a_repeat_or_new_as_the_source_says() {
+    let streampixel = |on_conflict| intake(IntakeSpec { on_conflict, ..spec("streampixel") });
+    let other = UPLOADED.replace('}', r#","timestamp":"2"}"#);
+    let keys = |on_conflict| {
+        let intake = streampixel(on_conflict);
+        let (one, two) = (decide(&intake, &[], UPLOADED), decide(&intake, &[], &other));
+        let (one, two) = (one.unwrap(), two.unwrap());
+        assert_eq!(one, decide(&intake, &[], UPLOADED).unwrap());
+        assert_eq!(one.may_conflict, on_conflict == OnConflict::Duplicate);
+        one.dedup == two.dedup
+    };
+    assert!(keys(OnConflict::Duplicate));
+    assert!(!keys(OnConflict::New));
+    let body = Some(DedupSpec::Key(vec![Field::Body]));
+    let by_body = intake(IntakeSpec { dedup: body, ..custom() });
+    assert!(!decide(&by_body, &[], "x").unwrap().may_conflict);
+    let on_conflict = OnConflict::New;
+    let secrets = vec![Secret::new("secret")];
+    for without in [
+        IntakeSpec { secrets, on_conflict, ..spec("buildkite") },
+        IntakeSpec { dedup: Some(DedupSpec::Off), on_conflict, ..spec("streampixel") },
+    ] {
+        let mistake = Intake::new(without).unwrap_err();
+        assert!(mistake.contains("none can conflict"), "{mistake}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::model::{Headers, Name, Secret};
-use crate::rules::intake::{Intake, IntakeSpec};
+use crate::rules::intake::{Intake, IntakeSpec, OnConflict};
 use crate::rules::verify::PrivateKey;
 use crate::time::Timestamp;
 
@@ -21,6 +21,7 @@ fn spec(preset: &'static Preset) -> IntakeSpec {
         admit: Vec::new(),
         event: None,
         dedup: None,
+        on_conflict: OnConflict::Duplicate,
         own_window: None,
         order_key: None,
         dedup_window: Duration::from_secs(3600),

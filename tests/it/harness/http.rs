@@ -66,6 +66,24 @@ impl Connection {
         self.send(request.body(Full::default()).expect("a request")).await
     }
 
+    /// Any method; the Host field is this connection's unless `headers` have one.
+    pub async fn ask(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> hyper::Result<Reply> {
+        let mut request = Request::builder().method(method).uri(path);
+        if !headers.iter().any(|(name, _)| *name == "host") {
+            request = request.header("host", &self.host);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.send(request.body(Full::new(body.into())).expect("a request")).await
+    }
+
     async fn send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Reply> {
         self.sender.ready().await?;
         let answer = self.sender.send_request(request).await?;

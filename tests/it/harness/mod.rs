@@ -1,6 +1,7 @@
 //! Starts the real binary on free ports, speaks HTTP to it, and plays the targets. Nothing here sleeps:
 //! every wait is for an event, with a deadline that only a failure reaches.
 
+pub mod api;
 pub mod daemon;
 pub mod hostile;
 pub mod http;

@@ -1,0 +1,100 @@
+//! What the configuration says that an operator wants to see: how each source is set up, and what each target is.
+
+use hyper::Uri;
+
+use crate::config::Config;
+use crate::model::{Name, Order};
+use crate::rules::provider::Preset;
+
+/// The parts of a configuration that this side shows.
+#[derive(Clone, Debug, Default)]
+pub struct Setup {
+    pub(super) sources: Vec<SourceSetup>,
+    pub(super) targets: Vec<TargetSetup>,
+}
+
+/// One source.
+#[derive(Clone, Debug)]
+pub(super) struct SourceSetup {
+    pub(super) name: Name,
+    pub(super) provider: &'static Preset,
+    pub(super) path: String,
+    /// Where it listens; its path token is left out.
+    pub(super) url: String,
+    pub(super) needs_path_token: bool,
+    pub(super) verifies: bool,
+}
+
+/// One target.
+#[derive(Clone, Debug)]
+pub(super) struct TargetSetup {
+    pub(super) name: Name,
+    /// Scheme, host and port: a webhook's path is often its secret.
+    pub(super) origin: String,
+    pub(super) order: &'static str,
+    /// The names it had before.
+    pub(super) was: Vec<Name>,
+}
+
+impl Setup {
+    /// Takes what is shown out of a configuration.
+    pub fn of(config: &Config) -> Self {
+        let scheme = if config.ingress.tls.is_some() { "https" } else { "http" };
+        let host = config.ingress.listen.first().map_or("localhost".into(), ToString::to_string);
+        let source = |source: &crate::config::Source| {
+            let token = if source.path_token.is_some() { "/PATH_TOKEN" } else { "" };
+            SourceSetup {
+                name: source.name.clone(),
+                provider: source.intake.provider(),
+                path: source.path.clone(),
+                url: format!("{scheme}://{host}{}{token}", source.path),
+                needs_path_token: source.path_token.is_some(),
+                verifies: source.intake.verifies(),
+            }
+        };
+        let target = |target: &crate::config::Target| TargetSetup {
+            name: target.name.clone(),
+            origin: origin(&target.url),
+            order: match target.order {
+                Order::None => "none",
+                Order::Key(_) => "key",
+            },
+            was: target.was.clone(),
+        };
+        Self {
+            sources: config.sources.iter().map(source).collect(),
+            targets: config.targets.iter().map(target).collect(),
+        }
+    }
+
+    /// Whether somebody takes what is queued for a name: its target, or the one that it is called now.
+    pub(super) fn has_heir(&self, name: &Name) -> bool {
+        self.targets.iter().any(|target| target.name == *name || target.was.contains(name))
+    }
+
+    /// Whether a target is configured.
+    pub(super) fn has_target(&self, name: &Name) -> bool {
+        self.targets.iter().any(|target| target.name == *name)
+    }
+}
+
+fn origin(url: &str) -> String {
+    let uri: Uri = url.parse().unwrap_or_default();
+    let (scheme, host) = (uri.scheme_str().unwrap_or("http"), uri.host().unwrap_or_default());
+    let port = uri.port().map_or_else(String::new, |port| format!(":{port}"));
+    format!("{scheme}://{host}{port}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_targets_url_only_the_origin_is_shown() {
+        assert_eq!(
+            origin("https://u:p@hooks.example:8443/T/secret?x=y"),
+            "https://hooks.example:8443"
+        );
+        assert_eq!(origin("http://[::1]/a"), "http://[::1]");
+    }
+}

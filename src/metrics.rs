@@ -3,6 +3,7 @@
 //! Labels come from the configured names of sources and targets and from closed enums, so no request can
 //! mint a series. Handles are resolved once and cached; counting an event is one atomic add.
 
+mod absence;
 mod config;
 mod delivery;
 mod quarantine;
@@ -15,6 +16,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+pub use self::absence::AbsenceMetrics;
 pub use self::config::ConfigMetrics;
 use self::delivery::DeliveryMetrics;
 pub use self::delivery::TargetMetrics;
@@ -27,6 +29,8 @@ pub const NO_SOURCE: &str = "_none";
 
 /// A counter's handle.
 pub type Counter = IntCounter;
+/// A gauge's handle.
+pub type Gauge = IntGauge;
 /// A histogram's handle, in seconds.
 pub type Timing = Histogram;
 
@@ -54,12 +58,10 @@ pub struct Metrics {
     pub events_duplicate: IntCounterVec,
     /// `everhook_events_conflict_total{source}`
     pub events_conflict: IntCounterVec,
-    /// `everhook_stage_gaps_total{source}`
-    pub stage_gaps: IntCounterVec,
-    /// `everhook_stage_stalls_total{source}`
-    pub stage_stalls: IntCounterVec,
     /// Whether reloads succeed.
     pub config: ConfigMetrics,
+    /// What is counted of what never came.
+    pub absence: AbsenceMetrics,
     /// What is counted of refused requests that are kept.
     pub quarantine: QuarantineMetrics,
     delivery: DeliveryMetrics,
@@ -186,19 +188,8 @@ impl Metrics {
                 "Repeats of a stored event whose body is another one.",
                 &["source"],
             )?,
-            stage_gaps: counters(
-                r,
-                "stage_gaps_total",
-                "Steps of builds that never came.",
-                &["source"],
-            )?,
-            stage_stalls: counters(
-                r,
-                "stage_stalls_total",
-                "Builds of which nothing was heard for too long.",
-                &["source"],
-            )?,
             config: ConfigMetrics::new(r)?,
+            absence: AbsenceMetrics::new(r)?,
             quarantine: QuarantineMetrics::new(r)?,
             delivery: DeliveryMetrics::new(r)?,
             queue: QueueMetrics::new(r)?,
@@ -216,6 +207,7 @@ impl Metrics {
             self.events_accepted.with_label_values(&[source]);
             self.events_duplicate.with_label_values(&[source]);
             self.events_conflict.with_label_values(&[source]);
+            self.absence.declare(source);
             self.ingress_ack_duration.with_label_values(&[source]);
         }
         for target in targets {
@@ -226,6 +218,11 @@ impl Metrics {
     /// The handles of one target.
     pub fn target(&self, name: &Name) -> TargetMetrics {
         self.delivery.target(name)
+    }
+
+    /// Takes back the gauge of a source of which nothing is expected any more. One that has none is left alone.
+    pub fn forget_source(&self, source: &Name) {
+        drop(self.absence.is_silent.remove_label_values(&[source.as_str()]));
     }
 
     /// Takes back the gauges of a target that left the configuration: nothing is true of it any more. What was counted

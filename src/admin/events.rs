@@ -92,7 +92,7 @@ fn fits(found: &Found, asked: &Asked) -> bool {
 }
 
 fn listed(found: Found) -> Listed {
-    let Found { sequence, event, deliveries, attempts: _, repeats: _ } = found;
+    let Found { sequence, event, deliveries, .. } = found;
     let bytes = event.headers.packed().len().saturating_add(event.body.len());
     Listed {
         sequence,

@@ -8,9 +8,12 @@ mod access;
 mod answer;
 mod asked;
 mod assets;
+mod bulk;
+mod chosen;
 mod deliveries;
 mod events;
 mod health;
+mod jobs;
 mod live;
 mod rates;
 mod rejections;
@@ -24,7 +27,7 @@ mod targets;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -43,12 +46,13 @@ use self::access::Access;
 use self::answer::{Answer, Problem, with_type};
 use self::deliveries::Which;
 pub use self::health::Readiness;
+use self::jobs::Jobs;
 use self::live::Readers;
 use self::route::Route;
 pub use self::setup::Setup;
 use self::stats::Recent;
 use crate::config::{self, Config};
-use crate::control::RelayControl;
+use crate::control::{RelayControl, Release};
 use crate::journal::Journal;
 use crate::lifecycle::Tasks;
 use crate::metrics::Metrics;
@@ -111,6 +115,8 @@ struct Shared {
     rng: Mutex<StdRng>,
     recent: Mutex<Recent>,
     readers: Readers,
+    jobs: Jobs,
+    release: OnceLock<Arc<dyn Release>>,
 }
 
 impl Admin {
@@ -140,6 +146,8 @@ impl Admin {
             rng: Mutex::new(StdRng::seed_from_u64(seed)),
             recent: Mutex::default(),
             readers: Readers::new(tasks),
+            jobs: Jobs::default(),
+            release: OnceLock::new(),
         }))
     }
 
@@ -150,12 +158,20 @@ impl Admin {
         *self.0.setup.lock().unwrap_or_else(PoisonError::into_inner) = setup;
     }
 
+    /// Who makes events of rejections, once the ingress is there.
+    pub fn releases(&self, release: Arc<dyn Release>) {
+        // Only the first call counts; there is one ingress.
+        drop(self.0.release.set(release));
+    }
+
     /// Serves until `tasks` is asked to stop.
     pub async fn run(self, listener: TcpListener, tasks: Tasks) {
         let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let stop = tasks.stop_token().clone();
         let (shared, until) = (Arc::clone(&self.0), stop.clone());
         tasks.spawn(async move { shared.remember(&until).await });
+        let (shared, until) = (Arc::clone(&self.0), stop.clone());
+        tasks.spawn(async move { shared.work(&until).await });
         let accept = async {
             while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
                 match listener.accept().await {
@@ -257,11 +273,15 @@ impl Shared {
             Route::DiscardRejections => {
                 self.discard_rejections(&body(request, MAX_BODY).await?, peer).await
             }
+            Route::ReleaseRejections => {
+                self.release_rejections(&body(request, MAX_BODY).await?, peer).await
+            }
             Route::Live => self.live(),
             Route::Reload => self.reload(peer).await,
-            Route::Bulk(_) | Route::Jobs | Route::Job(_) => {
-                Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "not-built", "not built yet"))
-            }
+            Route::Bulk(kind) => self.bulk(kind, &body(request, MAX_BODY).await?, peer).await,
+            Route::Jobs => Ok(self.list_jobs()),
+            Route::Job(id) if request.method() == Method::DELETE => self.cancel(id, peer).await,
+            Route::Job(id) => self.job(id),
         }
     }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use hyper::StatusCode;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Shared;
 use super::answer::{Answer, Problem, json as answer_json};
@@ -13,6 +13,7 @@ use super::asked::Words;
 use super::events::unreadable;
 use super::resend::read;
 use super::shown;
+use crate::control::Released;
 use crate::journal::{MAX_PAGE, RejectionAsk};
 use crate::model::{Name, Refusal, RejectionId};
 use crate::time::Timestamp;
@@ -20,18 +21,20 @@ use crate::time::Timestamp;
 /// Most ids in one request.
 const MAX_IDS: usize = 1_000;
 
+/// Most outcomes in one answer.
+const MAX_SHOWN: usize = 1_000;
+
 /// Which rejections are meant.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Bulk {
+struct Bulk {
     ids: Option<Vec<String>>,
     filter: Option<Filter>,
     #[serde(default)]
     dry_run: bool,
     /// Means something to a release alone.
     #[serde(default)]
-    #[expect(dead_code, reason = "a release reads it")]
-    pub(super) force: bool,
+    force: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -107,8 +110,44 @@ impl Shared {
         Ok(answer_json(StatusCode::OK, &json!({ "dropped": dropped })))
     }
 
+    /// Makes events of rejections.
+    pub(super) async fn release_rejections(
+        &self,
+        body: &Bytes,
+        peer: SocketAddr,
+    ) -> Result<Answer, Problem> {
+        let bulk: Bulk = read(body)?;
+        let chosen = self.chosen(&bulk)?;
+        let matched = chosen.len();
+        let release = self.release.get();
+        let release =
+            release.ok_or_else(|| Problem::unavailable("the ingress does not run yet"))?;
+        let released = match bulk.dry_run {
+            true => Vec::new(),
+            false => release.release(chosen, bulk.force).await,
+        };
+        if !bulk.dry_run {
+            let force = bulk.force;
+            tracing::info!(matched, force, %peer, "an operator released rejections");
+        }
+        let count = |word: &str| released.iter().filter(|(_, it)| it.as_str() == word).count();
+        let items: Vec<_> =
+            released.iter().take(MAX_SHOWN).map(|(id, it)| outcome(*id, *it)).collect();
+        let body = json!({
+            "matched": matched,
+            "accepted": count("accepted"),
+            "duplicate": count("duplicate"),
+            "refused": count("refused"),
+            "gone": count("gone"),
+            "no_source": count("no-source"),
+            "failed": count("failed"),
+            "items": items,
+        });
+        Ok(answer_json(StatusCode::OK, &body))
+    }
+
     /// The ids that a request means.
-    pub(super) fn chosen(&self, bulk: &Bulk) -> Result<Vec<RejectionId>, Problem> {
+    fn chosen(&self, bulk: &Bulk) -> Result<Vec<RejectionId>, Problem> {
         match (&bulk.ids, &bulk.filter) {
             (Some(ids), None) if ids.len() <= MAX_IDS => ids
                 .iter()
@@ -152,4 +191,21 @@ impl Shared {
             }
         }
     }
+}
+
+/// What became of one rejection.
+fn outcome(id: RejectionId, released: Released) -> Value {
+    let (event, cause, error) = match released {
+        Released::Accepted(event) | Released::Duplicate(event) => (Some(event), None, None),
+        Released::Refused(cause) => (None, Some(cause), None),
+        Released::Failed(error) => (None, None, Some(error)),
+        Released::Gone | Released::NoSource => (None, None, None),
+    };
+    json!({
+        "id": id.to_string(),
+        "outcome": released.as_str(),
+        "event": event.map(|event| event.to_string()),
+        "cause": cause.map(Refusal::as_str),
+        "error": error.map(|error| error.to_string()),
+    })
 }

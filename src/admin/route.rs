@@ -37,6 +37,7 @@ pub(super) enum Route {
     Rejections,
     Rejection(RejectionId),
     DiscardRejections,
+    ReleaseRejections,
     Live,
     Reload,
 }
@@ -93,6 +94,7 @@ impl Route {
             ("stats", None, None) => Self::Stats,
             ("rejections", None, None) => Self::Rejections,
             ("rejections", Some("discard"), None) => Self::DiscardRejections,
+            ("rejections", Some("release"), None) => Self::ReleaseRejections,
             ("rejections", Some(id), None) => Self::Rejection(RejectionId::parse(id)?),
             ("live", None, None) => Self::Live,
             ("reload", None, None) => Self::Reload,
@@ -111,6 +113,7 @@ impl Route {
             | Self::Resume(_)
             | Self::Test(_)
             | Self::DiscardRejections
+            | Self::ReleaseRejections
             | Self::Reload => "POST",
             Self::Asset(_)
             | Self::Metrics

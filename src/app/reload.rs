@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{declare, journal_options, relay_targets, report_orphans, status};
 use crate::admin::Admin;
-use crate::config::{Config, Live, LoadOptions, Outline};
+use crate::config::{Config, Live, LoadOptions, Outline, Source};
 use crate::ingress::Ingress;
 use crate::journal::sled::SledJournal;
 use crate::lifecycle::{self, Tasks};
@@ -148,6 +148,12 @@ impl Reloader {
         for target in &before.targets {
             if !config.targets.iter().any(|it| it.name == target.name) {
                 self.metrics.forget(&target.name);
+            }
+        }
+        for source in &before.sources {
+            let expects = |it: &Source| it.name == source.name && it.expect_every.is_some();
+            if !config.sources.iter().any(expects) {
+                self.metrics.forget_source(&source.name);
             }
         }
         report_orphans(&*self.engine, &config.targets);

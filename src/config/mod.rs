@@ -208,6 +208,8 @@ pub struct Source {
     pub on_unverified: OnUnverified,
     /// Present when its builds are watched for steps that never come.
     pub stages: Option<Patience>,
+    /// Something is expected at least so often.
+    pub expect_every: Option<Duration>,
     /// The provider preset's name.
     pub provider: &'static str,
     /// What `send` signs with: the first secret.

@@ -143,6 +143,8 @@ table! {
         client_rate: RequestRate;
         /// Watch for steps of builds that never come, where the provider's order of them is known.
         stages: Stages;
+        /// How often something is expected; when nothing comes for so long, that is told once.
+        expect_every: Duration, from "1s" to "90d";
         /// The URL the provider posts to, for schemes that sign it.
         public_url: Url, size 8 to 2048;
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::conflict::Conflicts;
+use super::quiet::Quiet;
 use super::watch::Watch;
 use crate::journal::{Appended, Journal, Repeat};
 use crate::lifecycle::Tasks;
@@ -17,6 +18,8 @@ use crate::time::Timestamp;
 pub(super) struct Afterwards {
     /// The build and the step, when builds are watched.
     pub(super) step: Option<(Arc<Watch>, String, String)>,
+    /// Present when something is expected of the source.
+    pub(super) quiet: Option<Arc<Quiet>>,
     /// Present when a repeat may say something else.
     pub(super) conflicts: Option<Arc<Conflicts>>,
     pub(super) source: Name,
@@ -32,10 +35,13 @@ pub(super) struct Afterwards {
 
 impl Afterwards {
     pub(super) fn follow(self, journal: &Arc<dyn Journal>, appended: &Appended) {
+        if let Some(quiet) = &self.quiet {
+            quiet.heard(&**journal, self.received_at);
+        }
         let first = match appended {
             Appended::New(_) => {
                 if let Some((watch, build, name)) = self.step {
-                    watch.stored(&build, &name, self.received_at);
+                    watch.stored(&**journal, &build, &name, self.received_at);
                 }
                 return;
             }

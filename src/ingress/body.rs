@@ -65,9 +65,9 @@ impl Room {
                 return Err(Cause::TooLarge);
             }
             if bytes.is_empty() && body.is_end_stream() {
-                // It came in one piece, as most do.
+                // It came in one piece, as most do. Copied as well, and what it was read into serves the next request.
                 self.take(data.len(), &mut room)?;
-                return Ok(Whole { bytes: data, room });
+                return Ok(Whole { bytes: Bytes::copy_from_slice(&data), room });
             }
             if length > bytes.capacity() {
                 // Twice as much each time, and what is taken is what the memory is.

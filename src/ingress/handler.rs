@@ -138,6 +138,7 @@ async fn decided(
             .watch
             .clone()
             .and_then(|watch| Some((watch, admission.order_key.clone()?, admission.event.clone()))),
+        quiet: source.quiet.clone(),
         conflicts: admission.may_conflict.then(|| Arc::clone(&source.conflicts)),
         source: source.name.clone(),
         id,

@@ -8,12 +8,15 @@ mod answer;
 mod append;
 mod afterwards;
 mod body;
+mod clean;
 mod conflict;
 mod connection;
 mod framing;
 mod gate;
 mod handler;
+mod herald;
 mod quarantine;
+mod quiet;
 mod release;
 mod routes;
 mod settings;
@@ -33,7 +36,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 pub use self::release::Releaser;
-use self::settings::{Settings, SourceState};
+use self::settings::{Around, Settings, SourceState};
 use crate::config;
 use crate::journal::Journal;
 use crate::lifecycle::Tasks;
@@ -74,8 +77,10 @@ impl Ingress {
         seed: u64,
         tasks: &Tasks,
     ) -> Self {
+        let around = Around { journal: &*journal, metrics, now: clock.now() };
+        let settings = Settings::new(config, sources, around, None);
         let shared = Shared {
-            settings: ArcSwap::from_pointee(Settings::new(config, sources, metrics, clock.now())),
+            settings: ArcSwap::from_pointee(settings),
             journal,
             clock,
             metrics: metrics.clone(),
@@ -89,9 +94,10 @@ impl Ingress {
     /// Serves by these settings from now on. Requests that are being served end by the ones they began with; how many
     /// connections there may be stays as it is.
     pub fn reload(&self, config: &config::Ingress, sources: &[config::Source]) {
-        let before = self.shared.settings.load_full();
-        let after = before.renewed(config, sources, &self.shared.metrics, self.shared.clock.now());
-        self.shared.settings.store(Arc::new(after));
+        let Shared { settings, journal, metrics, clock, .. } = &*self.shared;
+        let around = Around { journal: &**journal, metrics, now: clock.now() };
+        let after = Settings::new(config, sources, around, Some(&settings.load_full()));
+        settings.store(Arc::new(after));
     }
 
     /// Accepts until `tasks` is asked to stop; connections run in `tasks` and finish what they have begun.

@@ -171,7 +171,7 @@ impl Shared {
         match appended {
             Appended::New(event) => {
                 if let (Some(watch), Some((build, name))) = (&source.watch, step) {
-                    watch.stored(&build, &name, self.clock.now());
+                    watch.stored(&*self.journal, &build, &name, self.clock.now());
                 }
                 Released::Accepted(event)
             }

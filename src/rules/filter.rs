@@ -68,6 +68,13 @@ impl Patterns {
         Self { positive: Vec::new(), negative: Vec::new(), presence }
     }
 
+    /// Whether a value matches a positive pattern that names its beginning: `everhook.*` asks for `everhook.gap`,
+    /// and `*` does not.
+    pub fn asks_for(&self, value: &str, beginning: &str) -> bool {
+        let named = |glob: &Glob| glob.start.starts_with(beginning) && glob.matches(value);
+        self.matches(value) && self.positive.iter().any(named)
+    }
+
     /// Whether a value matches.
     pub fn matches(&self, value: &str) -> bool {
         self.presence != Presence::Absent

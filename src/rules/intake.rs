@@ -30,6 +30,8 @@ pub use self::compile::faults;
 pub const MAX_EVENT_NAME: usize = 200;
 /// Longest order key in bytes; a longer one is replaced by its hash.
 pub const MAX_ORDER_KEY: usize = 256;
+/// What the names of events begin with that no provider sends: a gap, a stall, a silence.
+const OWN: &str = "everhook.";
 /// What an event is called that has proved its origin but not said its name.
 const UNKNOWN: &str = "unknown";
 
@@ -192,6 +194,13 @@ impl Intake {
     /// The provider's preset.
     pub fn provider(&self) -> &'static Preset {
         self.provider
+    }
+
+    /// The targets that ask for an event of our own by its name. Their `where` is about what providers send.
+    pub fn asking(&self, own: &str) -> Vec<Name> {
+        let asks =
+            |route: &&Route| route.events.as_ref().is_some_and(|events| events.asks_for(own, OWN));
+        self.routes.iter().filter(asks).map(|route| route.target.clone()).collect()
     }
 
     /// Whether a request has to prove where it comes from.

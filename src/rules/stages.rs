@@ -5,8 +5,9 @@
 //! comes late heals its gap, what the provider's pages allow to be left out is never missed, and an event that is no
 //! step is a sign of life.
 //!
-//! Sans-IO: events and moments in, notices out. Memory is bounded, and what was forgotten, at a restart for example,
-//! is not taken for lost: for a while unknown builds are believed to have come as far as they say.
+//! Sans-IO: events and moments in, notices out. Memory is bounded, and what was forgotten is not taken for lost: for
+//! a while unknown builds are believed to have come as far as they say. What a restart must not forget is read and
+//! given back in `memo`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use super::provider::Step;
 use crate::time::Timestamp;
 
+mod memo;
 #[cfg(test)]
 mod tests;
 
@@ -44,6 +46,8 @@ pub enum Notice {
         build: String,
         /// The event that is missing.
         missing: &'static str,
+        /// The steps that came, in the order in which they did.
+        seen: Vec<Seen>,
     },
     /// A missing step came after all.
     Healed {
@@ -58,7 +62,20 @@ pub enum Notice {
         build: String,
         /// The last step that was.
         last: &'static str,
+        /// When it was heard of last.
+        heard_at: Timestamp,
+        /// The steps that came, in the order in which they did.
+        seen: Vec<Seen>,
     },
+}
+
+/// A step that came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Its event.
+    pub event: &'static str,
+    /// When it came last.
+    pub at: Timestamp,
 }
 
 /// The builds of one source.
@@ -75,12 +92,14 @@ pub struct Stages {
     heard: BTreeSet<(Timestamp, String)>,
     /// Until then, a build that is not known may be one that was forgotten.
     blind_until: Timestamp,
+    /// Builds that have changed since somebody asked.
+    touched: Vec<String>,
 }
 
 /// A set of steps, by their positions.
 type Steps = u32;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Build {
     seen: Steps,
     /// What must have come, as far as it is known.
@@ -93,6 +112,10 @@ struct Build {
     /// Since when something is missing.
     missing_since: Option<Timestamp>,
     state: State,
+    /// When each step came that was seen to come.
+    times: Vec<(usize, Timestamp)>,
+    /// It is known from an earlier run that ended amid its work: a step of it may not have been written down.
+    resumed: bool,
 }
 
 /// `Going -> Stalled | Ended`, `Stalled -> Going | Ended`, `Ended -> Going`.
@@ -123,19 +146,18 @@ impl Stages {
             due: BTreeSet::new(),
             heard: BTreeSet::new(),
             blind_until,
+            touched: Vec::new(),
         }
     }
 
     /// An event of a build was stored.
     pub fn handle(&mut self, build: &str, event: &str, now: Timestamp) -> Option<Notice> {
         let step = self.steps.iter().take(MAX_STEPS).position(|step| step.event == event);
-        let known = self.builds.get(build).copied();
-        let mut state = match (known, step) {
+        let mut state = match (self.forget(build), step) {
             (None, None) => return None,
             (None, Some(step)) => self.met(step, now),
             (Some(state), _) => state,
         };
-        self.forget(build, &state);
         state.heard_at = now;
         let mut healed = None;
         match step.and_then(|index| Some((index, self.steps.get(index)?))) {
@@ -144,8 +166,14 @@ impl Stages {
                     state.told &= !bit(index);
                     healed = Some(Notice::Healed { build: build.to_owned(), event: step.event });
                 }
+                let needs = self.needs.get(index).copied().unwrap_or_default();
+                if std::mem::take(&mut state.resumed) {
+                    state.seen |= needs & !state.expected;
+                }
                 state.seen |= bit(index);
-                state.expected |= self.needs.get(index).copied().unwrap_or_default();
+                state.expected |= needs;
+                state.times.retain(|(seen, _)| *seen != index);
+                state.times.push((index, now));
                 state.last = index;
                 state.state = if step.last { State::Ended } else { State::Going };
             }
@@ -156,6 +184,7 @@ impl Stages {
             0 => None,
             _ => state.missing_since.or(Some(now)),
         };
+        self.touched.push(build.to_owned());
         self.remember(build.to_owned(), state);
         if self.builds.len() > MAX_BUILDS {
             self.forget_one(now);
@@ -167,23 +196,26 @@ impl Stages {
     pub fn poll(&mut self, now: Timestamp) -> Vec<Notice> {
         let mut notices = Vec::new();
         while let Some((_, build)) = self.due.first().filter(|(at, _)| *at <= now).cloned() {
-            let Some(mut state) = self.builds.get(&build).copied() else { break };
-            self.forget(&build, &state);
+            let Some(mut state) = self.forget(&build) else { break };
+            self.touched.push(build.clone());
             if state.missing_since.is_some_and(|at| at.plus(self.patience.gap_after) <= now) {
                 let missing = state.missing();
                 state.told |= missing;
                 state.missing_since = None;
                 let gaps = self.steps.iter().enumerate().filter(|(i, _)| missing & bit(*i) != 0);
-                notices.extend(
-                    gaps.map(|(_, step)| Notice::Gap { build: build.clone(), missing: step.event }),
-                );
+                notices.extend(gaps.map(|(_, step)| Notice::Gap {
+                    build: build.clone(),
+                    missing: step.event,
+                    seen: seen(self.steps, &state),
+                }));
             }
             let silent_since = state.heard_at;
             match state.state {
                 State::Going if silent_since.plus(self.patience.stall_after) <= now => {
                     state.state = State::Stalled;
                     let last = self.steps.get(state.last).map_or("", |step| step.event);
-                    notices.push(Notice::Stall { build: build.clone(), last });
+                    let (build, seen) = (build.clone(), seen(self.steps, &state));
+                    notices.push(Notice::Stall { build, last, heard_at: silent_since, seen });
                 }
                 State::Stalled | State::Ended if silent_since.plus(REMEMBER_ENDED) <= now => {
                     continue;
@@ -219,6 +251,8 @@ impl Stages {
             due_at: now,
             missing_since: None,
             state: State::Going,
+            times: Vec::new(),
+            resumed: false,
         }
     }
 
@@ -235,20 +269,19 @@ impl Stages {
         self.builds.insert(build, state);
     }
 
-    fn forget(&mut self, build: &str, state: &Build) {
-        if self.builds.remove(build).is_some() {
-            self.due.remove(&(state.due_at, build.to_owned()));
-            self.heard.remove(&(state.heard_at, build.to_owned()));
-        }
+    fn forget(&mut self, build: &str) -> Option<Build> {
+        let state = self.builds.remove(build)?;
+        self.due.remove(&(state.due_at, build.to_owned()));
+        self.heard.remove(&(state.heard_at, build.to_owned()));
+        Some(state)
     }
 
     /// Makes room. What is forgotten may be heard of again, and is then not known.
     fn forget_one(&mut self, now: Timestamp) {
         let oldest = self.heard.first().map(|(_, build)| build.clone());
         let Some(oldest) = oldest else { return };
-        if let Some(state) = self.builds.get(&oldest).copied() {
-            self.forget(&oldest, &state);
-        }
+        self.forget(&oldest);
+        self.touched.push(oldest);
         self.blind_until = self.blind_until.max(now.plus(self.patience.stall_after));
     }
 }
@@ -258,6 +291,13 @@ impl Build {
     fn missing(&self) -> Steps {
         self.expected & !self.seen & !self.told
     }
+}
+
+/// The steps of a build that came, in the order in which they did.
+fn seen(steps: &'static [Step], build: &Build) -> Vec<Seen> {
+    let step =
+        |(index, at): &(usize, Timestamp)| Some(Seen { event: steps.get(*index)?.event, at: *at });
+    build.times.iter().filter_map(step).collect()
 }
 
 fn bit(index: usize) -> Steps {

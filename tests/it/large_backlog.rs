@@ -81,6 +81,11 @@ async fn a_large_backlog_stays_small_in_memory_and_soon_ready() {
     for part in 0..PARTS {
         let numbers = part * backlog / PARTS..(part + 1) * backlog / PARTS;
         rates.push(post(&daemon, numbers).await);
+        println!(
+            "tenth {part}: {:?} events per second, RSS {} KiB",
+            rates.last(),
+            daemon.memory("VmRSS:") / 1024
+        );
     }
     let (after, most) = (daemon.memory("VmRSS:"), daemon.memory("VmHWM:"));
     let rates: Vec<String> = rates.iter().map(|rate| format!("{rate:.0}")).collect();

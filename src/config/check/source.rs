@@ -78,7 +78,7 @@ fn source(
     let path_token = raw.path_token.clone();
     let allow_ips = raw.allow_ips.clone().unwrap_or_default();
     let (rate, client_rate) = (raw.rate, raw.client_rate);
-    let on_unverified = raw.on_unverified;
+    let (on_unverified, expect_every) = (raw.on_unverified, raw.expect_every);
     let watched = raw.provider.zip(raw.stages.as_ref());
     let stages =
         watched.and_then(|(preset, table)| patience(preset, table, &at.key("stages"), findings));
@@ -101,6 +101,7 @@ fn source(
         client_rate,
         on_unverified: on_unverified?,
         stages,
+        expect_every,
         provider,
         secrets,
     })

@@ -193,6 +193,9 @@ impl Committer {
         }
         let drained = outcome.drained;
         self.publish(outcome);
+        if let Some(Ok(store)) = self.generations.current().map(|current| current.store()) {
+            store.age(&commit);
+        }
         if let Some(number) = drained {
             self.remove(number)?;
         }

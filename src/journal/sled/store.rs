@@ -27,6 +27,10 @@ const PACK: usize = 6 * 1024;
 const SEGMENT: usize = 2 * 1024 * 1024;
 /// sled's page cache. It does not cap the memory sled uses, but an explicit small value keeps it modest.
 const CACHE: u64 = 8 * 1024 * 1024;
+/// sled looks at what its cache holds only after every 64th access to one of 256 shares of it, and forgets only then. A page
+/// that is filled with eight values and never read again stays for long: 100 MiB of them, with [`CACHE`] at 8 MiB. So
+/// many reads of what was just written bring each page to its 64 accesses by the time it is full.
+const AGING_READS: usize = 6;
 /// How often sled's own thread looks for space to reuse,
 const SLED_HOUSEKEEPING_MS: u64 = 1_000;
 
@@ -197,6 +201,18 @@ impl Store {
             blocks.push(Arc::new(Block::new(at, commit.number, about)));
         }
         Ok(())
+    }
+
+    /// Lets sled's cache forget, after a commit was written; see [`AGING_READS`].
+    pub(super) fn age(&self, commit: &Commit) {
+        let contents = commit.contents.iter().map(|(first, _)| key(CONTENT, commit.number, first));
+        let packs = (0..).zip(&commit.packs).map(|(number, _)| key(INDEX, commit.number, number));
+        for key in contents.chain(packs) {
+            for _ in 0..AGING_READS {
+                // Whoever needs the value meets the error.
+                drop(self.db.contains_key(key));
+            }
+        }
     }
 
     /// What its packs are about, as of now.

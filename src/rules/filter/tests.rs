@@ -9,6 +9,29 @@ fn patterns(items: &[&str]) -> Patterns {
 }
 
 #[test]
+fn only_who_names_the_beginning_asks_for_what_is_our_own() {
+    let asks = |patterns: &[&str]| {
+        Patterns::parse(patterns).unwrap().asks_for("everhook.gap", "everhook.")
+    };
+    for asking in
+        [&["everhook.*"][..], &["everhook.gap"], &["build.* everhook.*"], &["everhook.*p"]]
+    {
+        assert!(asks(asking), "{asking:?}");
+    }
+    for other in [
+        &[][..],
+        &["*"],
+        &["!build.*"],
+        &["e*"],
+        &["everhook.stall"],
+        &["everhook.* !everhook.gap"],
+        &["everhook.* !*gap"],
+    ] {
+        assert!(!asks(other), "{other:?}");
+    }
+}
+
+#[test]
 fn follows_the_branch_filter_syntax() {
     let cases: [(&[&str], &str, bool); 18] = [
         (&[], "anything", true),

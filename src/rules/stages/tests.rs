@@ -222,7 +222,7 @@ proptest! {
             let event = UPLOAD.get(event).unwrap_or(&"build.rejected");
             watch.stages.handle(&build.to_string(), event, watch.now);
             for notice in watch.stages.poll(watch.now) {
-                if let Notice::Gap { build, missing } = notice {
+                if let Notice::Gap { build, missing, .. } = notice {
                     prop_assert!(gaps.insert((build, missing, watch.now)));
                 }
             }

@@ -1,4 +1,4 @@
-//! Where holding what cannot be verified makes no sense, and where it is a risk.
+//! Where holding what cannot be verified makes no sense, and where it is a risk; what repeats and silences can be.
 
 use super::desk::{Desk, text};
 use super::{SMALLEST, source_mistakes};
@@ -14,6 +14,15 @@ fn a_provider_that_tests_for_refusals_gets_them() {
     );
     let other = source_mistakes("on_unverified = \"hold\"");
     assert!(other.contains("write one of \"reject\", \"accept-hold\""), "{other}");
+}
+
+#[test]
+fn a_conflict_needs_a_key_and_a_silence_a_time() {
+    let mistakes = source_mistakes("on_conflict = \"new\"\ndedup = \"none\"");
+    assert!(mistakes.contains("none can conflict; remove `on_conflict`"), "{mistakes}");
+    let mistakes = source_mistakes("on_conflict = \"both\"\nexpect_every = \"1ms\"");
+    assert!(mistakes.contains("on_conflict: this word is not one of those"), "{mistakes}");
+    assert!(mistakes.contains("expect_every: the value is out of bounds"), "{mistakes}");
 }
 
 #[test]

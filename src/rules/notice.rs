@@ -1,0 +1,138 @@
+//! What was noticed, as an event of our own: for targets that ask for it by name.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::dedup::Hash;
+use super::stages::{Notice, Seen};
+use crate::model::{DedupKey, Name};
+use crate::time::Timestamp;
+
+/// How long the same notice is not stored twice: after a crash it may be made again.
+const WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// An event of our own before it has an id.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OwnEvent {
+    /// `everhook.gap`, `everhook.stall` or `everhook.silent`.
+    pub name: &'static str,
+    /// The build it is about.
+    pub order_key: Option<String>,
+    /// JSON.
+    pub body: Vec<u8>,
+    /// Tells it from every other.
+    pub dedup: DedupKey,
+}
+
+impl OwnEvent {
+    fn new(
+        source: &Name,
+        name: &'static str,
+        key: &[&[u8]],
+        build: Option<&str>,
+        body: &Value,
+    ) -> Self {
+        let hash = Hash::new(source, name);
+        let key = key.iter().fold(hash, |hash, part| hash.part(part)).finish();
+        Self {
+            name,
+            order_key: build.map(str::to_owned),
+            body: format!("{body}\n").into_bytes(),
+            dedup: DedupKey::Exact { key, window: WINDOW },
+        }
+    }
+
+    /// What was noticed of a build; a gap that healed is good news, and no event.
+    pub fn of_build(source: &Name, notice: &Notice, now: Timestamp) -> Option<Self> {
+        let (name, build, mut body, key) = match notice {
+            Notice::Gap { build, missing, seen } => {
+                let body = json!({ "missing": missing, "seen": told(seen) });
+                ("everhook.gap", build, body, (*missing, last_of(seen)))
+            }
+            Notice::Stall { build, last, heard_at, seen } => {
+                let body = json!({ "last": last, "last_heard_at": heard_at, "seen": told(seen) });
+                ("everhook.stall", build, body, (*last, *heard_at))
+            }
+            Notice::Healed { .. } => return None,
+        };
+        common(&mut body, source, name, now);
+        insert(&mut body, "order_key", build.as_str().into());
+        let at = key.1.as_micros().to_be_bytes();
+        let key = [build.as_bytes(), key.0.as_bytes(), &at];
+        Some(Self::new(source, name, &key, Some(build), &body))
+    }
+
+    /// A source of which nothing was heard.
+    pub fn of_silence(source: &Name, every: Duration, since: Timestamp, now: Timestamp) -> Self {
+        let name = "everhook.silent";
+        let mut body = json!({ "silent_since": since, "expected_every_seconds": every.as_secs() });
+        common(&mut body, source, name, now);
+        Self::new(source, name, &[&since.as_micros().to_be_bytes()], None, &body)
+    }
+}
+
+fn common(body: &mut Value, source: &Name, name: &str, now: Timestamp) {
+    insert(body, "event", name.into());
+    insert(body, "source", source.as_str().into());
+    insert(body, "noticed_at", now.to_string().into());
+}
+
+fn insert(body: &mut Value, key: &str, value: Value) {
+    if let Some(members) = body.as_object_mut() {
+        members.insert(key.to_owned(), value);
+    }
+}
+
+fn told(seen: &[Seen]) -> Vec<Value> {
+    seen.iter().map(|seen| json!({ "event": seen.event, "at": seen.at })).collect()
+}
+
+fn last_of(seen: &[Seen]) -> Timestamp {
+    seen.iter().map(|seen| seen.at).max().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_775_000_000);
+
+    fn parsed(event: &OwnEvent) -> Value {
+        serde_json::from_slice(&event.body).unwrap()
+    }
+
+    #[test]
+    fn an_event_says_everything_that_is_known() {
+        let source = Name::parse("streampixel").unwrap();
+        let seen = vec![
+            Seen { event: "build.uploaded", at: NOW },
+            Seen { event: "build.saving", at: NOW.plus(Duration::from_secs(5)) },
+        ];
+        let build = "p1/u1".to_owned();
+        let gap =
+            Notice::Gap { build: build.clone(), missing: "build.extracting", seen: seen.clone() };
+        let gap = OwnEvent::of_build(&source, &gap, NOW.plus(Duration::from_secs(40))).unwrap();
+        assert_eq!((gap.name, gap.order_key.as_deref()), ("everhook.gap", Some("p1/u1")));
+        let at = |text: &str| format!("2026-03-31T23:33:{text}.000Z");
+        let body = json!({
+            "event": "everhook.gap", "source": "streampixel", "order_key": "p1/u1",
+            "missing": "build.extracting", "noticed_at": "2026-03-31T23:34:00.000Z",
+            "seen": [
+                { "event": "build.uploaded", "at": at("20") },
+                { "event": "build.saving", "at": at("25") },
+            ],
+        });
+        assert_eq!(parsed(&gap), body);
+        let stall =
+            Notice::Stall { build: build.clone(), last: "build.saving", heard_at: NOW, seen };
+        let stall = OwnEvent::of_build(&source, &stall, NOW).unwrap();
+        assert_eq!(parsed(&stall)["last_heard_at"], at("20"));
+        assert_ne!(stall.dedup, gap.dedup);
+        let silent = OwnEvent::of_silence(&source, Duration::from_secs(3600), NOW, NOW);
+        assert_eq!(parsed(&silent)["expected_every_seconds"], 3600);
+        assert_eq!((silent.name, silent.order_key), ("everhook.silent", None));
+        let healed = Notice::Healed { build, event: "build.saving" };
+        assert_eq!(OwnEvent::of_build(&source, &healed, NOW), None);
+    }
+}

@@ -75,7 +75,7 @@ async fn release_everything(home: &Home) -> BTreeMap<&'static str, usize> {
     let (clock, metrics) = (Clock::system(), Metrics::new("1", "r").expect("metrics"));
     let journal: Arc<dyn Journal> = Arc::new(open_at(&home.journal(), &clock).expect("opens").0);
     let (kept, tasks) = (Arc::clone(&journal), Tasks::new());
-    let ingress = Ingress::new(&config.ingress, config.sources, kept, clock, &metrics, 7, &tasks);
+    let ingress = Ingress::new(&config.ingress, &config.sources, kept, clock, &metrics, 7, &tasks);
     let ask = RejectionAsk { limit: 1000, ..RejectionAsk::default() };
     let ids = journal.rejections(&ask).iter().map(|outline| outline.id).collect();
     let mut counts = BTreeMap::new();

@@ -36,6 +36,8 @@ mod outlives_bad_receivers;
 mod providers;
 mod quarantine;
 mod relay_stories;
+mod reloads;
+mod restarts;
 mod repeats;
 mod shapes_bodies;
 mod signing_styles;

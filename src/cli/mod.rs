@@ -4,6 +4,7 @@
 
 mod config;
 mod demo;
+mod health;
 mod journal;
 mod logs;
 mod providers;
@@ -71,6 +72,8 @@ enum LogFormat {
 enum Command {
     /// Run the daemon.
     Serve,
+    /// Say whether the daemon takes requests: exit code 0 when it does.
+    Health,
     /// Show it at work: one process on loopback, sample builds, a failing receiver, a hard stop. Needs no
     /// configuration.
     Demo,
@@ -121,6 +124,7 @@ pub(crate) fn run() -> ExitCode {
     let Cli { common, command } = Cli::parse();
     let done = match command {
         Command::Serve => serve::run(&common),
+        Command::Health => health::run(&common),
         Command::Demo => demo::run(&common),
         Command::Send(arguments) => send::run(&arguments, &common),
         Command::Targets(arguments) => targets::run(&arguments, &common),

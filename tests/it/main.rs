@@ -28,6 +28,7 @@ mod journal_space;
 mod journal_tools;
 mod keeps_order;
 mod large_backlog;
+mod monitoring;
 mod never_came;
 mod operators_access;
 mod operators_bulk;

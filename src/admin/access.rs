@@ -3,7 +3,9 @@
 //! There are no cookies, so a browser never carries a right that a page of another site could use.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use hyper::Request;
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, ORIGIN};
 use hyper::header::{HeaderMap, TRANSFER_ENCODING};
@@ -18,12 +20,19 @@ use crate::model::Secret;
 #[derive(Debug)]
 pub(super) struct Access {
     listen: SocketAddr,
-    token: Option<Secret>,
+    /// It may be replaced while we run.
+    token: ArcSwapOption<Secret>,
 }
 
 impl Access {
     pub(super) fn new(config: &config::Admin) -> Self {
-        Self { listen: config.listen, token: config.token.clone() }
+        let token = config.token.clone().map(Arc::new);
+        Self { listen: config.listen, token: ArcSwapOption::new(token) }
+    }
+
+    /// Another token counts from now on, or none.
+    pub(super) fn renew(&self, token: Option<Secret>) {
+        self.token.store(token.map(Arc::new));
     }
 
     /// Whether the Host field names this listener. On loopback, any name but ours is somebody else's name for this
@@ -50,7 +59,7 @@ impl Access {
         if !is_own_page(request.headers()) {
             return Err(Problem::forbidden("another site's page may not ask this"));
         }
-        if let Some(token) = &self.token {
+        if let Some(token) = &*self.token.load() {
             let given = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
             let given = given.and_then(|value| value.strip_prefix(b"Bearer "));
             let fits = given.is_some_and(|given| given.ct_eq(token.expose()).into());
@@ -123,7 +132,10 @@ mod tests {
 
     #[test]
     fn on_loopback_only_our_own_names_are_answered() {
-        let access = |listen: &str| Access { listen: listen.parse().unwrap(), token: None };
+        let access = |listen: &str| Access {
+            listen: listen.parse().unwrap(),
+            token: ArcSwapOption::empty(),
+        };
         let named = |access: &Access, host: &str| {
             let mut fields = HeaderMap::new();
             fields.insert(HOST, host.parse().unwrap());

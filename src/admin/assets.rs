@@ -109,7 +109,7 @@ mod tests {
     }
 
     /// What would let a text become markup or program, or ask anybody else.
-    const FORBIDDEN: [&str; 13] = [
+    const FORBIDDEN: [&str; 14] = [
         "innerHTML",
         "outerHTML",
         "insertAdjacentHTML",
@@ -121,7 +121,8 @@ mod tests {
         "new Function",
         "javascript:",
         "style=",
-        "url(",
+        " url(",
+        ":url(",
         "@import",
     ];
 

@@ -34,7 +34,7 @@ macro_rules! module {
 }
 
 /// Every file of the page.
-static ASSETS: [Asset; 26] = [
+static ASSETS: [Asset; 27] = [
     asset!("/", "text/html; charset=utf-8", "index.html"),
     asset!("/assets/icon.svg", "image/svg+xml", "icon.svg"),
     asset!("/assets/style.css", "text/css; charset=utf-8", "style.css"),
@@ -56,6 +56,7 @@ static ASSETS: [Asset; 26] = [
     module!("parts.js"),
     module!("rejection.js"),
     module!("rejections.js"),
+    module!("reload.js"),
     module!("resend.js"),
     module!("sources.js"),
     module!("targets.js"),

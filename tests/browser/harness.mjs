@@ -11,13 +11,18 @@ import { chromium } from "playwright-core";
 
 const BINARY = process.env.EVERHOOK_BINARY ?? new URL("../../target/debug/everhook", import.meta.url).pathname;
 const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
-const PATIENCE_MS = 30_000;
+/** A folder whose files stand in for the embedded ones while somebody works on the page. */
+const PAGE = process.env.EVERHOOK_PAGE;
+const PATIENCE_MS = 20_000;
 
-/** A source that takes anything, and names an event by a member of its body. */
+/** A source that names an event by a member of its body, and one that takes any bytes. */
 export const SOURCES = `
 [source.shop]
 provider = "custom"
 event = "/event"
+verify = { kind = "none" }
+[source.raw]
+provider = "custom"
 verify = { kind = "none" }
 `;
 
@@ -46,8 +51,10 @@ export async function receiver(act = () => 200) {
 export async function everhook(body, { admin = "" } = {}) {
   const home = await mkdtemp(join(tmpdir(), "everhook-browser-"));
   const config = join(home, "everhook.toml");
+  // A configuration has a target; nothing listens at this one.
+  const target = body.includes("[target.") ? "" : `[target.nowhere]\nurl = "http://127.0.0.1:9/"\n`;
   await writeFile(config, `[ingress]\nlisten = ["127.0.0.1:0"]\n[admin]\nlisten = "127.0.0.1:0"\n${admin}\n`
-    + `[log]\nformat = "json"\n[journal]\npath = ${JSON.stringify(join(home, "journal"))}\nmin_free = "1MiB"\n${body}`);
+    + `[log]\nformat = "json"\n[journal]\npath = ${JSON.stringify(join(home, "journal"))}\nmin_free = "1MiB"\n${body}${target}`);
   const child = spawn(BINARY, ["serve", "-c", config], { stdio: ["ignore", "ignore", "pipe"] });
   const found = {};
   const said = [];
@@ -74,7 +81,9 @@ export async function everhook(body, { admin = "" } = {}) {
     send: async (content, headers = {}, source = "shop") => {
       const text = typeof content === "string" || content instanceof Uint8Array ? content : JSON.stringify(content);
       const answer = await fetch(`${found.ingress}/in/${source}`, { method: "POST", body: text, headers: { "content-type": "application/json", ...headers } });
-      return (await answer.json()).id;
+      const told = await answer.json();
+      if (!answer.ok && source !== "build") throw new Error(`refused: ${JSON.stringify(told)}`);
+      return told.id;
     },
     stop: async () => {
       const ended = new Promise((resolve) => { child.once("exit", resolve); });
@@ -124,9 +133,15 @@ export async function tab(window, relay, { size = "wide", colours = "light" } = 
   page.on("request", (request) => {
     if (!request.url().startsWith(relay.admin) && !request.url().startsWith("blob:")) faults.push(`request: ${request.url()}`);
   });
+  if (PAGE) await page.route("**/assets/*", (route) => route.fulfill({ path: join(PAGE, new URL(route.request().url()).pathname.replace("/assets/", "")) }));
   const open = async (hash = "#/") => {
     await page.goto(`${relay.admin}/${hash}`);
-    await page.locator("#main h1").first().waitFor();
+    try {
+      await page.locator("#main h1").first().waitFor();
+      await page.locator("#main > .loading").waitFor({ state: "detached" });
+    } catch (error) {
+      throw new Error(`${hash} is not shown: ${await page.locator("body").innerText()} ${faults.join()}`, { cause: error });
+    }
   };
   /** Bytes by which the page is wider than its window: 0 where nothing breaks the layout. */
   const overflow = () => page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);

@@ -58,7 +58,8 @@ async function send(method, path, body, signal) {
 async function problem(answer) {
   let detail = `everhook answered ${answer.status}`;
   try {
-    detail = (await answer.json()).detail ?? detail;
+    const told = await answer.json();
+    detail = [told.detail ?? detail, ...(told.mistakes ?? []).map((it) => `${it.place}: ${it.key}: ${it.problem}. ${it.remedy}`)].join("\n");
   } catch {
     // It is no JSON: the status has to do.
   }

@@ -117,15 +117,18 @@ export default async function dead(place, { query, signal }) {
     await done();
   };
   add(picked, el("span", {}), able && [button("Retry these", act("retry"), { class: "main" }), button("Discard these", act("discard"), { class: "quiet" })]);
-  await done();
+  const jobPlace = el("div", {});
   add(place,
     el("h1", {}, "Dead letters"),
     el("p", { class: "note" }, "Deliveries that were given up. They are kept until they are retried, discarded, or older than the journal's retention."),
     views("dead-letters"),
     filters("dead-letters", query, FILTERS.filter((spec) => spec.name !== "state")),
-    await jobs(signal, done),
+    jobPlace,
     el("section", {}, el("h2", {}, "By reason"), told, groups.whole),
     el("section", {}, el("h2", {}, "Each"), picked, letters.whole, none, el("p", {}, more)));
+  for (const it of [groups.whole, letters.whole, none, more]) it.hidden = true;
+  await done();
+  jobPlace.append(await jobs(signal, done));
   const isOfDead = (name, data) => name === "delivery" && (data.state === "dead" || items.some((it) => it.id === data.id));
   await keep(async () => {
     if (items.length <= PAGE) await read();

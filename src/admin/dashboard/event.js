@@ -13,10 +13,12 @@ import { askResend } from "/assets/resend.js";
 import { steps } from "/assets/timing.js";
 
 const EVERY_MS = 10_000;
+/** States in which an operator can have it delivered again; what is pending is left to its schedule. */
+const SETTLED = new Set(["delivered", "dead", "discarded"]);
 
 async function replay(id, targets) {
   const { deliveries } = await post(`events/${id}/replay`, targets ? { targets } : {});
-  say(deliveries === 0 ? "Nothing to do: it is due already." : `${many(deliveries, "delivery is", "deliveries are")} due now.`);
+  say(deliveries === 0 ? "Nothing changed: what is pending is left to its schedule." : `${many(deliveries, "delivery is", "deliveries are")} due now.`);
 }
 
 /** Why a delivery is where it is, in a sentence. */
@@ -42,13 +44,12 @@ function holding(target) {
 }
 
 function deliveryItem(event, delivery, target, refresh) {
-  const again = delivery.state === "delivered" ? "Deliver again" : delivery.state === "waiting" ? "Try now" : "Retry";
-  const busy = delivery.state === "ready" || delivery.state === "in_flight";
+  const again = delivery.state === "delivered" ? "Deliver again" : "Retry";
   return el("li", { class: "delivery" },
     el("span", { class: "what" }, el("b", {}, delivery.target), " ", state(delivery.state, null)),
     el("span", { class: "why" }, why(delivery, event.attempts, target)),
     el("span", { class: "note" }, many(delivery.attempts, "attempt")),
-    !busy && button(again, async () => { await replay(event.id, [delivery.target]); await refresh(); }));
+    SETTLED.has(delivery.state) && button(again, async () => { await replay(event.id, [delivery.target]); await refresh(); }));
 }
 
 function attemptItem(attempt) {

@@ -75,11 +75,12 @@ export default async function events(place, { query, signal }) {
     older = older.map((it) => (it.id === data.id
       ? { ...it, deliveries: it.deliveries.map((one) => (one.target === data.target ? { ...one, ...data } : one)) } : it));
   }, signal);
-  await keep(work, { signal });
   add(place,
     el("h1", {}, "Events"),
     views("events"),
     filters("events", query, FILTERS),
     el("div", { class: "bar" }, told, el("label", { class: "check" }, follow, "Follow what arrives"), bulkReplay(asked)),
     whole, none, el("p", {}, more));
+  for (const it of [whole, none, more]) it.hidden = true;
+  await keep(work, { signal });
 }

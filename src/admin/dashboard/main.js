@@ -62,14 +62,19 @@ async function show() {
   const path = [first, ...rest].join("/");
   if (shown !== null && shown !== path) main.focus({ preventScroll: false });
   shown = path;
+  const loading = el("p", { class: "note loading" }, "Loading…");
+  main.append(loading);
   try {
     if (page) await page(place, { id: rest[0], query, signal });
     else place.append(el("h1", {}, title), el("p", {}, "There is no such page. ", el("a", { href: "#/" }, "To the overview")));
   } catch (error) {
     if (signal.aborted) return;
+    if (!place.querySelector("h1")) place.prepend(el("h1", {}, title));
     place.append(el("p", { class: "bad box" }, error.message, " ", el("a", { href: location.hash || "#/", onclick: () => show() }, "Try again")));
     if (error.status === 0 || error.status === 503) setTimeout(() => { if (!signal.aborted) show(); }, AGAIN_MS);
     else if (!error.status) console.error(error);
+  } finally {
+    loading.remove();
   }
 }
 

@@ -7,6 +7,7 @@ import { bytes, count, many, millis, span } from "/assets/format.js";
 import { badge, eventLink, figure, foreign, moment, spark, state, targetLink } from "/assets/parts.js";
 import { REASONS, health, outcome } from "/assets/words.js";
 import { readPage } from "/assets/lists.js";
+import { reloadButton } from "/assets/reload.js";
 
 const EVERY_MS = 5_000;
 const LAST = 8;
@@ -106,5 +107,6 @@ export default async function overview(place, { signal }) {
     el("section", { "aria-label": "What needs attention" }, attention),
     el("section", { "aria-label": "Figures" }, numbers),
     el("section", {}, el("h2", {}, "Targets"), targetTable.whole),
-    el("section", {}, el("h2", {}, "What failed last"), failedTable.whole, none));
+    el("section", {}, el("h2", {}, "What failed last"), failedTable.whole, none),
+    el("div", { class: "buttons" }, reloadButton()));
 }

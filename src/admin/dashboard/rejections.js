@@ -98,9 +98,10 @@ export default async function rejections(place, { query, signal }) {
   const acts = el("div", { class: "buttons", hidden: true }, !dated && [
     button("Release all of these", async () => { if (await release({ filter: filterOf(asked) })) await reread(); }),
     button("Give up all of these", async () => { if (await discard({ filter: filterOf(asked) })) await reread(); }, { class: "quiet" })]);
-  await keep(read, { signal, every: EVERY_MS, wants: () => false });
   add(place,
     el("h1", {}, "Rejections"),
     el("p", { class: "note" }, "Requests that a source refused. They are kept for a while, so that a wrong secret loses nothing."),
     filters("rejections", query, FILTERS), acts, whole, none, el("p", {}, more));
+  for (const it of [whole, none, more]) it.hidden = true;
+  await keep(read, { signal, every: EVERY_MS, wants: () => false });
 }

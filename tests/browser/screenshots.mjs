@@ -9,7 +9,7 @@ const archive = await receiver();
 const billing = await receiver((it) => (it.headers["everhook-event"] === "refund.made" ? [422, {}, '{"error":"amount must be a number","field":"amount"}'] : 200));
 const crm = await receiver(() => [503, { "retry-after": "120" }, "busy"]);
 const relay = await everhook(`${SOURCES}
-[source.buildpixel]
+[source.build]
 provider = "buildpixel"
 secret = "plain:demo"
 [target.archive]
@@ -29,7 +29,7 @@ for (let n = 0; n < 24; n += 1) {
   const event = NAMES[n % NAMES.length];
   id = await relay.send({ event, order: { id: 4711 + n, amount: "12,50", currency: "EUR", items: [{ sku: "A-1", count: 2 }, { sku: "B-7", count: 1 }] } }, { "x-request-id": `req-${n}` });
 }
-await relay.send("{}", {}, "buildpixel");
+await relay.send("{}", {}, "build");
 await until("dead letters", async () => (await relay.api("GET", "dead-letters")).items.length === 8);
 
 const window = await browser();

@@ -3,8 +3,9 @@
 import { el, add, button } from "/assets/dom.js";
 import { bytes, count, short } from "/assets/format.js";
 
-/** Characters of a text, and of one value in a tree, that are shown at first. */
+/** Characters of a text that are shown at first and at each further step, and those of one value in a tree. */
 const TEXT = 32 * 1024;
+const MORE_TEXT = 128 * 1024;
 const VALUE = 2_000;
 /** Members of one level that are shown at a time, and levels that are open at first. */
 const MEMBERS = 100;
@@ -69,16 +70,32 @@ function node(name, value, level) {
   return el("li", {}, whole);
 }
 
+/** Where a piece that begins at `from` ends: after a line where there is one, and never amid a character. */
+function pieceEnd(text, from, most) {
+  if (from + most >= text.length) return text.length;
+  const line = text.lastIndexOf("\n", from + most - 1);
+  const end = line > from + most / 2 ? line + 1 : from + most;
+  return /[\ud800-\udbff]/.test(text[end - 1]) ? end - 1 : end;
+}
+
+/** A text piece by piece, each laid out for itself, so that a long one holds nothing up. */
 function raw(text) {
   const field = el("pre", { class: "code", tabindex: "0" });
-  const fill = (most) => {
-    field.replaceChildren();
-    add(field, text.slice(0, most));
+  let shown = 0;
+  const more = (most) => {
+    const end = pieceEnd(text, shown, most);
+    field.append(el("div", {}, text.slice(shown, end)));
+    shown = end;
   };
-  fill(TEXT);
-  if (text.length <= TEXT) return field;
-  const all = button(`Show all ${count(text.length)} characters`, () => { fill(text.length); all.remove(); });
-  return el("div", {}, field, all);
+  more(TEXT);
+  if (shown === text.length) return field;
+  const label = () => `Show more: ${count(shown)} of ${count(text.length)} characters`;
+  const go = button(label(), () => {
+    more(MORE_TEXT);
+    if (shown === text.length) go.remove();
+    else go.textContent = label();
+  });
+  return el("div", {}, field, go);
 }
 
 function decoded(base64) {

@@ -19,11 +19,16 @@ use crate::model::Secret;
 pub(super) struct Access {
     listen: SocketAddr,
     token: Option<Secret>,
+    read_only_token: Option<Secret>,
 }
 
 impl Access {
     pub(super) fn new(config: &config::Admin) -> Self {
-        Self { listen: config.listen, token: config.token.clone() }
+        Self {
+            listen: config.listen,
+            token: config.token.clone(),
+            read_only_token: config.read_only_token.clone(),
+        }
     }
 
     /// Whether the Host field names this listener. On loopback, any name but ours is somebody else's name for this
@@ -53,9 +58,15 @@ impl Access {
         if let Some(token) = &self.token {
             let given = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
             let given = given.and_then(|value| value.strip_prefix(b"Bearer "));
-            let fits = given.is_some_and(|given| given.ct_eq(token.expose()).into());
-            if !fits {
+            let is = |token: &Secret| given.is_some_and(|it| it.ct_eq(token.expose()).into());
+            if is(token) {
+                return Ok(());
+            }
+            if !self.read_only_token.as_ref().is_some_and(is) {
                 return Err(Problem::unauthorized());
+            }
+            if rights != Rights::Read {
+                return Err(Problem::forbidden("this token is for looking only"));
             }
         }
         Ok(())
@@ -123,7 +134,10 @@ mod tests {
 
     #[test]
     fn on_loopback_only_our_own_names_are_answered() {
-        let access = |listen: &str| Access { listen: listen.parse().unwrap(), token: None };
+        let access = |listen: &str| {
+            let listen = listen.parse().unwrap();
+            Access { listen, token: None, read_only_token: None }
+        };
         let named = |access: &Access, host: &str| {
             let mut fields = HeaderMap::new();
             fields.insert(HOST, host.parse().unwrap());

@@ -76,6 +76,9 @@ pub(super) fn found(found: &Found) -> Value {
     let attempts = found.attempts.iter();
     let attempts: Vec<_> =
         attempts.map(|(target, made, due)| attempt(target, made, *due)).collect();
+    let repeats = found.repeats.latest.iter();
+    let latest: Vec<_> =
+        repeats.map(|it| json!({ "at": it.at, "client": address(it.client) })).collect();
     json!({
         "id": id.to_string(),
         "source": source.as_str(),
@@ -86,6 +89,7 @@ pub(super) fn found(found: &Found) -> Value {
         "body": shown_body(body, false),
         "deliveries": found.deliveries.iter().map(delivery).collect::<Vec<_>>(),
         "attempts": attempts,
+        "repeats": { "count": found.repeats.count, "latest": latest },
     })
 }
 

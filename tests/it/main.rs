@@ -31,6 +31,7 @@ mod large_backlog;
 mod never_came;
 mod operators_access;
 mod operators_bulk;
+mod operators_commands;
 mod operators_lists;
 mod outlives_bad_receivers;
 mod providers;

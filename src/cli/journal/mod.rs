@@ -1,5 +1,6 @@
 //! `everhook journal`: looks at a journal, carries it over and repairs it, without running anything.
 
+mod attempts;
 mod export;
 mod import;
 mod lines;

@@ -71,12 +71,11 @@ impl Shared {
                 }),
             ));
         }
-        let expected = match order.ids {
-            Some(ids) => u64::try_from(ids).ok(),
-            None => {
-                let count = self.count(&order, &ids, EXPECTING).await?;
-                count.complete.then_some(count.events)
-            }
+        let expected = if let Some(ids) = order.ids {
+            u64::try_from(ids).ok()
+        } else {
+            let count = self.count(&order, &ids, EXPECTING).await?;
+            count.complete.then_some(count.events)
         };
         let id = JobId::new(self.clock.now(), self.random());
         let job = Job::new(order, expected, self.clock.now());

@@ -122,10 +122,8 @@ impl Shared {
         let release = self.release.get();
         let release =
             release.ok_or_else(|| Problem::unavailable("the ingress does not run yet"))?;
-        let released = match bulk.dry_run {
-            true => Vec::new(),
-            false => release.release(chosen, bulk.force).await,
-        };
+        let released =
+            if bulk.dry_run { Vec::new() } else { release.release(chosen, bulk.force).await };
         if !bulk.dry_run {
             let force = bulk.force;
             tracing::info!(matched, force, %peer, "an operator released rejections");

@@ -219,9 +219,8 @@ impl Job {
 pub fn meant(kind: Kind, force: bool, mut query: Query) -> Query {
     match kind {
         Kind::Replay => {}
-        Kind::Retry => query.state = vec![StateWord::Dead],
         Kind::Discard if force => query.state = vec![StateWord::Dead, StateWord::Pending],
-        Kind::Discard => query.state = vec![StateWord::Dead],
+        Kind::Retry | Kind::Discard => query.state = vec![StateWord::Dead],
     }
     query
 }

@@ -158,10 +158,11 @@ async fn a_live_target_is_one_of_many_of_which_some_are_dead() {
         // The dead ones are attempted again and again; the others have nothing to do.
         let from = if number <= dead { "noisy" } else { "quiet" };
         let events = if number <= dead { "*" } else { "nothing" };
-        text.push_str(&format!(
+        let target = format!(
             "[target.t{number}]\nurl = \"http://{nobody}/\"\nfrom = [{from:?}]\nevents = [{events:?}]\n\
              breaker = \"none\"\nretry = {{ initial = \"20s\", max = \"20s\", attempts = 1000 }}\n"
-        ));
+        );
+        text.push_str(&target);
     }
     home.configure(&text);
     let daemon = home.start().await;

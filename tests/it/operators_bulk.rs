@@ -17,9 +17,8 @@ const SOURCE: &str = "[source.any]\nprovider = \"custom\"\nverify = { kind = \"n
 async fn broken() -> (Home, Daemon, Receiver, Arc<AtomicBool>) {
     let mended = Arc::new(AtomicBool::new(false));
     let switch = Arc::clone(&mended);
-    let script = move |_: usize, _: &_| match switch.load(Ordering::SeqCst) {
-        true => OK,
-        false => Act::Answer("422 No", ""),
+    let script = move |_: usize, _: &_| {
+        if switch.load(Ordering::SeqCst) { OK } else { Act::Answer("422 No", "") }
     };
     let receiver = Receiver::scripted(script).await;
     let home = Home::new(&format!(

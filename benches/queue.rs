@@ -46,6 +46,7 @@ fn dispatcher(targets: usize) -> Dispatcher<u64> {
             failure_rate: 0.8,
             probe_every: Duration::from_secs(10),
         }),
+        was: Vec::new(),
     };
     let policies = (0..targets).map(policy).collect();
     Dispatcher::new(policies, 1_024, StdRng::seed_from_u64(1), Timestamp::from_secs(9))

@@ -4,6 +4,8 @@
 //! the first moment and are never refused while the journal recovers. Stopping goes the other way round:
 //! refuse new work, finish what is in flight, make settlements durable.
 
+mod reload;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,16 +16,19 @@ use rand::{RngExt as _, SeedableRng as _};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use self::reload::{Reloader, Targets, clients};
+pub use self::reload::{Reloading, SetLevel};
 use crate::admin::{Admin, Readiness, Setup, Surroundings};
-use crate::config::{self, Config};
-use crate::control::control;
+use crate::config::{self, Config, Live};
+use crate::control::{Commands, control};
 use crate::ingress::Ingress;
 use crate::journal::sled::{OpenError, Opened, Options, SledJournal};
 use crate::journal::{Health, Journal};
 use crate::lifecycle::{self, Tasks};
 use crate::metrics::Metrics;
 use crate::model::Name;
-use crate::relay::{Relay, RelayStop, RelayTarget};
+use crate::relay::{Relay, RelayStop, RelayTarget, replacements};
+use crate::reload::{ReloadControl, reload_control};
 use crate::rules::dispatch::TargetPolicy;
 use crate::target::{TargetClient, shared_tls};
 use crate::time::Clock;
@@ -37,7 +42,7 @@ const ADMIN_DEADLINE: Duration = Duration::from_millis(500);
 /// How often the journal is asked whether it still works.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 /// The revision this binary was built from, when the build says so.
-const REVISION: Option<&str> = option_env!("EVERHOOK_REVISION");
+pub const REVISION: Option<&str> = option_env!("EVERHOOK_REVISION");
 
 /// The sockets the daemon serves on.
 #[derive(Debug)]
@@ -100,6 +105,8 @@ pub struct Daemon {
     ingress: Tasks,
     relay: Tasks,
     admin: Tasks,
+    reload: Tasks,
+    reload_control: ReloadControl,
     interrupt: CancellationToken,
 }
 
@@ -117,29 +124,45 @@ pub enum StartError {
 impl Daemon {
     /// Starts every part; connections that came while the journal recovered are served then.
     pub async fn start(config: Config, sockets: Sockets) -> Result<Self, StartError> {
+        Self::start_with(config, sockets, None).await
+    }
+
+    /// The same, and the configuration can be replaced by another one from where it was read.
+    pub async fn start_reloadable(
+        config: Config,
+        sockets: Sockets,
+        reloading: Reloading,
+    ) -> Result<Self, StartError> {
+        Self::start_with(config, sockets, Some(reloading)).await
+    }
+
+    async fn start_with(
+        config: Config,
+        sockets: Sockets,
+        reloading: Option<Reloading>,
+    ) -> Result<Self, StartError> {
         let clock = Clock::system();
         let mut rng =
             StdRng::try_from_rng(&mut SysRng).context("asking the system for randomness")?;
         let revision = REVISION.unwrap_or("unknown");
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), revision).context("metrics")?;
-        let sources: Vec<Name> = config.sources.iter().map(|s| s.name.clone()).collect();
-        let targets: Vec<Name> = config.targets.iter().map(|t| t.name.clone()).collect();
-        metrics.declare(&sources, &targets);
-        for target in &config.targets {
-            let verified = target.tls.as_ref().is_none_or(|tls| tls.verify);
-            metrics.target(&target.name).verified(verified);
-        }
+        metrics.config.loaded(clock.wall());
+        declare(&metrics, &config);
 
         let readiness = Readiness::default();
         let root = Tasks::new();
         let (ingress, relay, admin) = (root.child(), root.child(), root.child());
         let (control, commands) = control();
+        let (reload_control, requests) = reload_control();
+        let live = Live::new(config);
+        let config = live.now();
         let surroundings = Surroundings {
             setup: Setup::of(&config),
             metrics: metrics.clone(),
             clock: clock.clone(),
             readiness: readiness.clone(),
             control,
+            reload: reload_control.clone(),
             revision,
             seed: rng.random(),
             tasks: admin.clone(),
@@ -149,37 +172,47 @@ impl Daemon {
 
         let engine = open_journal(&config.journal, &clock, &metrics).await?;
         let journal: Arc<dyn Journal> = Arc::<SledJournal>::clone(&engine);
-        report_orphans(&*journal, &targets);
+        report_orphans(&*journal, &config.targets);
 
+        let around = Around { journal: Arc::clone(&journal), clock, metrics };
         let interrupt = CancellationToken::new();
         let stop = RelayStop { drain: relay.stop_token().clone(), interrupt: interrupt.clone() };
-        let deliver = Relay::new(
-            relay_targets(&config.targets, &relay)?,
-            config.delivery.concurrency,
-            Arc::clone(&journal),
-            clock.clone(),
-            &metrics,
-            commands,
-            rng.random(),
-        );
-        relay.spawn(deliver.run(stop));
+        let targets = around.deliver(&config, (&relay, stop), commands, rng.random())?;
+        let receive = around.receive(&config, sockets.ingress, &ingress, rng.random());
 
-        let receive = Ingress::new(
-            &config.ingress,
-            config.sources,
-            Arc::clone(&journal),
-            clock,
-            &metrics,
-            rng.random(),
-            &ingress,
-        );
         page.releases(Arc::new(receive.releaser()));
-        for socket in sockets.ingress {
-            ingress.spawn(receive.clone().run(socket, ingress.clone()));
+        let reload = root.child();
+        if let Some(reloading) = reloading {
+            let reloader = Reloader {
+                reloading,
+                started_with: config.outline.clone(),
+                live,
+                admin: page,
+                engine: Arc::clone(&engine),
+                ingress: receive,
+                targets,
+                metrics: around.metrics,
+                clock: around.clock,
+            };
+            reload.spawn(reloader.run(requests, reload.stop_token().clone()));
         }
-        ingress.spawn(receive.watch(ingress.clone()));
         readiness.ready(Arc::clone(&journal));
-        Ok(Self { journal, engine, readiness, ingress, relay, admin, interrupt })
+        Ok(Self {
+            journal,
+            engine,
+            readiness,
+            ingress,
+            relay,
+            admin,
+            reload,
+            reload_control,
+            interrupt,
+        })
+    }
+
+    /// Has the configuration read again soon; the log, the metrics and the service manager say how that ended.
+    pub fn reload(&self) {
+        self.reload_control.ask();
     }
 
     /// Resolves with the reason when the daemon must end: only a new start can tell what is on the disk.
@@ -202,6 +235,7 @@ impl Daemon {
     /// every settlement durable. A sender that is still amid a request then is left: nothing was promised to it.
     pub async fn stop(self) {
         self.readiness.draining();
+        self.reload.stop();
         self.ingress.stop();
         self.relay.stop();
         let delivered = async {
@@ -229,7 +263,7 @@ impl Daemon {
         if let Err(error) = abandoned {
             tracing::error!(%error, "the journal could not be abandoned");
         }
-        for tasks in [&self.ingress, &self.relay, &self.admin] {
+        for tasks in [&self.reload, &self.ingress, &self.relay, &self.admin] {
             tasks.stop();
         }
         let ended =
@@ -238,18 +272,70 @@ impl Daemon {
     }
 }
 
+/// What every part of the daemon is given.
+struct Around {
+    journal: Arc<dyn Journal>,
+    clock: Clock,
+    metrics: Metrics,
+}
+
+impl Around {
+    /// Starts the relay.
+    fn deliver(
+        &self,
+        config: &Config,
+        (tasks, stop): (&Tasks, RelayStop),
+        commands: Commands,
+        seed: u64,
+    ) -> anyhow::Result<Targets> {
+        let (relay, replacements) = replacements();
+        let tls = shared_tls().context("TLS toward targets")?;
+        let targets = relay_targets(&config.targets, &tls, tasks, |_name| None)?;
+        let clients = clients(&targets);
+        let deliver = Relay::new(
+            targets,
+            config.delivery.concurrency,
+            Arc::clone(&self.journal),
+            self.clock.clone(),
+            &self.metrics,
+            (commands, replacements),
+            seed,
+        );
+        tasks.spawn(deliver.run(stop));
+        Ok(Targets { relay, clients, tls, tasks: tasks.clone() })
+    }
+
+    /// Starts the ingress.
+    fn receive(
+        &self,
+        config: &Config,
+        sockets: Vec<TcpListener>,
+        tasks: &Tasks,
+        seed: u64,
+    ) -> Ingress {
+        let ingress = Ingress::new(
+            &config.ingress,
+            &config.sources,
+            Arc::clone(&self.journal),
+            self.clock.clone(),
+            &self.metrics,
+            seed,
+            tasks,
+        );
+        for socket in sockets {
+            tasks.spawn(ingress.clone().run(socket, tasks.clone()));
+        }
+        tasks.spawn(ingress.clone().watch(tasks.clone()));
+        ingress
+    }
+}
+
 async fn open_journal(
     config: &config::Journal,
     clock: &Clock,
     metrics: &Metrics,
 ) -> Result<Arc<SledJournal>, StartError> {
-    let options = Options {
-        path: config.path.clone(),
-        retention: config.retention,
-        max_bytes: config.max_bytes,
-        min_free: config.min_free,
-        quarantine_max_bytes: config.quarantine_max_bytes,
-    };
+    let options = journal_options(config);
     let (clock, metrics) = (clock.clone(), metrics.journal.clone());
     let opening = move || SledJournal::open(&options, &clock, metrics);
     let opened = tokio::task::spawn_blocking(opening).await.context("opening the journal")?;
@@ -258,22 +344,61 @@ async fn open_journal(
     Ok(Arc::new(journal))
 }
 
+fn journal_options(config: &config::Journal) -> Options {
+    Options {
+        path: config.path.clone(),
+        retention: config.retention,
+        max_bytes: config.max_bytes,
+        min_free: config.min_free,
+        quarantine_max_bytes: config.quarantine_max_bytes,
+    }
+}
+
+/// Creates the series of everything that is configured.
+fn declare(metrics: &Metrics, config: &Config) {
+    let sources: Vec<Name> = config.sources.iter().map(|s| s.name.clone()).collect();
+    let targets: Vec<Name> = config.targets.iter().map(|t| t.name.clone()).collect();
+    metrics.declare(&sources, &targets);
+    for target in &config.targets {
+        let verified = target.tls.as_ref().is_none_or(|tls| tls.verify);
+        metrics.target(&target.name).verified(verified);
+    }
+}
+
+/// What the daemon does, in a line for the service manager.
+pub fn status(config: &Config) -> String {
+    let counted =
+        |count: usize, noun| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
+    let sources = counted(config.sources.len(), "source");
+    format!("relaying {sources} to {}", counted(config.targets.len(), "target"))
+}
+
 /// Deliveries whose target left the configuration are kept; the operator should know of them.
-fn report_orphans(journal: &dyn Journal, targets: &[Name]) {
+fn report_orphans(journal: &dyn Journal, targets: &[config::Target]) {
+    let is_known = |name: &Name| targets.iter().any(|it| it.name == *name || it.was.contains(name));
     for depth in journal.depth() {
         let pending = depth.ready.saturating_add(depth.waiting);
-        if pending > 0 && !targets.contains(&depth.target) {
+        if pending > 0 && !is_known(&depth.target) {
             tracing::warn!(target_name = %depth.target, pending,
                 "the journal holds deliveries for a target that is not configured; they are kept until it is");
         }
     }
 }
 
-fn relay_targets(targets: &[config::Target], tasks: &Tasks) -> anyhow::Result<Vec<RelayTarget>> {
-    let tls = shared_tls().context("TLS toward targets")?;
+/// What the relay is told of the targets; `kept` gives the clients that go on.
+fn relay_targets(
+    targets: &[config::Target],
+    tls: &Arc<rustls::ClientConfig>,
+    tasks: &Tasks,
+    kept: impl Fn(&Name) -> Option<Arc<TargetClient>>,
+) -> anyhow::Result<Vec<RelayTarget>> {
     let target = |target: &config::Target| {
-        let client = TargetClient::new(target, Arc::clone(&tls), tasks)
-            .with_context(|| format!("target.{}", target.name))?;
+        let client = match kept(&target.name) {
+            Some(client) => client,
+            None => TargetClient::new(target, Arc::clone(tls), tasks)
+                .map(Arc::new)
+                .with_context(|| format!("target.{}", target.name))?,
+        };
         let policy = TargetPolicy {
             name: target.name.clone(),
             concurrency: target.concurrency,
@@ -281,6 +406,7 @@ fn relay_targets(targets: &[config::Target], tasks: &Tasks) -> anyhow::Result<Ve
             retry: target.retry.clone(),
             rate: target.rate,
             breaker: target.breaker,
+            was: target.was.clone(),
         };
         Ok(RelayTarget { policy, client, address: target.url.clone() })
     };

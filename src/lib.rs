@@ -16,7 +16,8 @@
 //! 7. [`rules::retry`] judges the answer: delivered, again later, or dead. The journal records it.
 //!
 //! Ingress and relay never speak with each other: they meet in the journal, so a restart takes the same path as normal
-//! running. [`admin`] shows what there is and acts on it, through the journal and [`control`]; [`app`] wires everything and stops it in order.
+//! running. [`admin`] shows what there is and acts on it, through the journal and [`control`]; [`app`] wires everything, stops it in order, and
+//! puts another configuration into effect when it is told to [`reload`].
 //!
 //! # The floors
 //!
@@ -28,7 +29,7 @@
 //! | 1 | [`model`] | decisions |
 //! | 2 | [`rules`], [`template`] | effects: no runtime, no clock, no randomness of its own |
 //! | 3 | [`config`], [`metrics`], [`lifecycle`] | requests |
-//! | 4 | [`journal`], [`target`], [`control`] | policies |
+//! | 4 | [`journal`], [`target`], [`control`], [`reload`] | policies |
 //! | 5 | [`ingress`], [`relay`], [`admin`] | each other |
 //! | 6 | [`app`] | logic |
 //! | 7 | the binary and its command line | |
@@ -49,6 +50,7 @@ pub mod lifecycle;
 pub mod journal;
 pub mod target;
 pub mod control;
+pub mod reload;
 // F5
 pub mod ingress;
 pub mod relay;

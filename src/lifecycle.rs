@@ -110,23 +110,38 @@ impl Signals {
         })
     }
 
-    /// Resolves with the name of the signal that asks the daemon to stop.
-    pub async fn stop_asked(&mut self) -> &'static str {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return "SIGTERM",
-                _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hangup.recv() => tracing::warn!(
-                    "SIGHUP is ignored: a changed configuration takes effect at the next restart"
-                ),
-            }
+    /// Resolves when the daemon is asked for something.
+    pub async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
+            _ = self.hangup.recv() => Asked::Reload,
         }
     }
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// To stop; with the name of the signal.
+    Stop(&'static str),
+    /// To read the configuration again.
+    Reload,
 }
 
 /// Tells the service manager that the daemon takes requests. Without one, nothing happens.
 pub fn notify_ready(status: &str) {
     notify(&[NotifyState::Ready, NotifyState::Status(status)]);
+}
+
+/// Tells the service manager that the daemon reads its configuration again; [`notify_ready`] ends that.
+pub fn notify_reloading() {
+    // The moment tells this reload from one before (systemd's Type=notify-reload asks for it).
+    let states = NotifyState::monotonic_usec_now().map(|now| [NotifyState::Reloading, now]);
+    match states {
+        Ok(states) => notify(&states),
+        Err(error) => tracing::debug!(%error, "the service manager could not be told"),
+    }
 }
 
 /// Tells the service manager that the daemon is stopping.

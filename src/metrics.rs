@@ -4,6 +4,7 @@
 //! mint a series. Handles are resolved once and cached; counting an event is one atomic add.
 
 mod absence;
+mod config;
 mod delivery;
 mod quarantine;
 mod totals;
@@ -16,6 +17,7 @@ use prometheus::{
 };
 
 pub use self::absence::AbsenceMetrics;
+pub use self::config::ConfigMetrics;
 use self::delivery::DeliveryMetrics;
 pub use self::delivery::TargetMetrics;
 pub use self::quarantine::QuarantineMetrics;
@@ -56,6 +58,8 @@ pub struct Metrics {
     pub events_duplicate: IntCounterVec,
     /// `everhook_events_conflict_total{source}`
     pub events_conflict: IntCounterVec,
+    /// Whether reloads succeed.
+    pub config: ConfigMetrics,
     /// What is counted of what never came.
     pub absence: AbsenceMetrics,
     /// What is counted of refused requests that are kept.
@@ -184,6 +188,7 @@ impl Metrics {
                 "Repeats of a stored event whose body is another one.",
                 &["source"],
             )?,
+            config: ConfigMetrics::new(r)?,
             absence: AbsenceMetrics::new(r)?,
             quarantine: QuarantineMetrics::new(r)?,
             delivery: DeliveryMetrics::new(r)?,
@@ -213,6 +218,17 @@ impl Metrics {
     /// The handles of one target.
     pub fn target(&self, name: &Name) -> TargetMetrics {
         self.delivery.target(name)
+    }
+
+    /// Takes back the gauge of a source of which nothing is expected any more. One that has none is left alone.
+    pub fn forget_source(&self, source: &Name) {
+        drop(self.absence.is_silent.remove_label_values(&[source.as_str()]));
+    }
+
+    /// Takes back the gauges of a target that left the configuration: nothing is true of it any more. What was counted
+    /// stays.
+    pub fn forget(&self, target: &Name) {
+        self.delivery.forget(target);
     }
 
     /// Everything in the Prometheus text format, with the queue as it stands.

@@ -3,7 +3,9 @@
 //! There are no cookies, so a browser never carries a right that a page of another site could use.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use hyper::Request;
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, ORIGIN};
 use hyper::header::{HeaderMap, TRANSFER_ENCODING};
@@ -18,17 +20,26 @@ use crate::model::Secret;
 #[derive(Debug)]
 pub(super) struct Access {
     listen: SocketAddr,
-    token: Option<Secret>,
-    read_only_token: Option<Secret>,
+    /// They may be replaced while we run.
+    token: ArcSwapOption<Secret>,
+    read_only_token: ArcSwapOption<Secret>,
 }
 
 impl Access {
     pub(super) fn new(config: &config::Admin) -> Self {
-        Self {
+        let access = Self {
             listen: config.listen,
-            token: config.token.clone(),
-            read_only_token: config.read_only_token.clone(),
-        }
+            token: ArcSwapOption::empty(),
+            read_only_token: ArcSwapOption::empty(),
+        };
+        access.renew(config);
+        access
+    }
+
+    /// Other tokens count from now on, or none.
+    pub(super) fn renew(&self, config: &config::Admin) {
+        self.token.store(config.token.clone().map(Arc::new));
+        self.read_only_token.store(config.read_only_token.clone().map(Arc::new));
     }
 
     /// Whether the Host field names this listener. On loopback, any name but ours is somebody else's name for this
@@ -55,14 +66,14 @@ impl Access {
         if !is_own_page(request.headers()) {
             return Err(Problem::forbidden("another site's page may not ask this"));
         }
-        if let Some(token) = &self.token {
+        if let Some(token) = &*self.token.load() {
             let given = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
             let given = given.and_then(|value| value.strip_prefix(b"Bearer "));
             let is = |token: &Secret| given.is_some_and(|it| it.ct_eq(token.expose()).into());
             if is(token) {
                 return Ok(());
             }
-            if !self.read_only_token.as_ref().is_some_and(is) {
+            if !self.read_only_token.load().as_deref().is_some_and(is) {
                 return Err(Problem::unauthorized());
             }
             if rights != Rights::Read {
@@ -134,9 +145,10 @@ mod tests {
 
     #[test]
     fn on_loopback_only_our_own_names_are_answered() {
-        let access = |listen: &str| {
-            let listen = listen.parse().unwrap();
-            Access { listen, token: None, read_only_token: None }
+        let access = |listen: &str| Access {
+            listen: listen.parse().unwrap(),
+            token: ArcSwapOption::empty(),
+            read_only_token: ArcSwapOption::empty(),
         };
         let named = |access: &Access, host: &str| {
             let mut fields = HeaderMap::new();

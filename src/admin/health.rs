@@ -70,7 +70,7 @@ impl Shared {
         self.metrics.quarantine.set(&quarantined.unwrap_or_default());
         let now = self.clock.now();
         let sample = |depth: Depth| QueueSample {
-            configured: setup.has_target(&depth.target),
+            configured: setup.has_heir(&depth.target),
             ready: depth.ready,
             waiting: depth.waiting,
             in_flight: depth.in_flight,

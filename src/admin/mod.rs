@@ -17,6 +17,7 @@ mod jobs;
 mod live;
 mod rates;
 mod rejections;
+mod reload;
 mod resend;
 mod route;
 mod setup;
@@ -50,11 +51,12 @@ use self::live::Readers;
 use self::route::Route;
 pub use self::setup::Setup;
 use self::stats::Recent;
-use crate::config;
+use crate::config::{self, Config};
 use crate::control::{RelayControl, Release};
 use crate::journal::Journal;
 use crate::lifecycle::Tasks;
 use crate::metrics::Metrics;
+use crate::reload::ReloadControl;
 use crate::time::{Clock, Timestamp};
 
 /// Most connections at once.
@@ -90,6 +92,8 @@ pub struct Surroundings {
     pub readiness: Readiness,
     /// The relay.
     pub control: RelayControl,
+    /// Whoever reads the configuration again.
+    pub reload: ReloadControl,
     /// The revision this binary was built from.
     pub revision: &'static str,
     /// Makes the ids of new events.
@@ -106,6 +110,7 @@ struct Shared {
     started_at: Timestamp,
     readiness: Readiness,
     control: RelayControl,
+    reload: ReloadControl,
     revision: &'static str,
     rng: Mutex<StdRng>,
     recent: Mutex<Recent>,
@@ -117,8 +122,17 @@ struct Shared {
 impl Admin {
     /// Prepares the page.
     pub fn new(config: &config::Admin, surroundings: Surroundings) -> Self {
-        let Surroundings { setup, metrics, clock, readiness, control, revision, seed, tasks } =
-            surroundings;
+        let Surroundings {
+            setup,
+            metrics,
+            clock,
+            readiness,
+            control,
+            reload,
+            revision,
+            seed,
+            tasks,
+        } = surroundings;
         Self(Arc::new(Shared {
             access: Access::new(config),
             setup: Mutex::new(Arc::new(setup)),
@@ -127,6 +141,7 @@ impl Admin {
             clock,
             readiness,
             control,
+            reload,
             revision,
             rng: Mutex::new(StdRng::seed_from_u64(seed)),
             recent: Mutex::default(),
@@ -137,8 +152,10 @@ impl Admin {
     }
 
     /// Shows another configuration from now on.
-    pub fn configure(&self, setup: Setup) {
-        *self.0.setup.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(setup);
+    pub fn configure(&self, config: &Config) {
+        self.0.access.renew(&config.admin);
+        let setup = Arc::new(Setup::of(config));
+        *self.0.setup.lock().unwrap_or_else(PoisonError::into_inner) = setup;
     }
 
     /// Who makes events of rejections, once the ingress is there.
@@ -260,6 +277,7 @@ impl Shared {
                 self.release_rejections(&body(request, MAX_BODY).await?, peer).await
             }
             Route::Live => self.live(),
+            Route::Reload => self.reload(peer).await,
             Route::Bulk(kind) => self.bulk(kind, &body(request, MAX_BODY).await?, peer).await,
             Route::Jobs => Ok(self.list_jobs()),
             Route::Job(id) if request.method() == Method::DELETE => self.cancel(id, peer).await,

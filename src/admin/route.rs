@@ -39,6 +39,7 @@ pub(super) enum Route {
     DiscardRejections,
     ReleaseRejections,
     Live,
+    Reload,
 }
 
 /// What is done to many events at once.
@@ -96,6 +97,7 @@ impl Route {
             ("rejections", Some("release"), None) => Self::ReleaseRejections,
             ("rejections", Some(id), None) => Self::Rejection(RejectionId::parse(id)?),
             ("live", None, None) => Self::Live,
+            ("reload", None, None) => Self::Reload,
             _ => return None,
         })
     }
@@ -111,7 +113,8 @@ impl Route {
             | Self::Resume(_)
             | Self::Test(_)
             | Self::DiscardRejections
-            | Self::ReleaseRejections => "POST",
+            | Self::ReleaseRejections
+            | Self::Reload => "POST",
             Self::Asset(_)
             | Self::Metrics
             | Self::Alive

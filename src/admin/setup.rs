@@ -32,6 +32,8 @@ pub(super) struct TargetSetup {
     /// Scheme, host and port: a webhook's path is often its secret.
     pub(super) origin: String,
     pub(super) order: &'static str,
+    /// The names it had before.
+    pub(super) was: Vec<Name>,
 }
 
 impl Setup {
@@ -57,11 +59,17 @@ impl Setup {
                 Order::None => "none",
                 Order::Key(_) => "key",
             },
+            was: target.was.clone(),
         };
         Self {
             sources: config.sources.iter().map(source).collect(),
             targets: config.targets.iter().map(target).collect(),
         }
+    }
+
+    /// Whether somebody takes what is queued for a name: its target, or the one that it is called now.
+    pub(super) fn has_heir(&self, name: &Name) -> bool {
+        self.targets.iter().any(|target| target.name == *name || target.was.contains(name))
     }
 
     /// Whether a target is configured.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::journal::{DeliveryState, Found, Listed, Stage};
+use crate::journal::{DeliveryState, Found, Listed, Repeat, Stage};
 use crate::model::{
     Answer, Attempt, Event, Headers, MAX_SEEN_BODY, Name, Rejection, RejectionOutline, Timing,
 };
@@ -76,9 +76,8 @@ pub(super) fn found(found: &Found) -> Value {
     let attempts = found.attempts.iter();
     let attempts: Vec<_> =
         attempts.map(|(target, made, due)| attempt(target, made, *due)).collect();
-    let repeats = found.repeats.latest.iter();
-    let latest: Vec<_> =
-        repeats.map(|it| json!({ "at": it.at, "client": address(it.client) })).collect();
+    let repeat = |it: &Repeat| json!({ "received_at": it.at, "client": address(it.client) });
+    let repeats: Vec<_> = found.repeats.latest.iter().map(repeat).collect();
     json!({
         "id": id.to_string(),
         "source": source.as_str(),
@@ -89,7 +88,7 @@ pub(super) fn found(found: &Found) -> Value {
         "body": shown_body(body, false),
         "deliveries": found.deliveries.iter().map(delivery).collect::<Vec<_>>(),
         "attempts": attempts,
-        "repeats": { "count": found.repeats.count, "latest": latest },
+        "repeats": { "count": found.repeats.count, "latest": repeats },
     })
 }
 

@@ -3,14 +3,16 @@
 use std::io::IsTerminal as _;
 
 use anyhow::Context as _;
+use everhook::app::SetLevel;
 use everhook::config::{Log, LogFormat};
 use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// Starts logging for the whole process.
-pub(super) fn start(config: &Log) -> anyhow::Result<()> {
+/// Starts logging for the whole process, and gives what sets the level later.
+pub(super) fn start(config: &Log) -> anyhow::Result<SetLevel> {
     let filter = EnvFilter::try_new(&config.level)
         .with_context(|| format!("log.level = {:?} is not a filter", config.level))?;
     let journald = match config.format {
@@ -25,9 +27,15 @@ pub(super) fn start(config: &Log) -> anyhow::Result<()> {
         }
         LogFormat::Auto | LogFormat::Text | LogFormat::Json => None,
     };
+    let (filter, level) = reload::Layer::new(filter);
+    let set_level: SetLevel = Box::new(move |text| {
+        let filter = EnvFilter::try_new(text).map_err(|error| error.to_string())?;
+        level.reload(filter).map_err(|error| error.to_string())
+    });
     let registry = registry().with(filter);
     if let Some(layer) = journald {
-        return registry.with(layer).try_init().context("starting the log");
+        registry.with(layer).try_init().context("starting the log")?;
+        return Ok(set_level);
     }
     let colours = std::env::var_os("NO_COLOR").is_none() && std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
@@ -35,5 +43,6 @@ pub(super) fn start(config: &Log) -> anyhow::Result<()> {
         LogFormat::Json => registry.with(lines.json()).try_init(),
         LogFormat::Auto | LogFormat::Text | LogFormat::Journald => registry.with(lines).try_init(),
     }
-    .context("starting the log")
+    .context("starting the log")?;
+    Ok(set_level)
 }

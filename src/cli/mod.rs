@@ -8,6 +8,7 @@ mod dead_letters;
 mod demo;
 mod events;
 mod filters;
+mod health;
 mod journal;
 mod logs;
 mod overview;
@@ -17,6 +18,7 @@ mod rejections;
 mod secret;
 mod send;
 mod serve;
+mod shell;
 mod table;
 mod targets;
 
@@ -24,6 +26,7 @@ use std::fmt::Display;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use everhook::config::{ConfigError, Flag, LoadOptions};
@@ -39,7 +42,7 @@ const EXIT_JOURNAL: u8 = 74;
 
 /// A durable webhook relay: acknowledges after stable storage, delivers until the target has it.
 #[derive(Parser)]
-#[command(name = "everhook", version, arg_required_else_help = true)]
+#[command(name = "everhook", version = VERSION.as_str(), arg_required_else_help = true)]
 struct Cli {
     #[command(flatten)]
     common: Common,
@@ -77,6 +80,8 @@ enum LogFormat {
 enum Command {
     /// Run the daemon.
     Serve,
+    /// Say whether the daemon takes requests: exit code 0 when it does.
+    Health,
     /// Show it at work: one process on loopback, sample builds, a failing receiver, a hard stop. Needs no
     /// configuration.
     Demo,
@@ -113,6 +118,10 @@ enum Command {
     /// Look at the journal without running anything.
     #[command(subcommand)]
     Journal(journal::Command),
+    /// Print a script with which a shell completes these commands.
+    Completions(shell::Completions),
+    /// Print the man page.
+    Man(shell::Man),
 }
 
 /// Why a command failed, by exit code.
@@ -140,6 +149,7 @@ pub(crate) fn run() -> ExitCode {
     let Cli { common, command } = Cli::parse();
     let done = match command {
         Command::Serve => serve::run(&common),
+        Command::Health => health::run(&common),
         Command::Demo => demo::run(&common),
         Command::Send(arguments) => send::run(&arguments, &common),
         Command::Events(command) => events::run(&command, &common),
@@ -153,6 +163,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Secret(command) => secret::run(&command, &common),
         Command::Config(command) => config::run(&command, &common),
         Command::Journal(command) => journal::run(&command, &common),
+        Command::Completions(arguments) => shell::completions(&arguments),
+        Command::Man(arguments) => shell::man(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -189,6 +201,12 @@ fn print(data: &impl Display) -> Result<(), Failure> {
         Ok(()) | Err(_) => Ok(()),
     }
 }
+
+/// The version, and the revision it was built from when the build says so.
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let version = env!("CARGO_PKG_VERSION");
+    everhook::app::REVISION.map_or_else(|| version.to_owned(), |it| format!("{version} ({it})"))
+});
 
 /// A number and what is counted, "1 source" or "3 sources".
 fn counted(count: usize, noun: &str) -> String {

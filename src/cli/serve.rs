@@ -1,18 +1,19 @@
 //! `everhook serve`: the daemon, from its configuration to its exit code.
 
 use anyhow::Context as _;
-use everhook::app::{Daemon, Sockets, StartError};
+use everhook::app::{self, Daemon, Reloading, Sockets, StartError};
 use everhook::config::Config;
-use everhook::lifecycle::{self, Signals};
+use everhook::lifecycle::{self, Asked, Signals};
 
-use super::{Common, EXIT_JOURNAL, Failure, complain, counted, logs};
+use super::{Common, EXIT_JOURNAL, Failure, complain, logs};
 
 /// Descriptors for the journal, the admin side and the runtime.
 const RESERVED_FILES: usize = 128;
 
 pub(super) fn run(common: &Common) -> Result<(), Failure> {
-    let config = Config::load(&common.load_options())?;
-    logs::start(&config.log)?;
+    let options = common.load_options();
+    let config = Config::load(&options)?;
+    let set_level = logs::start(&config.log)?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -20,7 +21,7 @@ pub(super) fn run(common: &Common) -> Result<(), Failure> {
         .enable_all()
         .build()
         .context("starting the runtime")?;
-    runtime.block_on(serve(config))
+    runtime.block_on(serve(config, Reloading { options, set_level }))
 }
 
 /// As many connections as leave descriptors for the targets, the journal and the admin side.
@@ -40,7 +41,7 @@ fn fit_connections(config: &mut Config, files: u64) {
     }
 }
 
-async fn serve(mut config: Config) -> Result<(), Failure> {
+async fn serve(mut config: Config, reloading: Reloading) -> Result<(), Failure> {
     // Before anything takes time: a signal that comes while we start is a signal to stop, not a crash.
     let mut signals = Signals::install().context("listening to signals")?;
     let files = lifecycle::raise_file_limit().unwrap_or_else(|error| {
@@ -51,15 +52,11 @@ async fn serve(mut config: Config) -> Result<(), Failure> {
     let sockets = Sockets::open(&config).map_err(refused)?;
     let (ingress, admin) = (sockets.ingress_addresses(), sockets.admin_address());
     let (sources, targets) = (config.sources.len(), config.targets.len());
+    let status = app::status(&config);
     lifecycle::notify_status("recovering the journal");
 
-    let daemon = tokio::select! {
-        started = Daemon::start(config, sockets) => started.map_err(refused)?,
-        signal = signals.stop_asked() => {
-            tracing::info!(signal, "asked to stop while starting");
-            return Ok(());
-        }
-    };
+    let starting = Daemon::start_reloadable(config, sockets, reloading);
+    let Some(daemon) = started(starting, &mut signals).await? else { return Ok(()) };
     for address in &ingress {
         tracing::info!(ingress = %address, "webhooks are accepted here");
     }
@@ -67,11 +64,10 @@ async fn serve(mut config: Config) -> Result<(), Failure> {
         tracing::info!(admin = %address, "metrics and health are here");
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), sources, targets, files, "ready");
-    let (sources, targets) = (counted(sources, "source"), counted(targets, "target"));
-    lifecycle::notify_ready(&format!("relaying {sources} to {targets}"));
+    lifecycle::notify_ready(&status);
 
     let failure = tokio::select! {
-        signal = signals.stop_asked() => {
+        signal = stop_asked(&daemon, &mut signals) => {
             tracing::info!(signal, "stopping: finishing what is in flight");
             None
         }
@@ -90,6 +86,41 @@ async fn serve(mut config: Config) -> Result<(), Failure> {
              everything that was"
         )
         .into()),
+    }
+}
+
+/// The daemon once it takes requests; `None` when it was asked to stop before.
+async fn started(
+    starting: impl Future<Output = Result<Daemon, StartError>>,
+    signals: &mut Signals,
+) -> Result<Option<Daemon>, Failure> {
+    let mut starting = std::pin::pin!(starting);
+    let mut changed = false;
+    let daemon = loop {
+        tokio::select! {
+            daemon = &mut starting => break daemon.map_err(refused)?,
+            asked = signals.next() => match asked {
+                Asked::Reload => changed = true,
+                Asked::Stop(signal) => {
+                    tracing::info!(signal, "asked to stop while starting");
+                    return Ok(None);
+                }
+            },
+        }
+    };
+    if changed {
+        daemon.reload();
+    }
+    Ok(Some(daemon))
+}
+
+/// Resolves with the name of the signal that asks the daemon to stop. Others are done meanwhile.
+async fn stop_asked(daemon: &Daemon, signals: &mut Signals) -> &'static str {
+    loop {
+        match signals.next().await {
+            Asked::Stop(signal) => return signal,
+            Asked::Reload => daemon.reload(),
+        }
     }
 }
 

@@ -20,6 +20,8 @@ mod raw;
 mod check;
 mod describe;
 mod show;
+mod outline;
+mod live;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -34,9 +36,11 @@ use ipnet::IpNet;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 pub use self::describe::schema;
+pub use self::live::Live;
 use self::locate::Document;
 use self::mistake::Findings;
 pub use self::mistake::{ConfigError, Mistake, Place};
+pub use self::outline::{Change, Outline, What};
 pub use self::pem::{Unusable, certificates};
 pub use self::show::toml_text;
 use self::tree::{Datum, KeyPath, Node, Origin};
@@ -98,6 +102,8 @@ pub struct Config {
     pub targets: Vec<Target>,
     /// What is allowed but unwise, one sentence each.
     pub warnings: Vec<String>,
+    /// What can be compared with another configuration.
+    pub outline: Outline,
 }
 
 /// `[ingress]`: where webhooks come in, and its bounds.
@@ -184,7 +190,7 @@ pub enum LogFormat {
 }
 
 /// `[source.NAME]`
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Source {
     /// NAME
     pub name: Name,
@@ -193,7 +199,7 @@ pub struct Source {
     /// The secret last segment of the path.
     pub path_token: Option<Secret>,
     /// Verification, dedup and routing, compiled.
-    pub intake: Intake,
+    pub intake: Arc<Intake>,
     /// The networks it takes requests from; every one when empty.
     pub allow_ips: Vec<IpNet>,
     /// Most requests in all.
@@ -260,6 +266,8 @@ pub struct Target {
     pub deny_private: bool,
     /// Passes the provider's tokens on.
     pub forward_tokens: bool,
+    /// The names it had before.
+    pub was: Vec<Name>,
 }
 
 /// `[target.NAME.proxy]`
@@ -308,6 +316,8 @@ impl Config {
     /// Reads, merges and checks everything. The error holds every mistake.
     pub fn load(options: &LoadOptions) -> Result<Self, ConfigError> {
         let written = merge(options)?;
+        // Before the secrets are read: one that is replaced meanwhile is then at worst a change too many, never one too few.
+        let outline = Outline::of(&written.root);
         let mut findings = Findings::default();
         let table = raw::Root::read_table(&written.root, &KeyPath::default(), &mut findings);
         let built = table.and_then(|table| check::check(table, &mut findings));
@@ -315,6 +325,7 @@ impl Config {
         match built {
             Some(mut config) if findings.is_clean() => {
                 config.warnings = findings.warnings(&written.root, &written.documents);
+                config.outline = outline;
                 Ok(config)
             }
             _ => Err(findings.located(&written.root, &written.documents)),

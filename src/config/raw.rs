@@ -206,6 +206,8 @@ table! {
     pub Target {
         /// Where events are posted to: http or https.
         url: Url, size 8 to 2048, required r#"write url = "https://...""#;
+        /// Names it had before: deliveries that are still queued for them go to it.
+        was: Vec<String>, size 1 to 16;
         /// The sources it listens to; every source when it is not set.
         from: Vec<String>, size 1 to 1000;
         /// Patterns on the event's name; every event when it is not set.

@@ -60,7 +60,7 @@ pub(super) async fn serve(
     peer: IpAddr,
     tasks: Tasks,
 ) {
-    let patience = shared.header_timeout;
+    let patience = shared.settings.load().header_timeout;
     let Some(tls) = tls else {
         let grace = grace_over(tasks.stop_token());
         let first = tokio::select! {
@@ -123,7 +123,7 @@ async fn serve_http1<S>(shared: Arc<Shared>, io: S, peer: IpAddr, tasks: &Tasks)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let wire = Wire::http_1(io, shared.header_timeout);
+    let wire = Wire::http_1(io, shared.settings.load().header_timeout);
     let service = service_fn(move |request: Request<Incoming>| {
         let shared = Arc::clone(&shared);
         Box::pin(async move {
@@ -166,7 +166,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let stop = tasks.stop_token().clone();
-    let wire = Wire::http_2(io, shared.header_timeout);
+    let wire = Wire::http_2(io, shared.settings.load().header_timeout);
     let (open, streams) = watch::channel(0);
     let service = service_fn(move |request: Request<Incoming>| {
         let (shared, stream) = (Arc::clone(&shared), Stream::open(&open));

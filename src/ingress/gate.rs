@@ -1,7 +1,7 @@
 //! Who may come to a source, and how often: asked before anything of a request is read.
 
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::header::HeaderMap;
 use ipnet::IpNet;
@@ -13,23 +13,29 @@ use crate::rules::limiter::{Limiter, RequestRate};
 use crate::rules::origin::{self, contains};
 use crate::time::Timestamp;
 
+/// Of all clients together, and of one of them.
+type Rates = (Option<RequestRate>, Option<RequestRate>);
+
 /// The gate of one source.
 pub(super) struct Gate {
     allowed: Vec<IpNet>,
-    rate: Option<RequestRate>,
     /// Absent when nothing is limited.
-    limiter: Option<Mutex<Limiter>>,
+    limiter: Option<Arc<Mutex<Limiter>>>,
+    rates: Rates,
 }
 
 impl Gate {
-    pub(super) fn new(source: &config::Source) -> Self {
+    /// The gate of a source, which counts on where the one before it stopped.
+    pub(super) fn new(source: &config::Source, before: Option<&Self>) -> Self {
+        let rates = (source.rate, source.client_rate);
         let limited = source.rate.is_some() || source.client_rate.is_some();
-        let buckets = || Mutex::new(Limiter::new(source.rate, source.client_rate));
-        Self {
-            allowed: source.allow_ips.clone(),
-            rate: source.rate,
-            limiter: limited.then(buckets),
-        }
+        let buckets = || match before.filter(|before| before.rates == rates) {
+            Some(Self { limiter: Some(same), .. }) => Arc::clone(same),
+            Some(Self { limiter: None, .. }) | None => {
+                Arc::new(Mutex::new(Limiter::new(source.rate, source.client_rate)))
+            }
+        };
+        Self { allowed: source.allow_ips.clone(), limiter: limited.then(buckets), rates }
     }
 
     /// Lets one request of a client in.
@@ -47,7 +53,7 @@ impl Gate {
 
     /// What the source takes in a minute, if it is limited.
     pub(super) fn per_minute(&self) -> Option<u64> {
-        self.rate.map(RequestRate::per_minute)
+        self.rates.0.map(RequestRate::per_minute)
     }
 }
 

@@ -16,6 +16,7 @@ use super::body::Whole;
 use super::framing::MAX_FIELDS;
 use super::gate::client;
 use super::routes::Route;
+use super::settings::Settings;
 use super::{Shared, SourceState, quarantine};
 use crate::journal::{Append, AppendError, Appended};
 use crate::metrics::NO_SOURCE;
@@ -32,7 +33,8 @@ struct Refused<'a> {
 pub(super) async fn handle(shared: &Shared, peer: IpAddr, request: Request<Incoming>) -> Answer {
     let path = request.uri().path().to_owned();
     let http_1 = request.version() < Version::HTTP_2;
-    let mut answer = match answered(shared, peer, &path, request).await {
+    let settings = shared.settings.load_full();
+    let mut answer = match answered(shared, &settings, peer, &path, request).await {
         Ok((source, answer)) => {
             shared.count(source.name.as_str(), &answer);
             answer
@@ -66,19 +68,20 @@ impl Shared {
 }
 
 async fn answered<'a>(
-    shared: &'a Shared,
+    shared: &Shared,
+    settings: &'a Settings,
     peer: IpAddr,
     path: &str,
     request: Request<Incoming>,
 ) -> Result<(&'a SourceState, Answer), Refused<'a>> {
-    let (source, open) = match shared.routes.find(path) {
+    let (source, open) = match settings.routes.find(path) {
         Route::Source(source) => (source, true),
         Route::Locked(source) => (source, false),
         Route::Unknown => return Err(Refused { source: None, cause: Cause::UnknownSource }),
     };
     let refuse = |cause| Refused { source: Some(source), cause };
     let (head, body) = request.into_parts();
-    let client = client(peer, &head.headers, &shared.trusted_proxies);
+    let client = client(peer, &head.headers, &settings.trusted_proxies);
     // Whoever guesses at a path token is bounded like everybody else.
     source.gate.pass(client, shared.clock.now()).map_err(refuse)?;
     if !open {
@@ -98,7 +101,7 @@ async fn answered<'a>(
     if head.headers.len() > MAX_FIELDS {
         return Err(refuse(Cause::TooManyHeaders));
     }
-    let read = shared.bodies.read(body, shared.max_body, shared.body_timeout).await;
+    let read = settings.bodies.read(body, settings.max_body, settings.body_timeout).await;
     let Whole { bytes: body, room } = read.map_err(refuse)?;
     let answer = decided(shared, source, (client, method), &head, body).await.map_err(refuse)?;
     drop(room);
@@ -169,7 +172,8 @@ async fn stored(
     append: impl Future<Output = Result<Appended, AppendError>> + Send + 'static,
 ) -> Result<Appended, Cause> {
     let mut append = Counted::new(append, &source.outcomes, &shared.tasks);
-    match tokio::time::timeout(shared.ack_timeout, append.wait()).await {
+    let patience = shared.settings.load().ack_timeout;
+    match tokio::time::timeout(patience, append.wait()).await {
         Err(_elapsed) => {
             append.give_up();
             Err(Cause::AckTimeout)

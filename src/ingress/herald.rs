@@ -28,7 +28,7 @@ impl Ingress {
                 () = tasks.stop_token().cancelled() => break,
             }
         }
-        for source in self.shared.routes.sources() {
+        for source in self.shared.settings.load().routes.sources() {
             if let Some(quiet) = &source.quiet {
                 quiet.noted(&*self.shared.journal);
             }
@@ -39,8 +39,8 @@ impl Ingress {
 
 impl Shared {
     async fn look(&self, waiting: &mut VecDeque<Append>) {
-        let now = self.clock.now();
-        for source in self.routes.sources() {
+        let (now, settings) = (self.clock.now(), self.settings.load_full());
+        for source in settings.routes.sources() {
             let notices = source.watch.iter().flat_map(|watch| watch.look(now));
             let of_builds =
                 notices.filter_map(|notice| OwnEvent::of_build(&source.name, &notice, now));
@@ -67,7 +67,7 @@ impl Shared {
             }
         }
         // Only now: after a crash in between they are told again, and are repeats.
-        for source in self.routes.sources() {
+        for source in settings.routes.sources() {
             if let Some(watch) = &source.watch {
                 watch.noted(&*self.journal);
             }

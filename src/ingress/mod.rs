@@ -19,6 +19,7 @@ mod quarantine;
 mod quiet;
 mod release;
 mod routes;
+mod settings;
 mod watch;
 mod wire;
 
@@ -27,31 +28,19 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use ipnet::IpNet;
+use arc_swap::ArcSwap;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use self::append::Outcomes;
-use self::body::Room;
-use self::clean::Before;
-use self::conflict::Conflicts;
-use self::gate::Gate;
-use self::quarantine::Holding;
-use self::quiet::Quiet;
 pub use self::release::Releaser;
-use self::routes::Routes;
-use self::watch::Watch;
-use crate::config::{self, OnUnverified};
+use self::settings::{Around, Settings, SourceState};
+use crate::config;
 use crate::journal::Journal;
 use crate::lifecycle::Tasks;
-use crate::metrics::{Metrics, Timing};
-use crate::model::{Name, Secret};
-use crate::rules::intake::Intake;
-use crate::rules::stages::Stages;
+use crate::metrics::Metrics;
 use crate::time::Clock;
 
 /// First and longest pause after an accept that failed for want of descriptors or memory.
@@ -63,109 +52,52 @@ const MAX_ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 pub struct Ingress {
     shared: Arc<Shared>,
     permits: Arc<Semaphore>,
-    tls: Option<TlsAcceptor>,
 }
 
 /// What every connection and request needs.
 struct Shared {
-    routes: Routes,
+    settings: ArcSwap<Settings>,
     journal: Arc<dyn Journal>,
     clock: Clock,
     metrics: Metrics,
     rng: Mutex<StdRng>,
-    ack_timeout: Duration,
-    max_body: usize,
-    bodies: Room,
-    header_timeout: Duration,
-    body_timeout: Duration,
-    trusted_proxies: Vec<IpNet>,
     draining: CancellationToken,
     /// Owns what outlives a connection.
     tasks: Tasks,
-}
-
-/// One source with the handles of its metrics.
-struct SourceState {
-    name: Name,
-    path: String,
-    path_token: Option<Secret>,
-    gate: Gate,
-    intake: Intake,
-    /// Present when the builds of this source are watched.
-    watch: Option<Arc<Watch>>,
-    /// Present when something is expected of it.
-    quiet: Option<Arc<Quiet>>,
-    /// Present when what cannot be verified is held.
-    holding: Option<Arc<Holding>>,
-    conflicts: Arc<Conflicts>,
-    outcomes: Arc<Outcomes>,
-    ack_duration: Timing,
 }
 
 impl Ingress {
     /// Prepares the sources; `seed` makes event ids. What outlives a connection runs in `tasks`.
     pub fn new(
         config: &config::Ingress,
-        sources: Vec<config::Source>,
+        sources: &[config::Source],
         journal: Arc<dyn Journal>,
         clock: Clock,
         metrics: &Metrics,
         seed: u64,
         tasks: &Tasks,
     ) -> Self {
-        let now = clock.now();
-        let watched = |topic: &str, name: &str| {
-            let source = sources.iter().find(|source| source.name.as_str() == name);
-            source.is_some_and(|source| match topic {
-                watch::TOPIC => source.stages.is_some(),
-                _ => source.expect_every.is_some(),
-            })
-        };
-        let before = Before::read(&*journal, watched);
-        let state = |source: config::Source| {
-            Arc::new(SourceState {
-                outcomes: Arc::new(Outcomes::of(metrics, &source.name)),
-                conflicts: Arc::new(Conflicts::new(&source.name, metrics)),
-                ack_duration: metrics
-                    .ingress_ack_duration
-                    .with_label_values(&[source.name.as_str()]),
-                gate: Gate::new(&source),
-                holding: (source.on_unverified == OnUnverified::Hold)
-                    .then(|| Arc::new(Holding::new(&source.name, metrics))),
-                watch: source.stages.map(|patience| {
-                    let steps = source.intake.provider().steps;
-                    let stages = Stages::new(steps, patience, now);
-                    Arc::new(Watch::new(&source.name, stages, &before, metrics, now))
-                }),
-                quiet: source
-                    .expect_every
-                    .map(|every| Arc::new(Quiet::new(&source.name, every, &before, metrics, now))),
-                name: source.name,
-                path: source.path,
-                path_token: source.path_token,
-                intake: source.intake,
-            })
-        };
+        let around = Around { journal: &*journal, metrics, now: clock.now() };
+        let settings = Settings::new(config, sources, around, None);
         let shared = Shared {
-            routes: Routes::new(sources.into_iter().map(state)),
+            settings: ArcSwap::from_pointee(settings),
             journal,
             clock,
             metrics: metrics.clone(),
             rng: Mutex::new(StdRng::seed_from_u64(seed)),
-            ack_timeout: config.ack_timeout,
-            max_body: config.max_body,
-            bodies: Room::new(config.max_body),
-            header_timeout: config.header_timeout,
-            body_timeout: config.body_timeout,
-            trusted_proxies: config.trusted_proxies.clone(),
             draining: CancellationToken::new(),
             tasks: tasks.clone(),
         };
-        Self {
-            shared: Arc::new(shared),
-            permits: Arc::new(Semaphore::new(config.max_connections)),
-            tls: config.tls.as_ref().map(|tls| TlsAcceptor::from(Arc::clone(&tls.server))),
-        }
+        Self { shared: Arc::new(shared), permits: Arc::new(Semaphore::new(config.max_connections)) }
+    }
+
+    /// Serves by these settings from now on. Requests that are being served end by the ones they began with; how many
+    /// connections there may be stays as it is.
+    pub fn reload(&self, config: &config::Ingress, sources: &[config::Source]) {
+        let Shared { settings, journal, metrics, clock, .. } = &*self.shared;
+        let around = Around { journal: &**journal, metrics, now: clock.now() };
+        let after = Settings::new(config, sources, around, Some(&settings.load_full()));
+        settings.store(Arc::new(after));
     }
 
     /// Accepts until `tasks` is asked to stop; connections run in `tasks` and finish what they have begun.
@@ -184,7 +116,7 @@ impl Ingress {
                     }
                     let serve = connection::serve(
                         Arc::clone(&self.shared),
-                        self.tls.clone(),
+                        self.shared.settings.load().tls.clone(),
                         socket,
                         peer.ip(),
                         tasks.clone(),

@@ -91,7 +91,8 @@ async fn hold(shared: &Shared, holding: &Arc<Holding>, rejection: Rejection) -> 
         holding.held(clock.now());
         Ok(())
     });
-    match tokio::time::timeout(shared.ack_timeout, keeping).await {
+    let patience = shared.settings.load().ack_timeout;
+    match tokio::time::timeout(patience, keeping).await {
         Err(_elapsed) => Err(Cause::AckTimeout),
         Ok(Err(_ended)) => Err(Cause::JournalFailed),
         Ok(Ok(kept)) => kept.map_err(Cause::of_journal),

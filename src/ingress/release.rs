@@ -59,7 +59,7 @@ enum Begun<'a> {
 }
 
 struct Committing<'a> {
-    source: &'a SourceState,
+    source: Arc<SourceState>,
     appended: BoxFuture<'a, Result<Appended, AppendError>>,
     /// The build and the step, when builds are watched.
     step: Option<(String, String)>,
@@ -104,7 +104,8 @@ impl Shared {
                 return over(Released::Failed(ReleaseError::Unreadable));
             }
         };
-        let mut sources = self.routes.sources();
+        let settings = self.settings.load_full();
+        let mut sources = settings.routes.sources();
         let Some(source) = sources.find(|source| source.name == rejection.source) else {
             return over(Released::NoSource);
         };
@@ -115,12 +116,12 @@ impl Shared {
         }
     }
 
-    fn commit<'a>(
-        &'a self,
-        source: &'a SourceState,
+    fn commit(
+        &self,
+        source: &Arc<SourceState>,
         rejection: Rejection,
         admission: Admission,
-    ) -> Committing<'a> {
+    ) -> Committing<'_> {
         let Admission { event: name, order_key, dedup, targets, .. } = admission;
         let headers = conflict::original(&rejection);
         let Rejection { id, received_at, body, .. } = rejection;
@@ -136,7 +137,7 @@ impl Shared {
             body,
         };
         let appended = self.journal.release(id, Append { event, targets, dedup });
-        Committing { source, appended, step }
+        Committing { source: Arc::clone(source), appended, step }
     }
 
     async fn finish(

@@ -29,8 +29,8 @@ impl Routes {
     }
 
     /// Every source.
-    pub(super) fn sources(&self) -> impl Iterator<Item = &SourceState> {
-        self.by_path.values().map(|source| &**source)
+    pub(super) fn sources(&self) -> impl Iterator<Item = &Arc<SourceState>> {
+        self.by_path.values()
     }
 
     pub(super) fn find(&self, path: &str) -> Route<'_> {

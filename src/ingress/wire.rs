@@ -145,7 +145,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             self.cut = true;
         }
         let phase = framing.phase();
-        if phase != self.phase {
+        // A whole request in one read leaves the phase as it was, and the connection has not been idle.
+        if phase != self.phase || phase == Phase::Between {
             let patience = match phase {
                 Phase::Between => IDLE_TIMEOUT,
                 Phase::Head | Phase::Body => self.header_timeout,
@@ -221,5 +222,36 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REQUEST: &[u8] = b"POST /in/a HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}";
+
+    /// Reads what has come; an error when the wire has given the connection up.
+    async fn read(wire: &mut Wire<tokio::io::DuplexStream>) -> io::Result<usize> {
+        wire.read(&mut [0; 1024]).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_in_use_is_never_idle_and_one_that_is_not_ends() {
+        let (mut client, server) = tokio::io::duplex(1024);
+        let mut wire = Wire::http_1(server, Duration::from_secs(5));
+        for _ in 0..10 {
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            client.write_all(REQUEST).await.unwrap();
+            assert_eq!(read(&mut wire).await.unwrap(), REQUEST.len());
+        }
+        for pause in [60, 70, 74] {
+            let waiting = tokio::time::timeout(Duration::from_secs(pause), read(&mut wire)).await;
+            assert!(waiting.is_err(), "it ended within {pause} seconds");
+            client.write_all(REQUEST).await.unwrap();
+            assert_eq!(read(&mut wire).await.unwrap(), REQUEST.len());
+        }
+        let ended = tokio::time::timeout(IDLE_TIMEOUT, read(&mut wire)).await.unwrap();
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -75,9 +75,9 @@ impl<P> Quarantine<P> {
         }
     }
 
-    /// The same for so many bytes; what is too much goes when it is pruned.
-    pub(super) fn limited_to(self, limit: u64) -> Self {
-        Self { limit, ..self }
+    /// From now on for so many bytes; what is too much goes when it is pruned.
+    pub(super) fn limit_to(&mut self, limit: u64) {
+        self.limit = limit;
     }
 
     /// Makes room for one more of so many bytes, and names what was given up for it. It is to be [`Self::put`] then.

@@ -87,6 +87,13 @@ impl DeliveryMetrics {
         }
     }
 
+    /// Takes back the gauges of a target. One that has none is left alone.
+    pub(super) fn forget(&self, target: &Name) {
+        for gauge in [&self.breaker_open, &self.paused, &self.unverified] {
+            drop(gauge.remove_label_values(&[target.as_str()]));
+        }
+    }
+
     pub(super) fn target(&self, name: &Name) -> TargetMetrics {
         let labels = &[name.as_str()];
         TargetMetrics {

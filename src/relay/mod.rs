@@ -5,6 +5,7 @@
 
 mod memo;
 mod observe;
+mod reload;
 mod worker;
 
 use std::collections::HashMap;
@@ -16,6 +17,8 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use self::observe::Observer;
+use self::reload::Replacements;
+pub use self::reload::{RelayReload, RelayStopped, replacements};
 use self::worker::Worker;
 use crate::control::{Command, Commands};
 use crate::journal::{BoxFuture, Claimed, Demand, Journal, Lease};
@@ -31,7 +34,7 @@ pub struct RelayTarget {
     /// Its policies.
     pub policy: TargetPolicy,
     /// Its client.
-    pub client: TargetClient,
+    pub client: Arc<TargetClient>,
     /// Its address: what is remembered of a target is true of its address only.
     pub address: String,
 }
@@ -55,6 +58,7 @@ pub struct Relay {
     clients: HashMap<Name, Arc<TargetClient>>,
     addresses: HashMap<Name, String>,
     commands: Commands,
+    replacements: Replacements,
     attempts: JoinSet<Finished>,
     leases: HashMap<Id, Lease>,
     observer: Observer,
@@ -71,7 +75,7 @@ impl Relay {
         journal: Arc<dyn Journal>,
         clock: Clock,
         metrics: &Metrics,
-        commands: Commands,
+        (commands, replacements): (Commands, Replacements),
         seed: u64,
     ) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
@@ -82,7 +86,7 @@ impl Relay {
             .into_iter()
             .map(|target| {
                 let name = target.policy.name.clone();
-                (target.policy, (name, Arc::new(target.client)))
+                (target.policy, (name, target.client))
             })
             .unzip();
         let observer = Observer::new(metrics, &names);
@@ -101,6 +105,7 @@ impl Relay {
             clients,
             addresses,
             commands,
+            replacements,
             journal,
             clock,
             rng,
@@ -124,6 +129,7 @@ impl Relay {
                     self.dispatcher.handle_timeout(self.clock.now());
                 }
                 command = self.commands.next() => self.command(command),
+                replacement = self.replacements.next() => self.replace(replacement),
                 () = stop.drain.cancelled(), if !draining => {
                     draining = true;
                     self.dispatcher.handle_stop();

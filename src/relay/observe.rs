@@ -10,6 +10,7 @@ use crate::time::Timestamp;
 
 /// Counts and reports, per target.
 pub(super) struct Observer {
+    metrics: Metrics,
     targets: HashMap<Name, Observed>,
 }
 
@@ -21,8 +22,29 @@ struct Observed {
 
 impl Observer {
     pub(super) fn new(metrics: &Metrics, targets: &[Name]) -> Self {
-        let observed = |name: &Name| Observed { metrics: metrics.target(name), failing: false };
-        Self { targets: targets.iter().map(|name| (name.clone(), observed(name))).collect() }
+        let mut observer = Self { metrics: metrics.clone(), targets: HashMap::new() };
+        observer.follow(targets.iter(), |_name| true);
+        observer
+    }
+
+    /// Follows these targets and no others. What is known of one that was followed before stays.
+    pub(super) fn follow<'a>(
+        &mut self,
+        names: impl Iterator<Item = &'a Name>,
+        is_configured: impl Fn(&Name) -> bool,
+    ) {
+        let mut before = std::mem::take(&mut self.targets);
+        for name in names {
+            let before = before.remove(name);
+            let failing = before.as_ref().is_some_and(|observed| observed.failing);
+            let observed = match before {
+                // One that has left does not come back to the metrics page by what is still in flight.
+                Some(observed) if !is_configured(name) => observed,
+                // New handles: those of a target that had left belong to nothing any more.
+                Some(_) | None => Observed { metrics: self.metrics.target(name), failing },
+            };
+            self.targets.insert(name.clone(), observed);
+        }
     }
 
     /// A delivery was settled.
@@ -92,6 +114,11 @@ impl Observer {
             Notice::BreakerClosed => {
                 metrics.breaker(false);
                 tracing::info!(target_name = %name, "the breaker is closed: the target is back");
+            }
+            Notice::BreakerReset => {
+                metrics.breaker(false);
+                tracing::info!(target_name = %name,
+                    "the breaker is closed: the target has another address, or no breaker any more");
             }
             Notice::Held(until) => {
                 tracing::info!(target_name = %name, %until, "the target has too much to do and is left alone");

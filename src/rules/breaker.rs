@@ -105,6 +105,18 @@ impl Breaker {
         Self { policy, state, probe: Probe::default() }
     }
 
+    /// The same with another policy: how it stands does not change by that.
+    #[must_use]
+    pub fn renewed(self, policy: BreakerPolicy) -> Self {
+        Self { policy, ..self }
+    }
+
+    /// A closed one. A probe that is still on its way is none of its own.
+    #[must_use]
+    pub fn reset(self, policy: BreakerPolicy) -> Self {
+        Self { policy, state: State::Closed(Record::default()), ..self }
+    }
+
     /// How it stands.
     pub fn view(&self) -> View {
         match self.state {

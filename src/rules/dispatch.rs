@@ -9,6 +9,7 @@
 //! limits in its lane, and the one thing that targets share, the pool of attempts, keeps a part for each of them.
 
 mod lane;
+mod reload;
 mod view;
 
 use std::collections::{HashMap, VecDeque};
@@ -17,6 +18,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 
 use self::lane::Lane;
+pub use self::reload::Renewed;
 pub use self::view::{Last, Notice, Pause, PauseReason, Remembered, TargetView};
 use super::breaker::{BreakerPolicy, Probe};
 use super::pool::Pool;
@@ -43,6 +45,8 @@ pub struct TargetPolicy {
     pub rate: Option<Rate>,
     /// When to leave the target alone; `None` is never.
     pub breaker: Option<BreakerPolicy>,
+    /// Names it had before: what is still queued for them goes to it.
+    pub was: Vec<Name>,
 }
 
 /// A delivery leased from the journal; `L` is whatever identifies the lease there.
@@ -103,6 +107,8 @@ pub enum Action<L> {
 pub struct Dispatcher<L> {
     lanes: Vec<Lane>,
     lane_of: HashMap<Name, usize>,
+    /// Who takes what is queued for a name that no target has any more.
+    heir_of: HashMap<Name, usize>,
     pool: Pool,
     in_flight: HashMap<L, Running<L>>,
     actions: VecDeque<Action<L>>,
@@ -134,12 +140,12 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
     /// A dispatcher with nothing in flight, for at most `pool` attempts at once over all targets (but one for each
     /// target). `rng` spreads retries.
     pub fn new(targets: Vec<TargetPolicy>, pool: usize, rng: StdRng, now: Timestamp) -> Self {
-        let lane_of = targets.iter().enumerate().map(|(i, t)| (t.name.clone(), i)).collect();
         let pool = Pool::new(pool, targets.iter().map(|target| target.concurrency));
         let lanes = targets.into_iter().map(|policy| Lane::new(policy, now)).collect();
-        Self {
+        let mut dispatcher = Self {
             lanes,
-            lane_of,
+            lane_of: HashMap::new(),
+            heir_of: HashMap::new(),
             pool,
             now,
             in_flight: HashMap::new(),
@@ -147,23 +153,27 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
             rng,
             demand_changed: true,
             stop: Stop::Running,
-        }
+        };
+        dispatcher.index();
+        dispatcher
     }
 
     /// The journal leased these. A job that cannot be started now is handed back unharmed.
     pub fn handle_claimed(&mut self, jobs: Vec<Job<L>>, now: Timestamp) {
         self.passed(now);
         self.demand_changed = true;
-        for job in jobs {
-            let lane = self.lane_of.get(&job.target).and_then(|i| self.lanes.get_mut(*i));
+        for mut job in jobs {
+            let index = self.heir_of.get(&job.target).or_else(|| self.lane_of.get(&job.target));
+            let lane = index.and_then(|i| self.lanes.get_mut(*i));
             match lane.filter(|lane| room(lane, &self.pool, now) > 0) {
                 Some(lane) if self.stop == Stop::Running => {
                     self.pool.begun(lane.in_flight);
                     let probe = lane.begun(now);
+                    job.target = lane.policy.name.clone();
                     self.in_flight.insert(job.lease, Running { job: job.clone(), probe });
                     self.actions.push_back(Action::Start(job));
                 }
-                // Several targets were each told of room that only one of them could have.
+                // Several targets, or several names of one, were each told of room that only one of them could have.
                 Some(_) | None => self.settle(job, Settlement::Released, None),
             }
         }
@@ -247,7 +257,7 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
     /// Changes a target by hand, and says so if something changed.
     fn switch(&mut self, target: &Name, change: impl FnOnce(&mut Lane) -> Option<Notice>) -> bool {
         let lane = self.lane_of.get(target).and_then(|i| self.lanes.get_mut(*i));
-        let Some(lane) = lane else { return false };
+        let Some(lane) = lane.filter(|lane| !lane.has_left) else { return false };
         if let Some(notice) = change(lane) {
             self.demand_changed = true;
             let remembered = lane.remembered();
@@ -259,7 +269,12 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
 
     /// How every target stands.
     pub fn view(&self) -> Vec<TargetView> {
-        self.lanes.iter().map(Lane::view).collect()
+        self.lanes.iter().filter(|lane| !lane.has_left).map(Lane::view).collect()
+    }
+
+    /// Every target by name, those included that have left and still have something in flight.
+    pub fn names(&self) -> impl Iterator<Item = &Name> {
+        self.lanes.iter().map(|lane| &lane.policy.name)
     }
 
     fn passed(&mut self, now: Timestamp) {
@@ -305,12 +320,15 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
 
     /// What each target can take now.
     fn demand(&self) -> Vec<Wanted> {
-        let stated = |lane: &Lane| Wanted {
-            target: lane.policy.name.clone(),
-            most: room(lane, &self.pool, self.now),
-            order: lane.policy.order,
-        };
-        self.lanes.iter().map(stated).filter(|wanted| wanted.most > 0).collect()
+        let mut demand = Vec::with_capacity(self.lanes.len());
+        for lane in &self.lanes {
+            let (most, order) = (room(lane, &self.pool, self.now), lane.policy.order);
+            if most > 0 {
+                let names = [&lane.policy.name].into_iter().chain(&lane.policy.was);
+                demand.extend(names.map(|name| Wanted { target: name.clone(), most, order }));
+            }
+        }
+        demand
     }
 
     fn settle(&mut self, job: Job<L>, settlement: Settlement, attempt: Option<Attempt>) {

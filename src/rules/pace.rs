@@ -93,6 +93,17 @@ impl Pace {
         self.restart();
     }
 
+    /// At most so many at once from now on. What was learnt of the target stays true.
+    pub fn resize(&mut self, most: usize) {
+        let whole = self.limit >= self.most;
+        (self.limit, self.knee) = if whole {
+            (most, most)
+        } else {
+            (self.limit.min(most), self.knee.clamp(1, most.max(1)))
+        };
+        self.most = most;
+    }
+
     fn held(&self, now: Timestamp) -> bool {
         self.held_until.is_some_and(|until| until > now)
     }
@@ -166,5 +177,20 @@ mod tests {
             (0..room).for_each(|_| pace.succeeded(at(0)));
         }
         assert_eq!(rounds, [1, 2, 4, 8, 16, 16]);
+    }
+
+    #[test]
+    fn another_limit_counts_at_once_and_undoes_no_slow_start() {
+        let mut pace = Pace::new(8);
+        pace.resize(4);
+        assert_eq!(pace.room(0, at(0)), 4);
+        pace.resize(16);
+        assert_eq!(pace.room(0, at(0)), 16);
+        pace.overloaded(None, 8, at(0));
+        pace.resize(32);
+        assert_eq!(pace.room(0, at(0)), 0, "it is held");
+        assert_eq!(pace.room(0, at(1)), 1);
+        (0..10_000).for_each(|_| pace.succeeded(at(1)));
+        assert_eq!(pace.room(0, at(1)), 32);
     }
 }

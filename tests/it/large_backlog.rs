@@ -42,13 +42,16 @@ async fn post(daemon: &Daemon, numbers: std::ops::Range<u32>) -> f64 {
         let mine = numbers.clone().skip(client as usize).step_by(CLIENTS as usize);
         clients.spawn(async move {
             for number in mine {
-                let reply = connection.post("/in/any", &[], body(number)).await.expect("an answer");
+                let reply = connection.post("/in/any", &[], body(number)).await;
+                let reply = reply.map_err(|error| format!("{number}: {error:?}"))?;
                 assert_eq!(reply.ack().1, "accepted");
             }
+            Ok::<_, String>(())
         });
     }
     while let Some(ended) = clients.join_next().await {
-        ended.expect("a client ends well");
+        let ended = ended.expect("a client ends well");
+        assert_eq!(ended, Ok(()), "{:#?}", daemon.log().iter().rev().take(20).collect::<Vec<_>>());
     }
     f64::from(count) / began.elapsed().as_secs_f64()
 }

@@ -125,7 +125,7 @@ impl Later {
         let metrics = Metrics::new("1", "r").expect("metrics");
         let kept: Arc<dyn Journal> = Arc::<MemoryJournal>::clone(&journal);
         let (ingress, sources, tasks) = (&config.ingress, config.sources, Tasks::new());
-        let ingress = Ingress::new(ingress, sources, kept, clock, &metrics, 7, &tasks);
+        let ingress = Ingress::new(ingress, &sources, kept, clock, &metrics, 7, &tasks);
         Self { journal, releaser: ingress.releaser(), metrics, refused_at, _home: home }
     }
 

@@ -2,13 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 
 use crate::harness::daemon::Home;
-use crate::harness::http::Connection;
 use crate::harness::receiver::{Act, OK, Receiver};
 use crate::harness::{sign, within};
 
@@ -373,49 +371,6 @@ async fn a_target_that_leaves_the_file_keeps_its_deliveries() {
     let daemon = home.start().await;
     daemon.metric_becomes("everhook_deliveries{state=\"orphaned\",target=\"late\"}", 0.0).await;
     assert_eq!(late.next().await.id(), id);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn restarts_under_load_refuse_no_connection_and_lose_nothing() {
-    let receiver = Receiver::good().await;
-    let home = Home::new(&format!("{SOURCES}{}", target("deploy", &receiver.url(), "")));
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let mut daemon = home.start_on(&socket).await;
-    let address = socket.local_addr().expect("an address");
-    let stop = Arc::new(AtomicBool::new(false));
-    let mut clients = tokio::task::JoinSet::new();
-    for client in 0..8 {
-        let stop = Arc::clone(&stop);
-        clients.spawn(async move {
-            let mut acknowledged = BTreeSet::new();
-            for number in 0.. {
-                if stop.load(Ordering::Relaxed) {
-                    break;
-                }
-                let body = format!("{client} {number}");
-                let mut connection = Connection::open(address).await.expect("never refused");
-                let reply = connection.post("/in/any", &[], body).await.expect("always answered");
-                acknowledged.insert(reply.ack().0);
-            }
-            acknowledged
-        });
-    }
-    for _ in 0..5 {
-        daemon.metric_grows("everhook_events_accepted_total{source=\"any\"}").await;
-        daemon.terminate();
-        assert!(daemon.ended().await.success());
-        daemon = home.start_on(&socket).await;
-    }
-    daemon.metric_grows("everhook_events_accepted_total{source=\"any\"}").await;
-    stop.store(true, Ordering::Relaxed);
-    let acknowledged: BTreeSet<_> = clients.join_all().await.into_iter().flatten().collect();
-    for state in ["ready", "waiting", "in_flight"] {
-        let series = format!("everhook_deliveries{{state=\"{state}\",target=\"deploy\"}}");
-        daemon.metric_becomes(&series, 0.0).await;
-    }
-    let delivered: BTreeSet<_> = receiver.seen().iter().map(|r| r.id().to_owned()).collect();
-    assert!(acknowledged.is_subset(&delivered));
-    assert!(acknowledged.len() > 10, "{}", acknowledged.len());
 }
 
 #[tokio::test]

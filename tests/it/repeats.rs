@@ -2,6 +2,7 @@
 
 use everhook::time::Clock;
 
+use crate::harness::api::Api;
 use crate::harness::daemon::{Daemon, Home};
 use crate::harness::receiver::Receiver;
 use crate::harness::sign;
@@ -161,6 +162,15 @@ async fn a_copy_that_says_something_else_is_a_repeat_a_conflict_and_kept() {
     assert_eq!(send("/in/streampixel", uploaded("3")).await, (first.clone(), "duplicate".into()));
     relay.daemon.metric_becomes(conflicts, 2.0).await;
     relay.daemon.metric_becomes(kept, 2.0).await;
+
+    let api = Api::of(relay.daemon.admin).await;
+    let event = api.get(&format!("events/{first}")).await;
+    assert_eq!(
+        (&event["repeats"]["count"], event["body"]["data"].as_str()),
+        (&3.into(), Some(&*uploaded("1")))
+    );
+    assert_eq!(event["repeats"]["latest"][2]["client"], "127.0.0.1");
+    assert_eq!(api.all("rejections?cause=conflict", 1).await.len(), 2);
 
     let mut statuses = Vec::new();
     for _ in 0..2 {

@@ -80,3 +80,39 @@ async fn the_service_manager_is_told_what_is_relayed_in_good_grammar() {
     assert!(told.contains("STATUS=relaying 1 source to 1 target\n"), "{told}");
     daemon.kill().await.expect("it was running");
 }
+
+#[tokio::test]
+async fn health_is_asked_by_the_binary_itself_and_told_by_its_exit_code() {
+    let receiver = Receiver::good().await;
+    let home = Home::new(&relay_to(&receiver));
+    let daemon = home.start().await;
+    let ask = async |address: &str| {
+        let mut command = home.command(&["health"]);
+        let output = command.env("EVERHOOK_ADMIN__LISTEN", address).output();
+        within("it answers", output).await.expect("it ran")
+    };
+    let well = ask(&daemon.admin.to_string()).await;
+    assert_eq!((well.status.code(), &*well.stdout), (Some(0), &b"ready\n"[..]));
+    let unwell = ask("127.0.0.1:1").await;
+    let said = String::from_utf8_lossy(&unwell.stderr).into_owned();
+    assert!(unwell.status.code() == Some(1) && said.contains("is it running?"), "{said}");
+}
+
+#[tokio::test]
+async fn completions_and_man_pages_come_from_the_binary() {
+    let home = Home::new("");
+    let out = home.config().with_file_name("man").display().to_string();
+    for (arguments, expected) in [
+        (&["completions", "bash"][..], "complete -F _everhook"),
+        (&["completions", "zsh"], "#compdef everhook"),
+        (&["completions", "fish"], "complete -c everhook"),
+        (&["man"], ".TH everhook 1"),
+        (&["man", "--out", &out], ""),
+    ] {
+        let output = within("it ends", home.command(arguments).output()).await.expect("it ran");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains(expected), "{arguments:?}: {said:.300}");
+    }
+    let page = home.config().with_file_name("man").join("everhook-serve.1");
+    assert!(std::fs::read_to_string(page).expect("a page").contains("everhook\\-serve"));
+}

@@ -2,21 +2,14 @@
 //! event of that hour has reached its target, once.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use everhook::config::{Config, LoadOptions};
-use everhook::control::{Release as _, Released};
-use everhook::ingress::Ingress;
-use everhook::journal::{Journal, RejectionAsk};
-use everhook::lifecycle::Tasks;
-use everhook::metrics::Metrics;
-use everhook::time::Clock;
+use serde_json::json;
 use tokio::task::JoinSet;
 
+use crate::harness::api::Api;
 use crate::harness::daemon::{Daemon, Home};
 use crate::harness::receiver::Receiver;
 use crate::harness::{sign, within};
-use crate::journal_contract::open_at;
 
 /// Connections at once.
 const SENDERS: usize = 6;
@@ -68,25 +61,6 @@ async fn send(
     counts
 }
 
-/// Releases everything that is kept, while no daemon runs, and counts what became of it.
-async fn release_everything(home: &Home) -> BTreeMap<&'static str, usize> {
-    let options = LoadOptions { file: Some(home.config()), flags: Vec::new() };
-    let config = Config::load(&options).expect("a valid configuration");
-    let (clock, metrics) = (Clock::system(), Metrics::new("1", "r").expect("metrics"));
-    let journal: Arc<dyn Journal> = Arc::new(open_at(&home.journal(), &clock).expect("opens").0);
-    let (kept, tasks) = (Arc::clone(&journal), Tasks::new());
-    let ingress = Ingress::new(&config.ingress, config.sources, kept, clock, &metrics, 7, &tasks);
-    let ask = RejectionAsk { limit: 1000, ..RejectionAsk::default() };
-    let ids = journal.rejections(&ask).iter().map(|outline| outline.id).collect();
-    let mut counts = BTreeMap::new();
-    for (_, released) in ingress.releaser().release(ids, false).await {
-        assert!(!matches!(released, Released::Refused(_)), "{released:?}");
-        *counts.entry(released.as_str()).or_default() += 1;
-    }
-    journal.close().await;
-    counts
-}
-
 async fn stop(daemon: Daemon) {
     daemon.terminate();
     assert!(daemon.ended().await.success());
@@ -124,11 +98,14 @@ async fn nothing_of_the_hour_is_lost_and_nothing_comes_twice() {
         let again = send(&daemon, source, 7..19).await;
         assert_eq!(again, [("accepted".to_owned(), 12)].into());
     }
-    stop(daemon).await;
-    let released = release_everything(&home).await;
-    assert_eq!(released, [("accepted", 2 * (MISSED - 12)), ("duplicate", 24)].into());
+    let api = Api::of(daemon.admin).await;
+    let everything = || json!({ "filter": {} });
+    let (status, released) = api.post("rejections/release", everything()).await;
+    let counts = ["matched", "accepted", "duplicate"].map(|word| released[word].as_u64().unwrap());
+    assert_eq!((status, counts), (200, [480, 456, 24]), "{released}");
+    let (_, again) = api.post("rejections/release", everything()).await;
+    assert_eq!(again["matched"], 0);
 
-    let daemon = home.start().await;
     let mut bodies: Vec<_> =
         receiver.take(2 * MISSED).await.into_iter().map(|request| request.body).collect();
     bodies.sort();

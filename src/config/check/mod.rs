@@ -17,7 +17,7 @@ use super::raw;
 use super::setting::{Conditions, Wanted};
 use super::table::did_you_mean;
 use super::tree::KeyPath;
-use super::{Admin, Config, Delivery, Ingress, Journal, Log};
+use super::{Admin, Config, Delivery, Ingress, Journal, Log, Outline};
 use crate::model::Secret;
 use crate::rules::filter::{Condition, Patterns};
 use crate::rules::payload::Field;
@@ -54,6 +54,7 @@ pub(super) fn check(root: raw::Root, findings: &mut Findings) -> Option<Config> 
         sources: sources?,
         targets: targets.into_iter().map(|target| target.built).collect::<Option<_>>()?,
         warnings: Vec::new(),
+        outline: Outline::default(),
     })
 }
 

@@ -1,6 +1,7 @@
 //! Sources: their paths, their secrets, and the compiled intake of each.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::target::Checked;
@@ -89,7 +90,7 @@ fn source(
     let spec = spec?;
     let (provider, secrets) = (spec.provider.name, spec.secrets.clone());
     let remedy = "see the keys of a source in docs/configuration.md";
-    let intake = noted(Intake::new(spec), at, remedy, findings)?;
+    let intake = Arc::new(noted(Intake::new(spec), at, remedy, findings)?);
     Some(Source {
         name,
         path,

@@ -1,5 +1,6 @@
 //! Targets: their URLs, what they want, their retries and signatures.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ use crate::rules::rate::Rate;
 use crate::rules::retry::{Exponential, RetryPolicy};
 use crate::rules::sign::{self, Signer};
 use crate::template::Preset;
+
+/// How targets are named.
+const NAME_REMEDY: &str = "names are lower-case letters, digits and dashes, at most 63";
 
 /// What a Slack channel takes for long; a short burst is let through.
 const SLACK_RATE: Rate = Rate { interval: Duration::from_secs(1), burst: 1 };
@@ -54,7 +58,31 @@ pub(super) fn targets(
     sources: &[Name],
     findings: &mut Findings,
 ) -> Vec<Checked> {
+    heirs(&raw, findings);
     raw.into_iter().map(|(name, raw)| target(name, raw, sources, findings)).collect()
+}
+
+/// A name that a target had before can be no other's, neither now nor before.
+fn heirs(raw: &[(Name, raw::Target)], findings: &mut Findings) {
+    let mut heirs: BTreeMap<&str, &Name> = BTreeMap::new();
+    for (name, target) in raw {
+        for (index, was) in target.was.iter().flatten().enumerate() {
+            let at = KeyPath::of(&["target", name.as_str(), "was"]).index(index);
+            if Name::parse(was).is_none() {
+                findings.mistake(&at, "this is not the name of a target", NAME_REMEDY);
+            } else if raw.iter().any(|(other, _)| other.as_str() == was) {
+                let problem = "a target of this name is configured, and keeps its deliveries";
+                findings.mistake(&at, problem, "write a name that no target has any more");
+            } else if let Some(heir) = heirs.insert(was, name) {
+                let problem = format!("the target {heir} has had this name, too");
+                findings.mistake(
+                    &at,
+                    problem,
+                    "leave one of them out: one target takes its deliveries",
+                );
+            }
+        }
+    }
 }
 
 fn target(name: Name, raw: raw::Target, sources: &[Name], findings: &mut Findings) -> Checked {
@@ -123,6 +151,7 @@ fn target(name: Name, raw: raw::Target, sources: &[Name], findings: &mut Finding
             },
             deny_private: raw.deny_private?,
             forward_tokens: raw.forward_tokens?,
+            was: raw.was.iter().flatten().filter_map(|name| Name::parse(name)).collect(),
         })
     };
     Checked { built: build(), interest, from: raw.from }

@@ -62,9 +62,6 @@ pub(super) struct Committer {
     pub(super) last_commit: u64,
     pub(super) next_sequence: u64,
     pub(super) upkeep_at: Timestamp,
-    pub(super) retention: Duration,
-    /// Bytes of payload after which a generation is full.
-    pub(super) generation_bytes: u64,
     pub(super) ballast: Ballast,
     /// The ballast was given up: nothing new is accepted until it could be taken again.
     pub(super) starved: bool,
@@ -428,8 +425,9 @@ impl Committer {
     }
 
     fn rotate_if_full(&mut self, now: Timestamp) {
+        let limits = self.shared.limits();
         let mut memory = self.shared.memory();
-        if !memory.usage.is_full(now, self.generation_bytes, self.retention) {
+        if !memory.usage.is_full(now, limits.generation_bytes(), limits.retention) {
             return;
         }
         let Some(number) = self.generations.rotate(self.next_commit) else { return };

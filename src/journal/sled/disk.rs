@@ -3,12 +3,28 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FallocateFlags, fallocate};
 
-use super::dir;
-use super::shared::Limits;
+use super::{GENERATION_BYTES, dir};
 use crate::journal::Health;
+
+/// Bounds on the disk.
+#[derive(Clone, Debug)]
+pub(super) struct Limits {
+    pub(super) path: PathBuf,
+    pub(super) max_bytes: u64,
+    pub(super) min_free: u64,
+    pub(super) retention: Duration,
+}
+
+impl Limits {
+    /// Bytes of payload after which a generation is full.
+    pub(super) fn generation_bytes(&self) -> u64 {
+        GENERATION_BYTES.min(self.max_bytes / 16)
+    }
+}
 
 /// The ballast is at most 64 MiB, and at most an eighth of what may be used.
 const MAX_BALLAST: u64 = 64 * 1024 * 1024;
@@ -121,7 +137,9 @@ mod tests {
 
     #[test]
     fn what_was_written_since_the_last_look_counts_against_both_bounds() {
-        let limits = |max_bytes, min_free| Limits { path: PathBuf::new(), max_bytes, min_free };
+        let retention = Duration::ZERO;
+        let limits =
+            |max_bytes, min_free| Limits { path: PathBuf::new(), max_bytes, min_free, retention };
         let mut gauge = Gauge { size: 100, free: Some(1_000), ..Gauge::default() };
         assert_eq!(gauge.verdict(&limits(300, 800)), Health::Healthy);
         gauge.wrote(99);

@@ -103,7 +103,8 @@ impl Committer {
         outcome: &mut Outcome,
         now: Timestamp,
     ) {
-        let gone = self.shared.memory().quarantine.prune(now.minus(self.retention));
+        let retention = self.shared.limits().retention;
+        let gone = self.shared.memory().quarantine.prune(now.minus(retention));
         self.gone(commit, outcome, gone);
     }
 

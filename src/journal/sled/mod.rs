@@ -50,7 +50,7 @@ pub use self::archive::{Archive, Archived};
 use self::committer::{Committer, Waiting, Work};
 pub use self::diagnosis::Diagnosis;
 use self::dir::Lock;
-use self::disk::Ballast;
+use self::disk::{Ballast, Limits};
 use self::generations::Generations;
 use self::keep::Keeping;
 use self::library::Library;
@@ -60,7 +60,7 @@ pub use self::refusal::OpenError;
 pub use self::repair::{Engine, Repair, RepairError, Repaired, State as RepairState};
 pub use self::restore::{MAX_RESTORED, Repeats, Restored};
 pub use self::salvage::Assessment;
-use self::shared::{Ending, Limits, Memory, Recent, Shared};
+use self::shared::{Ending, Memory, Recent, Shared};
 pub use self::stats::{GenerationStats, Stats};
 use super::record::Record;
 use super::record::content::{Content, Place};
@@ -108,7 +108,6 @@ pub struct SledJournal {
     shared: Arc<Shared>,
     generations: Arc<Generations>,
     committer: Mutex<Option<JoinHandle<()>>>,
-    retention: Duration,
     /// Held until every file is closed.
     lock: Mutex<Option<Lock>>,
 }
@@ -130,15 +129,21 @@ impl SledJournal {
         let ballast = Ballast::new(root, *max_bytes);
         let Ready { generations, recovered, holds } =
             open::open(root, &ballast, *retention, clock.now())?;
-        let limits = Limits { path: root.clone(), max_bytes: *max_bytes, min_free: *min_free };
-        let memory = Memory {
+        let limits = Limits {
+            path: root.clone(),
+            max_bytes: *max_bytes,
+            min_free: *min_free,
+            retention: *retention,
+        };
+        let mut memory = Memory {
             index: recovered.index,
             usage: recovered.usage,
             notes: recovered.notes,
-            quarantine: recovered.quarantine.limited_to(*quarantine_max_bytes),
+            quarantine: recovered.quarantine,
             repeated: Repeated::default(),
             recent: Recent::default(),
         };
+        memory.quarantine.limit_to(*quarantine_max_bytes);
         let shared = Arc::new(Shared::new(clock.clone(), metrics, memory, limits));
         if let Ok(size) = generations.occupied() {
             shared.look_at_disk(size, false);
@@ -151,8 +156,6 @@ impl SledJournal {
             last_commit: recovered.last_commit,
             next_sequence: recovered.next_sequence,
             upkeep_at: clock.now(),
-            retention: *retention,
-            generation_bytes: GENERATION_BYTES.min(max_bytes / 16),
             ballast,
             starved: false,
             holds,
@@ -167,8 +170,8 @@ impl SledJournal {
             .spawn(|| committer.run())
             .map_err(|source| OpenError::io("starting the writer of", root, source))?;
         let committer = Mutex::new(Some(committer));
-        let (retention, lock) = (*retention, Mutex::new(Some(lock)));
-        let journal = Self { shared, generations, committer, retention, lock };
+        let lock = Mutex::new(Some(lock));
+        let journal = Self { shared, generations, committer, lock };
         let opened = journal.opened(clock.now().since(begun));
         Ok((journal, opened))
     }
@@ -210,6 +213,15 @@ impl SledJournal {
     /// Blocks until the writer has ended and the directory is free.
     pub fn abandon(&self) {
         self.end(Ending::Abandon);
+    }
+
+    /// Keeps to the bounds of these options from now on. Where the journal is, and the reserve it holds on the disk, stay
+    /// as they were when it was opened.
+    pub fn adjust(&self, options: &Options) {
+        let Options { retention, max_bytes, min_free, quarantine_max_bytes, path: _ } = *options;
+        let path = self.shared.limits().path.clone();
+        self.shared.limit(Limits { path, max_bytes, min_free, retention });
+        self.shared.memory().quarantine.limit_to(quarantine_max_bytes);
     }
 
     /// Takes a note up at once.
@@ -328,7 +340,7 @@ impl SledJournal {
         look: impl FnOnce(&Library<'_>) -> T + Send + 'static,
     ) -> Result<T, LoadError> {
         let (shared, generations) = (Arc::clone(&self.shared), Arc::clone(&self.generations));
-        let retention = self.retention;
+        let retention = self.shared.limits().retention;
         let looked = tokio::task::spawn_blocking(move || {
             let chapters = generations.chapters();
             let (shared, generations) = (&*shared, &*generations);

@@ -1,15 +1,15 @@
 //! What the writer and everyone else share: the waiting room, the index, and the journal's health.
 
 use std::collections::{HashMap, VecDeque};
-use std::path::PathBuf;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::{Notify, broadcast};
 
 use super::committer::{Waiting, Work};
 use super::dir;
-use super::disk::Gauge;
+use super::disk::{Gauge, Limits};
 use super::keep::Keeping;
 use super::operate::Wish;
 use super::restore::Restored;
@@ -64,18 +64,10 @@ pub(super) struct Shared {
     room: Mutex<Room>,
     arrived: Condvar,
     health: Mutex<Health>,
-    limits: Limits,
+    limits: ArcSwap<Limits>,
     gauge: Mutex<Gauge>,
     /// Runs while a commit is under way.
     committing: Mutex<Option<Stopwatch>>,
-}
-
-/// Bounds on the disk.
-#[derive(Clone, Debug)]
-pub(super) struct Limits {
-    pub(super) path: PathBuf,
-    pub(super) max_bytes: u64,
-    pub(super) min_free: u64,
 }
 
 /// What lives in memory.
@@ -135,7 +127,7 @@ impl Shared {
             room: Mutex::new(Room::default()),
             arrived: Condvar::new(),
             health: Mutex::new(Health::Healthy),
-            limits,
+            limits: ArcSwap::from_pointee(limits),
             gauge: Mutex::default(),
             committing: Mutex::new(None),
         }
@@ -146,8 +138,14 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn limits(&self) -> &Limits {
-        &self.limits
+    /// The bounds as they are now.
+    pub(super) fn limits(&self) -> Arc<Limits> {
+        self.limits.load_full()
+    }
+
+    /// From now on these bounds.
+    pub(super) fn limit(&self, limits: Limits) {
+        self.limits.store(Arc::new(limits));
     }
 
     /// The writer is at work from now on.
@@ -385,20 +383,21 @@ impl Shared {
     /// Compares the disk with its bounds. `starved`: it has been full, and there is not room enough yet.
     pub(super) fn look_at_disk(&self, size: u64, starved: bool) {
         self.metrics.bytes.set(gauge_value(size));
-        let free = dir::free_bytes(&self.limits.path).ok();
+        let free = dir::free_bytes(&self.limits().path).ok();
         if let Some(free) = free {
             self.metrics.free_bytes.set(gauge_value(free));
         }
         let gauge = Gauge { size, free, starved, written: 0 };
         *self.gauge.lock().unwrap_or_else(PoisonError::into_inner) = gauge;
-        self.set_health(gauge.verdict(&self.limits));
+        self.set_health(gauge.verdict(&self.limits()));
     }
 
     /// So much was written since the disk was looked at. Whether it should be looked at again.
     pub(super) fn wrote(&self, bytes: u64) -> bool {
         let mut gauge = self.gauge.lock().unwrap_or_else(PoisonError::into_inner);
         gauge.wrote(bytes);
-        let (verdict, stale) = (gauge.verdict(&self.limits), gauge.is_stale(&self.limits));
+        let limits = self.limits();
+        let (verdict, stale) = (gauge.verdict(&limits), gauge.is_stale(&limits));
         drop(gauge);
         // Only the next look can say that there is room again.
         if matches!(verdict, Health::Full { .. }) {

@@ -41,12 +41,13 @@ impl Committer {
 
     /// Forgets dead letters whose retention is over.
     fn expire_dead(&mut self, now: Timestamp) {
+        let retention = self.shared.limits().retention;
         let mut memory = self.shared.memory();
         let mut looked = 0usize;
         let mut over = Vec::new();
         let mut next = None;
         for (sequence, entry) in memory.index.iter_from(self.expire_from) {
-            if looked == EXPIRE_STEP || entry.received_at.plus(self.retention) > now {
+            if looked == EXPIRE_STEP || entry.received_at.plus(retention) > now {
                 next = (looked == EXPIRE_STEP).then_some(sequence);
                 break;
             }
@@ -68,8 +69,9 @@ impl Committer {
         if self.drain.is_some() {
             return Ok(());
         }
-        let pressed = size >= self.shared.limits().max_bytes / 10 * 9;
-        let chosen = self.shared.memory().usage.to_drain(now, self.retention, pressed);
+        let limits = self.shared.limits();
+        let pressed = size >= limits.max_bytes / 10 * 9;
+        let chosen = self.shared.memory().usage.to_drain(now, limits.retention, pressed);
         if let Some(share) = chosen {
             let sealed = self.generations.numbered(share.number).is_some_and(|it| it.is_sealed());
             if sealed {

@@ -15,6 +15,8 @@ use super::view::{Last, Notice, Pause, PauseReason, Remembered, TargetView};
 pub(super) struct Lane {
     pub(super) policy: TargetPolicy,
     pub(super) in_flight: usize,
+    /// It is not configured any more: what is in flight ends, and nothing begins.
+    pub(super) has_left: bool,
     pub(super) paused: Option<Pause>,
     /// When the breaker opened, if it is not closed.
     pub(super) open_since: Option<Timestamp>,
@@ -29,6 +31,7 @@ impl Lane {
     pub(super) fn new(policy: TargetPolicy, now: Timestamp) -> Self {
         Self {
             in_flight: 0,
+            has_left: false,
             paused: None,
             open_since: None,
             last_failure: None,
@@ -38,6 +41,44 @@ impl Lane {
             bucket: policy.rate.map(|rate| Bucket::new(rate, now)),
             policy,
         }
+    }
+
+    /// Takes other policies, for the same address or for another one. Says what changed for the target as a whole.
+    pub(super) fn renew(
+        &mut self,
+        policy: TargetPolicy,
+        moved: bool,
+        now: Timestamp,
+    ) -> Vec<Notice> {
+        let mut notices = Vec::new();
+        if moved {
+            self.pace = Pace::new(policy.concurrency);
+            (self.last_failure, self.last_success) = (None, None);
+        } else {
+            self.pace.resize(policy.concurrency);
+        }
+        if moved && self.paused.is_some_and(|pause| pause.reason == PauseReason::Gone) {
+            self.paused = None;
+            notices.push(Notice::Resumed);
+        }
+        if policy.rate != self.policy.rate {
+            self.bucket = policy.rate.map(|rate| Bucket::new(rate, now));
+        }
+        self.breaker = policy.breaker.map(|policy| match self.breaker {
+            Some(breaker) if moved => breaker.reset(policy),
+            Some(breaker) => breaker.renewed(policy),
+            None => Breaker::new(policy),
+        });
+        if (moved || self.breaker.is_none()) && self.open_since.take().is_some() {
+            notices.push(Notice::BreakerReset);
+        }
+        (self.policy, self.has_left) = (policy, false);
+        notices
+    }
+
+    /// Begins nothing more.
+    pub(super) fn left(self) -> Self {
+        Self { has_left: true, ..self }
     }
 
     /// Takes up how it stood when the last run ended.
@@ -71,7 +112,7 @@ impl Lane {
 
     /// How many attempts may begin now.
     pub(super) fn room(&self, now: Timestamp) -> usize {
-        if self.paused.is_some() {
+        if self.paused.is_some() || self.has_left {
             return 0;
         }
         let breaker = self.breaker.map_or(usize::MAX, |breaker| breaker.room(now));
@@ -81,7 +122,7 @@ impl Lane {
 
     /// When there may be more room by the passing of time alone.
     pub(super) fn opens_at(&self, now: Timestamp) -> Option<Timestamp> {
-        if self.paused.is_some() {
+        if self.paused.is_some() || self.has_left {
             return None;
         }
         let breaker = self.breaker.and_then(|breaker| breaker.closed_to_all_until());

@@ -6,18 +6,18 @@ use super::*;
 use crate::model::{Answer, Order, Wanted};
 use crate::rules::retry::Jitter;
 
-fn name(text: &str) -> Name {
+pub(super) fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
-fn moment(seconds: i64) -> Moment {
+pub(super) fn moment(seconds: i64) -> Moment {
     Moment { now: Timestamp::from_secs(seconds), wall: Timestamp::from_secs(seconds) }
 }
 
-fn dispatcher(targets: &[(&str, usize)]) -> Dispatcher<u32> {
-    let policy = |(target, concurrency): &(&str, usize)| TargetPolicy {
+pub(super) fn policy(target: &str, concurrency: usize) -> TargetPolicy {
+    TargetPolicy {
         name: name(target),
-        concurrency: *concurrency,
+        concurrency,
         order: Order::None,
         retry: RetryPolicy {
             delays: [Duration::from_secs(5)].into(),
@@ -27,24 +27,28 @@ fn dispatcher(targets: &[(&str, usize)]) -> Dispatcher<u32> {
         },
         rate: None,
         breaker: None,
-    };
-    with(targets.iter().map(policy).collect(), 1_000)
+        was: Vec::new(),
+    }
+}
+
+pub(super) fn dispatcher(targets: &[(&str, usize)]) -> Dispatcher<u32> {
+    with(targets.iter().map(|(target, most)| policy(target, *most)).collect(), 1_000)
 }
 
 fn with(policies: Vec<TargetPolicy>, pool: usize) -> Dispatcher<u32> {
     Dispatcher::new(policies, pool, StdRng::seed_from_u64(7), Timestamp::EPOCH)
 }
 
-fn job(lease: u32, target: &str) -> Job<u32> {
+pub(super) fn job(lease: u32, target: &str) -> Job<u32> {
     let event = EventId::new(Timestamp::EPOCH, [0; 10]);
     Job { lease, target: name(target), event, attempts: 0, received_at: Timestamp::EPOCH }
 }
 
-fn answered(status: u16, retry_after: Option<&str>) -> Finished {
+pub(super) fn answered(status: u16, retry_after: Option<&str>) -> Finished {
     attempted(Answer::Status { status, retry_after: retry_after.map(str::to_owned) })
 }
 
-fn attempted(answer: Answer) -> Finished {
+pub(super) fn attempted(answer: Answer) -> Finished {
     let duration = Duration::ZERO;
     Finished::Attempted(Attempt {
         number: 1,
@@ -55,11 +59,11 @@ fn attempted(answer: Answer) -> Finished {
     })
 }
 
-fn actions(dispatcher: &mut Dispatcher<u32>) -> Vec<Action<u32>> {
+pub(super) fn actions(dispatcher: &mut Dispatcher<u32>) -> Vec<Action<u32>> {
     std::iter::from_fn(|| dispatcher.poll_action()).collect()
 }
 
-fn settlements(actions: &[Action<u32>]) -> Vec<(u32, Settlement)> {
+pub(super) fn settlements(actions: &[Action<u32>]) -> Vec<(u32, Settlement)> {
     let settled = |action: &Action<u32>| match action {
         Action::Settle { job, settlement, .. } => Some((job.lease, *settlement)),
         Action::Claim(_)
@@ -71,7 +75,7 @@ fn settlements(actions: &[Action<u32>]) -> Vec<(u32, Settlement)> {
     actions.iter().filter_map(settled).collect()
 }
 
-fn notices(actions: &[Action<u32>]) -> Vec<Notice> {
+pub(super) fn notices(actions: &[Action<u32>]) -> Vec<Notice> {
     let told = |action: &Action<u32>| match action {
         Action::Notify(_, notice) => Some(*notice),
         Action::Claim(_)
@@ -84,11 +88,11 @@ fn notices(actions: &[Action<u32>]) -> Vec<Notice> {
 }
 
 /// The last demand stated.
-fn wanted(target: &str, most: usize) -> Wanted {
+pub(super) fn wanted(target: &str, most: usize) -> Wanted {
     Wanted { target: name(target), most, order: Order::None }
 }
 
-fn demand(actions: &[Action<u32>]) -> Vec<Wanted> {
+pub(super) fn demand(actions: &[Action<u32>]) -> Vec<Wanted> {
     let stated = |action: &Action<u32>| match action {
         Action::Claim(demand) => Some(demand.clone()),
         Action::Start(_)

@@ -13,6 +13,8 @@ pub enum Notice {
     BreakerOpened,
     /// It is back.
     BreakerClosed,
+    /// It has no breaker any more, or another address, of which nothing is known.
+    BreakerReset,
     /// It has too much to do; nothing begins before this moment.
     Held(Timestamp),
     /// Nothing begins until it is resumed.

@@ -240,6 +240,15 @@ impl Daemon {
         within("an answer", connection.get(path)).await.expect("an answer")
     }
 
+    pub async fn admin_post(&self, path: &str) -> Reply {
+        self.admin_post_with(path, &[]).await
+    }
+
+    pub async fn admin_post_with(&self, path: &str, headers: &[(&str, &str)]) -> Reply {
+        let mut connection = Connection::open(self.admin).await.expect("the admin side listens");
+        within("an answer", connection.post(path, headers, "")).await.expect("an answer")
+    }
+
     /// The value of one series as the metrics page prints it; 0 when it is not there.
     pub async fn metric(&self, series: &str) -> f64 {
         // One that is written in another way than the page has it would read as 0 for ever.
@@ -269,6 +278,19 @@ impl Daemon {
             }
         })
         .await;
+    }
+
+    /// Waits until it has said this, and gives the line.
+    pub async fn logs(&self, what: &str) -> String {
+        within(&format!("it says {what}"), async {
+            loop {
+                if let Some(line) = self.log().into_iter().find(|line| line.contains(what)) {
+                    return line;
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
     }
 
     /// Every log line so far.
@@ -301,9 +323,7 @@ impl Daemon {
 
     /// Sends SIGKILL and does not wait: it may be amid an operation that does not return.
     pub fn strike(&self) {
-        let pid = rustix::process::Pid::from_raw(self.pid().try_into().expect("a pid"));
-        rustix::process::kill_process(pid.expect("a pid"), rustix::process::Signal::KILL)
-            .expect("it was running");
+        self.signal(rustix::process::Signal::KILL);
     }
 
     /// The same, and what it said until then.
@@ -328,9 +348,17 @@ impl Daemon {
 
     /// Sends SIGTERM.
     pub fn terminate(&self) {
+        self.signal(rustix::process::Signal::TERM);
+    }
+
+    /// Sends SIGHUP.
+    pub fn hang_up(&self) {
+        self.signal(rustix::process::Signal::HUP);
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_raw(self.pid().try_into().expect("a pid"));
-        rustix::process::kill_process(pid.expect("a pid"), rustix::process::Signal::TERM)
-            .expect("it was running");
+        rustix::process::kill_process(pid.expect("a pid"), signal).expect("it was running");
     }
 
     /// Waits for its end.

@@ -225,6 +225,7 @@ fn policy(name: Name, rng: &mut StdRng) -> TargetPolicy {
         retry,
         rate: rng.random_ratio(1, 3).then_some(rate),
         breaker: rng.random_ratio(2, 3).then_some(breaker),
+        was: Vec::new(),
     }
 }
 

@@ -36,7 +36,7 @@ impl Access {
         access
     }
 
-    /// Other tokens count from now on, or none.
+    /// The tokens of this configuration count from now on.
     pub(super) fn renew(&self, config: &config::Admin) {
         self.token.store(config.token.clone().map(Arc::new));
         self.read_only_token.store(config.read_only_token.clone().map(Arc::new));

@@ -245,8 +245,12 @@ impl Daemon {
                 drop(tokio::time::timeout(INTERRUPT_DEADLINE, self.relay.ended()).await);
             }
         };
+        let reloaded = tokio::time::timeout(DRAIN_DEADLINE, self.reload.ended());
         let received = tokio::time::timeout(DRAIN_DEADLINE, self.ingress.ended());
-        let ((), received) = tokio::join!(delivered, received);
+        let ((), received, reloaded) = tokio::join!(delivered, received, reloaded);
+        if reloaded.is_err() {
+            tracing::debug!("a reload was under way and is left");
+        }
         if received.is_err() {
             tracing::info!("connections amid a request are closed without an answer");
         }

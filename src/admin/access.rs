@@ -20,19 +20,26 @@ use crate::model::Secret;
 #[derive(Debug)]
 pub(super) struct Access {
     listen: SocketAddr,
-    /// It may be replaced while we run.
+    /// They may be replaced while we run.
     token: ArcSwapOption<Secret>,
+    read_only_token: ArcSwapOption<Secret>,
 }
 
 impl Access {
     pub(super) fn new(config: &config::Admin) -> Self {
-        let token = config.token.clone().map(Arc::new);
-        Self { listen: config.listen, token: ArcSwapOption::new(token) }
+        let access = Self {
+            listen: config.listen,
+            token: ArcSwapOption::empty(),
+            read_only_token: ArcSwapOption::empty(),
+        };
+        access.renew(config);
+        access
     }
 
-    /// Another token counts from now on, or none.
-    pub(super) fn renew(&self, token: Option<Secret>) {
-        self.token.store(token.map(Arc::new));
+    /// The tokens of this configuration count from now on.
+    pub(super) fn renew(&self, config: &config::Admin) {
+        self.token.store(config.token.clone().map(Arc::new));
+        self.read_only_token.store(config.read_only_token.clone().map(Arc::new));
     }
 
     /// Whether the Host field names this listener. On loopback, any name but ours is somebody else's name for this
@@ -62,9 +69,15 @@ impl Access {
         if let Some(token) = &*self.token.load() {
             let given = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
             let given = given.and_then(|value| value.strip_prefix(b"Bearer "));
-            let fits = given.is_some_and(|given| given.ct_eq(token.expose()).into());
-            if !fits {
+            let is = |token: &Secret| given.is_some_and(|it| it.ct_eq(token.expose()).into());
+            if is(token) {
+                return Ok(());
+            }
+            if !self.read_only_token.load().as_deref().is_some_and(is) {
                 return Err(Problem::unauthorized());
+            }
+            if rights != Rights::Read {
+                return Err(Problem::forbidden("this token is for looking only"));
             }
         }
         Ok(())
@@ -135,6 +148,7 @@ mod tests {
         let access = |listen: &str| Access {
             listen: listen.parse().unwrap(),
             token: ArcSwapOption::empty(),
+            read_only_token: ArcSwapOption::empty(),
         };
         let named = |access: &Access, host: &str| {
             let mut fields = HeaderMap::new();

@@ -153,7 +153,7 @@ impl Admin {
 
     /// Shows another configuration from now on.
     pub fn configure(&self, config: &Config) {
-        self.0.access.renew(config.admin.token.clone());
+        self.0.access.renew(&config.admin);
         let setup = Arc::new(Setup::of(config));
         *self.0.setup.lock().unwrap_or_else(PoisonError::into_inner) = setup;
     }

@@ -2,16 +2,24 @@
 //!
 //! Exit codes: 0, 1 failure, 2 usage (clap's own), 74 journal damaged or unusable, 78 configuration.
 
+mod bulk;
 mod config;
+mod dead_letters;
 mod demo;
 mod health;
+mod events;
+mod filters;
 mod journal;
 mod logs;
+mod overview;
 mod providers;
+mod reach;
+mod rejections;
 mod secret;
 mod send;
 mod serve;
 mod shell;
+mod table;
 mod targets;
 
 use std::fmt::Display;
@@ -79,9 +87,26 @@ enum Command {
     Demo,
     /// Post a correctly signed sample, or a file, to one of the configured sources.
     Send(send::Arguments),
-    /// Pause a target of the running daemon, or resume it.
+    /// Events of the running daemon: list, show, tail, replay, resend.
+    #[command(subcommand)]
+    Events(events::Command),
+    /// Dead letters of the running daemon: list, retry, discard.
+    #[command(subcommand)]
+    DeadLetters(dead_letters::Command),
+    /// Targets of the running daemon: list, pause, resume, test.
     #[command(subcommand)]
     Targets(targets::Command),
+    /// Refused requests that the running daemon keeps: list, show, release, discard.
+    #[command(subcommand)]
+    Rejections(rejections::Command),
+    /// Replays, retries and discards under way in the running daemon: list, cancel.
+    #[command(subcommand)]
+    Jobs(overview::Jobs),
+    /// Sources of the running daemon.
+    #[command(subcommand)]
+    Sources(overview::Sources),
+    /// Figures of the running daemon.
+    Stats(overview::Arguments),
     /// The providers that are known, and how each is set up. Needs no configuration.
     Providers(providers::Arguments),
     /// Make a new secret for signing.
@@ -127,7 +152,13 @@ pub(crate) fn run() -> ExitCode {
         Command::Health => health::run(&common),
         Command::Demo => demo::run(&common),
         Command::Send(arguments) => send::run(&arguments, &common),
-        Command::Targets(arguments) => targets::run(&arguments, &common),
+        Command::Events(command) => events::run(&command, &common),
+        Command::DeadLetters(command) => dead_letters::run(&command, &common),
+        Command::Targets(command) => targets::run(&command, &common),
+        Command::Rejections(command) => rejections::run(&command, &common),
+        Command::Jobs(command) => overview::jobs(&command, &common),
+        Command::Sources(command) => overview::sources(&command, &common),
+        Command::Stats(arguments) => overview::stats(&arguments, &common),
         Command::Providers(arguments) => providers::run(&arguments, &common),
         Command::Secret(command) => secret::run(&command, &common),
         Command::Config(command) => config::run(&command, &common),

@@ -1,86 +1,161 @@
-//! `everhook targets`: pauses a target of the running daemon, or resumes it.
+//! `everhook targets`: how targets stand; pauses, resumes and tries one.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
-use bytes::Bytes;
 use clap::{Args, Subcommand};
-use everhook::config::Config;
-use everhook::target::{Posted, post};
+use serde_json::{Value, json};
 
-use super::send::{plain, reachable};
+use super::bulk::text;
+use super::events::shown;
+use super::reach::{Operator, Reach, part};
+use super::table::Table;
 use super::{Common, EXIT_FAILURE, Failure, complain, print};
 
-/// For one request, its connection included.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// How often the outcome of a test is looked for, and how long.
+const LOOK: Duration = Duration::from_millis(100);
+const LOOKS: usize = 300;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
+    /// List targets with their queues and health.
+    List(List),
     /// Begin nothing more at a target until it is resumed. Its deliveries are kept, also over a restart.
     Pause(Arguments),
     /// Attempt a target again: one that was paused, or that answered 410.
     Resume(Arguments),
+    /// Send a target the event everhook.test and wait for the outcome of its first attempt.
+    Test(Arguments),
 }
 
-/// Which target, and where the daemon is.
+#[derive(Args)]
+pub(super) struct List {
+    #[command(flatten)]
+    reach: Reach,
+}
+
+/// Which target.
 #[derive(Args)]
 pub(super) struct Arguments {
     /// The target, by its name in the configuration.
     target: String,
-    /// The daemon's admin listener; the configured one when not given.
-    #[arg(long, value_name = "URL")]
-    admin: Option<String>,
-    /// A file with the admin token; the configured one when not given.
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    reach: Reach,
 }
 
 pub(super) fn run(command: &Command, common: &Common) -> Result<(), Failure> {
-    let (Arguments { target, admin, token_file }, what) = match command {
-        Command::Pause(arguments) => (arguments, "pause"),
-        Command::Resume(arguments) => (arguments, "resume"),
-    };
-    let config = Config::load(&common.load_options())?;
-    let known: Vec<_> = config.targets.iter().map(|target| target.name.as_str()).collect();
-    if !known.contains(&target.as_str()) {
-        let known = known.join(", ");
-        return Err(anyhow!("there is no target {target:?}; configured are: {known}").into());
+    match command {
+        Command::List(list) => self::list(list, common),
+        Command::Pause(arguments) => tell(arguments, "pause", common),
+        Command::Resume(arguments) => tell(arguments, "resume", common),
+        Command::Test(arguments) => test(arguments, common),
     }
-    let base =
-        admin.clone().unwrap_or_else(|| format!("http://{}", reachable(config.admin.listen)));
-    let url = format!("{}/api/v1/targets/{target}/{what}", base.trim_end_matches('/'));
-    let mut headers = Vec::new();
-    let read = |path: &PathBuf| {
-        std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))
-    };
-    let token = token_file.as_ref().map(read).transpose()?;
-    let configured = config.admin.token.as_ref();
-    let token = token.or(configured.map(|it| String::from_utf8_lossy(it.expose()).into_owned()));
-    if let Some(token) = token {
-        headers.push(("authorization".to_owned(), format!("Bearer {}", token.trim_end())));
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("starting the runtime")?;
-    let posted = runtime
-        .block_on(post(&url, &headers, Bytes::new(), None, TIMEOUT))
-        .with_context(|| format!("asking the daemon at {base}; is it running?"))?;
-    report(&posted, common)
 }
 
-fn report(posted: &Posted, common: &Common) -> Result<(), Failure> {
-    let shown = plain(&posted.body);
-    if (200..300).contains(&posted.status) {
-        let json: serde_json::Value =
-            serde_json::from_str(&shown).unwrap_or(serde_json::Value::Null);
+fn list(list: &List, common: &Common) -> Result<(), Failure> {
+    let page = Operator::of(&list.reach, common)?.get("targets")?;
+    let items = page.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut table = Table::new(&[
+        "TARGET",
+        "STATE",
+        "READY",
+        "WAITING",
+        "IN FLIGHT",
+        "DEAD",
+        "OLDEST",
+        "LAST FAILURE",
+    ]);
+    for item in &items {
         if common.json {
-            return print(&json);
+            print(item)?;
+            continue;
         }
-        let paused = json.get("paused").and_then(serde_json::Value::as_bool).unwrap_or_default();
-        return print(&if paused { "paused" } else { "resumed" });
+        let count = |name: &str| item.get(name).map(ToString::to_string).unwrap_or_default();
+        let oldest = item.get("oldest_age_seconds").and_then(Value::as_u64);
+        table.row(&[
+            text(item, "target").to_owned(),
+            state(item),
+            count("ready"),
+            count("waiting"),
+            count("in_flight"),
+            count("dead"),
+            oldest.map(age).unwrap_or_default(),
+            failure(item.get("last_failure")),
+        ]);
     }
-    complain(&format!("the daemon refused (status {}): {shown}", posted.status));
+    shown(&table, common, "no target is configured")
+}
+
+fn state(item: &Value) -> String {
+    let is = |name: &str| item.get(name).and_then(Value::as_bool);
+    if is("configured") == Some(false) {
+        return "orphaned".to_owned();
+    }
+    if item.get("paused").is_some_and(Value::is_object) {
+        return "paused".to_owned();
+    }
+    match text(item, "breaker") {
+        "off" => "no breaker".to_owned(),
+        breaker => breaker.to_owned(),
+    }
+}
+
+fn failure(last: Option<&Value>) -> String {
+    let Some(last) = last.filter(|last| last.is_object()) else { return String::new() };
+    let status = last.get("status").and_then(Value::as_u64).map(|status| status.to_string());
+    let what = status.unwrap_or_else(|| text(last, "error").to_owned());
+    format!("{what} at {}", text(last, "at"))
+}
+
+/// A number of seconds in its largest unit.
+fn age(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m", seconds / 60),
+        3_600..86_400 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+fn tell(arguments: &Arguments, what: &str, common: &Common) -> Result<(), Failure> {
+    let operator = Operator::of(&arguments.reach, common)?;
+    operator.known("targets", "target", &arguments.target)?;
+    let told = operator.post(&format!("targets/{}/{what}", part(&arguments.target)), &json!({}))?;
+    if common.json {
+        return print(&told);
+    }
+    let paused = told.get("paused").and_then(Value::as_bool).unwrap_or_default();
+    print(&if paused { "paused" } else { "resumed" })
+}
+
+fn test(arguments: &Arguments, common: &Common) -> Result<(), Failure> {
+    let operator = Operator::of(&arguments.reach, common)?;
+    operator.known("targets", "target", &arguments.target)?;
+    let path = format!("targets/{}/test", part(&arguments.target));
+    let made = operator.post(&path, &json!({}))?;
+    let path = format!("events/{}", part(text(&made, "id")));
+    for _ in 0..LOOKS {
+        let event = operator.get(&path)?;
+        let attempt = event.get("attempts").and_then(|attempts| attempts.get(0));
+        if let Some(attempt) = attempt {
+            return outcome(attempt, common);
+        }
+        operator.wait(LOOK);
+    }
+    let (id, target) = (text(&made, "id"), &arguments.target);
+    complain(&format!("{id} is queued for {target}; no attempt was made yet: is it paused?"));
     Err(Failure::Told(EXIT_FAILURE))
+}
+
+fn outcome(attempt: &Value, common: &Common) -> Result<(), Failure> {
+    let status = attempt.get("status").and_then(Value::as_u64).map(|status| status.to_string());
+    let what = status.unwrap_or_else(|| text(attempt, "error").to_owned());
+    let took = attempt.get("duration_ms").and_then(Value::as_f64).unwrap_or(0.0);
+    if common.json {
+        print(attempt)?;
+    } else {
+        let detail = super::table::safe(text(attempt, "detail"));
+        let line = format!("{}: {what} after {took:.0} ms  {detail}", text(attempt, "outcome"));
+        print(&line.trim_end())?;
+    }
+    if text(attempt, "outcome") == "delivered" { Ok(()) } else { Err(Failure::Told(EXIT_FAILURE)) }
 }

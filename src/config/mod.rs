@@ -141,6 +141,8 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// Bearer token; always there when `listen` is not loopback.
     pub token: Option<Secret>,
+    /// Bearer token of those who may only look.
+    pub read_only_token: Option<Secret>,
 }
 
 /// `[journal]`

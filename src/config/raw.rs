@@ -75,6 +75,8 @@ table! {
         listen: SocketAddr = r#""127.0.0.1:9464""#;
         /// Bearer token that callers must show; required when `listen` is not loopback.
         token: Secret;
+        /// Bearer token with which callers may look and change nothing; needs `token`.
+        read_only_token: Secret;
     }
 
     /// The durable store.

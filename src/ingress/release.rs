@@ -213,6 +213,6 @@ fn tell(released: &[(RejectionId, Released)], force: bool) {
         refused = count("refused"),
         failed = count("failed"),
         force,
-        "an operator released refused requests"
+        "refused requests were released"
     );
 }

@@ -51,6 +51,9 @@ pub struct Listed {
     pub deliveries: Vec<DeliveryState>,
 }
 
+/// A recorded attempt with its target and when the delivery was due again, if it was.
+pub type PastAttempt = (Name, Attempt, Option<Timestamp>);
+
 /// One event with what became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
@@ -60,8 +63,8 @@ pub struct Found {
     pub event: Event,
     /// One for each target it was routed to.
     pub deliveries: Vec<DeliveryState>,
-    /// Every recorded attempt with its target and when the delivery was due again, if it was; oldest first.
-    pub attempts: Vec<(Name, Attempt, Option<Timestamp>)>,
+    /// Every recorded attempt, oldest first.
+    pub attempts: Vec<PastAttempt>,
     /// Its repeats since the process began.
     pub repeats: Repeats,
 }

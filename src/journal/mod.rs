@@ -34,7 +34,8 @@ use crate::model::{
 use crate::time::{Clock, Timestamp};
 
 pub use self::lookup::{
-    Ask, Changed, Found, Happening, Listed, MAX_PAGE, OperateError, Page, RejectionAsk, Scope, What,
+    Ask, Changed, Found, Happening, Listed, MAX_PAGE, OperateError, Page, PastAttempt,
+    RejectionAsk, Scope, What,
 };
 pub use self::repeats::{MAX_TOLD, Repeat, Repeats};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::dedup::Hash;
 use super::stages::{Notice, Seen};
@@ -31,33 +31,36 @@ impl OwnEvent {
         name: &'static str,
         key: &[&[u8]],
         build: Option<&str>,
-        body: &Value,
+        body: &Map<String, Value>,
     ) -> Self {
         let hash = Hash::new(source, name);
         let key = key.iter().fold(hash, |hash, part| hash.part(part)).finish();
         Self {
             name,
             order_key: build.map(str::to_owned),
-            body: format!("{body}\n").into_bytes(),
+            body: serde_json::to_vec(body).unwrap_or_default(),
             dedup: DedupKey::Exact { key, window: WINDOW },
         }
     }
 
     /// What was noticed of a build; a gap that healed is good news, and no event.
     pub fn of_build(source: &Name, notice: &Notice, now: Timestamp) -> Option<Self> {
-        let (name, build, mut body, key) = match notice {
+        let (name, build, more, key) = match notice {
             Notice::Gap { build, missing, seen } => {
-                let body = json!({ "missing": missing, "seen": told(seen) });
-                ("everhook.gap", build, body, (*missing, last_of(seen)))
+                let more = [("missing", (*missing).into()), ("seen", told(seen))].map(member);
+                ("everhook.gap", build, more.to_vec(), (*missing, last_of(seen)))
             }
             Notice::Stall { build, last, heard_at, seen } => {
-                let body = json!({ "last": last, "last_heard_at": heard_at, "seen": told(seen) });
-                ("everhook.stall", build, body, (*last, *heard_at))
+                let heard = heard_at.to_string().into();
+                let more =
+                    [("last", (*last).into()), ("last_heard_at", heard), ("seen", told(seen))];
+                ("everhook.stall", build, more.map(member).to_vec(), (*last, *heard_at))
             }
             Notice::Healed { .. } => return None,
         };
-        common(&mut body, source, name, now);
-        insert(&mut body, "order_key", build.as_str().into());
+        let mut body = common(source, name, now);
+        body.insert("order_key".to_owned(), build.as_str().into());
+        body.extend(more);
         let at = key.1.as_micros().to_be_bytes();
         let key = [build.as_bytes(), key.0.as_bytes(), &at];
         Some(Self::new(source, name, &key, Some(build), &body))
@@ -66,26 +69,29 @@ impl OwnEvent {
     /// A source of which nothing was heard.
     pub fn of_silence(source: &Name, every: Duration, since: Timestamp, now: Timestamp) -> Self {
         let name = "everhook.silent";
-        let mut body = json!({ "silent_since": since, "expected_every_seconds": every.as_secs() });
-        common(&mut body, source, name, now);
+        let mut body = common(source, name, now);
+        body.insert("silent_since".to_owned(), since.to_string().into());
+        body.insert("expected_every_seconds".to_owned(), every.as_secs().into());
         Self::new(source, name, &[&since.as_micros().to_be_bytes()], None, &body)
     }
 }
 
-fn common(body: &mut Value, source: &Name, name: &str, now: Timestamp) {
-    insert(body, "event", name.into());
-    insert(body, "source", source.as_str().into());
-    insert(body, "noticed_at", now.to_string().into());
+/// What each of them says.
+fn common(source: &Name, name: &str, now: Timestamp) -> Map<String, Value> {
+    let texts = [
+        ("event", name.to_owned()),
+        ("source", source.to_string()),
+        ("noticed_at", now.to_string()),
+    ];
+    texts.map(|(key, text)| (key.to_owned(), text.into())).into_iter().collect()
 }
 
-fn insert(body: &mut Value, key: &str, value: Value) {
-    if let Some(members) = body.as_object_mut() {
-        members.insert(key.to_owned(), value);
-    }
-}
-
-fn told(seen: &[Seen]) -> Vec<Value> {
+fn told(seen: &[Seen]) -> Value {
     seen.iter().map(|seen| json!({ "event": seen.event, "at": seen.at })).collect()
+}
+
+fn member((key, value): (&str, Value)) -> (String, Value) {
+    (key.to_owned(), value)
 }
 
 fn last_of(seen: &[Seen]) -> Timestamp {

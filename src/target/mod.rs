@@ -26,7 +26,7 @@ use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::rt::TokioTimer;
 
 use self::connect::{Carried, Connector, Route};
-pub use self::post::{PostError, Posted, post};
+pub use self::post::{Asking, PostError, Posted, ask, follow, post};
 pub use self::seen::MAX_ANSWER_BODY;
 use self::seen::Outgoing;
 use self::tls::own_tls;

@@ -1,10 +1,12 @@
 //! One request of the command line's own: no delivery, no record.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use hyper::{Method, Request, Uri};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, Uri};
 use rustls::pki_types::CertificateDer;
 
 use super::connect::{Connector, Route};
@@ -35,6 +37,25 @@ pub enum PostError {
     Failed(ErrorClass),
 }
 
+/// A request of the command line's own.
+#[derive(Clone, Debug)]
+pub struct Asking<'a> {
+    /// GET, POST, DELETE.
+    pub method: &'static str,
+    /// Where.
+    pub url: &'a str,
+    /// Header fields.
+    pub fields: &'a [(String, String)],
+    /// What is sent.
+    pub body: Bytes,
+    /// Authorities that are trusted instead of the system's.
+    pub roots: Option<Vec<CertificateDer<'static>>>,
+    /// For the whole exchange.
+    pub timeout: Duration,
+    /// Most bytes of the answer.
+    pub most: usize,
+}
+
 /// Posts once and reads the answer: for the command line's own requests, not for deliveries. `roots` are trusted instead
 /// of the system's authorities.
 pub async fn post(
@@ -44,7 +65,50 @@ pub async fn post(
     roots: Option<Vec<CertificateDer<'static>>>,
     timeout: Duration,
 ) -> Result<Posted, PostError> {
-    let tasks = Tasks::new();
+    let most = MAX_ANSWER_BODY;
+    ask(Asking { method: "POST", url, fields, body, roots, timeout, most }).await
+}
+
+/// Asks once and reads the answer.
+pub async fn ask(asking: Asking<'_>) -> Result<Posted, PostError> {
+    let (timeout, most, tasks) = (asking.timeout, asking.most, Tasks::new());
+    let exchange = async {
+        let answer = answered(asking, &tasks).await?;
+        let status = answer.status().as_u16();
+        let body = http_body_util::Limited::new(answer.into_body(), most);
+        let body = body.collect().await.map(http_body_util::Collected::to_bytes);
+        Ok(Posted { status, body: body.unwrap_or_default() })
+    };
+    let timed_out = Err(PostError::Failed(ErrorClass::Timeout));
+    tokio::time::timeout(timeout, exchange).await.unwrap_or(timed_out)
+}
+
+/// Asks once and shows the answer's body as it comes, until it ends, `visit` has seen enough, or nothing comes for as long
+/// as the exchange may take. Answers the status; the body of one that is no success is not shown.
+pub async fn follow(
+    asking: Asking<'_>,
+    mut visit: impl FnMut(&[u8]) -> ControlFlow<()>,
+) -> Result<u16, PostError> {
+    let (timeout, tasks) = (asking.timeout, Tasks::new());
+    let timed_out = |_elapsed| PostError::Failed(ErrorClass::Timeout);
+    let answer = tokio::time::timeout(timeout, answered(asking, &tasks)).await;
+    let answer = answer.map_err(timed_out)??;
+    let status = answer.status().as_u16();
+    if !answer.status().is_success() {
+        return Ok(status);
+    }
+    let mut body = answer.into_body();
+    loop {
+        let frame = tokio::time::timeout(timeout, body.frame()).await.map_err(timed_out)?;
+        let Some(Ok(frame)) = frame else { return Ok(status) };
+        if frame.data_ref().is_some_and(|data| visit(data).is_break()) {
+            return Ok(status);
+        }
+    }
+}
+
+async fn answered(asking: Asking<'_>, tasks: &Tasks) -> Result<Response<Incoming>, PostError> {
+    let Asking { method, url, fields, body, roots, timeout, most: _ } = asking;
     let url: Uri = url.parse().map_err(ClientError::from)?;
     let secure = url.scheme_str() == Some("https");
     // Loading the system's certificates takes longer than the whole exchange does without them.
@@ -55,18 +119,10 @@ pub async fn post(
     };
     let connector = Connector::new(tls, timeout, Route::default());
     let mut request = Request::new(Outgoing::new(body).0);
-    *request.method_mut() = Method::POST;
+    *request.method_mut() = Method::from_bytes(method.as_bytes()).unwrap_or(Method::POST);
     *request.uri_mut() = url;
     *request.headers_mut() =
         header_map(fields.iter().map(|(name, value)| (name, value.as_bytes())))?;
-    let exchange = async {
-        let answer = client(connector, 1, &tasks).request(request).await;
-        let answer = answer.map_err(|error| PostError::Failed(class_of(&error)))?;
-        let status = answer.status().as_u16();
-        let body = http_body_util::Limited::new(answer.into_body(), MAX_ANSWER_BODY);
-        let body = body.collect().await.map(http_body_util::Collected::to_bytes);
-        Ok(Posted { status, body: body.unwrap_or_default() })
-    };
-    let timed_out = Err(PostError::Failed(ErrorClass::Timeout));
-    tokio::time::timeout(timeout, exchange).await.unwrap_or(timed_out)
+    let answer = client(connector, 1, tasks).request(request).await;
+    answer.map_err(|error| PostError::Failed(class_of(&error)))
 }

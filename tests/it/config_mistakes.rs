@@ -227,6 +227,20 @@ fn an_admin_listener_that_others_reach_needs_a_token() {
 }
 
 #[test]
+fn a_token_for_looking_needs_one_for_everything_and_is_another() {
+    let desk = Desk::with(SMALLEST);
+    let check = |token: Option<&str>, reading: &str| {
+        let token = token.map(|token| ("EVERHOOK_ADMIN__TOKEN", token));
+        let reading = [("EVERHOOK_ADMIN__READ_ONLY_TOKEN", reading)];
+        desk.check(&reading.into_iter().chain(token).collect::<Vec<_>>())
+    };
+    assert!(mistakes(&check(None, "plain:a")).contains("everybody may do everything"));
+    assert!(mistakes(&check(Some("plain:a"), "plain:a")).contains("it is the token itself"));
+    assert!(mistakes(&check(Some("plain:a"), "plain:b c")).contains("no header field can carry"));
+    assert!(check(Some("plain:a"), "plain:b").status.success());
+}
+
+#[test]
 fn names_and_paths_follow_their_grammar_and_are_unique() {
     let desk = Desk::with(&format!(
         r#"{SMALLEST}

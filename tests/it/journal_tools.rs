@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use everhook::journal::{Journal, Note, RejectionAsk};
+use everhook::journal::{Journal, Note, PastAttempt, RejectionAsk};
 use everhook::model::EventId;
 use everhook::time::Clock;
 use serde_json::Value;
@@ -74,6 +74,10 @@ async fn what_is_exported_and_imported_is_the_same_journal() {
         lines.iter().filter_map(|line| line["deliveries"][0]["state"].as_str()).collect();
     assert_eq!(states, ["delivered", "waiting", "dead", "ready", "ready", "ready"]);
     assert_eq!(lines[2]["deliveries"][0]["reason"], "gone");
+    let attempts: Vec<_> = lines.iter().take(6).map(|line| line["attempts"][0].clone()).collect();
+    assert!(attempts[..3].iter().all(|made| made["status"].is_u64()), "{attempts:#?}");
+    assert!(attempts[3..].iter().all(Value::is_null), "{attempts:#?}");
+    assert_eq!(attempts[1]["next_attempt_at"], lines[1]["deliveries"][0]["due"]);
 
     let import = ["journal", "import", file.to_str().expect("text")];
     let said = to.tool(&import).await;
@@ -159,6 +163,19 @@ fn damage(journal: &Path, text: &[u8]) {
     }
 }
 
+/// The attempts of each event; there is one at least.
+async fn attempts(path: &Path, ids: &[EventId]) -> Vec<Vec<PastAttempt>> {
+    let (journal, _) = open_at(path, &Clock::system()).expect("opens");
+    let mut all = Vec::new();
+    for id in ids {
+        let found = journal.find(*id).await.expect("readable").expect("there");
+        assert!(!found.attempts.is_empty(), "{found:?}");
+        all.push(found.attempts);
+    }
+    journal.close().await;
+    all
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_journal_is_carried_over_with_everything_that_can_be_read() {
     let folder = tempfile::tempdir().expect("a directory");
@@ -166,6 +183,7 @@ async fn a_damaged_journal_is_carried_over_with_everything_that_can_be_read() {
     let path = folder.path().join("journal");
     let ids = fill(&path).await;
     let home = home(&path, &receiver);
+    let before = attempts(&path, &ids[..3]).await;
     let sound = home.repair(0).await;
     assert_eq!((sound.code, &sound.report["sound"]), (Some(0), &true.into()), "{sound:?}");
     damage(&path, b"body 3 is here");
@@ -186,6 +204,7 @@ async fn a_damaged_journal_is_carried_over_with_everything_that_can_be_read() {
     assert!(Path::new(originals).join("generations/00000001/db").exists());
     assert!(Path::new(originals).starts_with(&path));
 
+    assert_eq!(attempts(&path, &ids[..3]).await, before, "the attempts are carried over");
     let clock = Clock::system();
     let (journal, opened) = open_at(&path, &clock).expect("opens");
     assert_eq!((opened.pending, opened.dead), (3, 1));

@@ -32,6 +32,7 @@ mod monitoring;
 mod never_came;
 mod operators_access;
 mod operators_bulk;
+mod operators_commands;
 mod operators_lists;
 mod outlives_bad_receivers;
 mod providers;

@@ -40,6 +40,34 @@ async fn a_page_of_another_site_and_a_foreign_name_are_refused() {
 }
 
 #[tokio::test]
+async fn a_token_is_needed_where_one_is_configured_and_one_for_looking_changes_nothing() {
+    let home = Home::new(BODY);
+    let mut command = home.command(&["serve"]);
+    command.env("EVERHOOK_ADMIN__TOKEN", "plain:canary-all");
+    command.env("EVERHOOK_ADMIN__READ_ONLY_TOKEN", "plain:canary-look");
+    let daemon = Home::started(command).await;
+    for path in ["/api/v1/stats", "/api/v1/openapi.json", "/metrics"] {
+        for headers in [&[][..], &[("authorization", "Bearer wrong")], &[("authorization", "x")]] {
+            let answer = ask(&daemon, "GET", path, headers).await;
+            assert_eq!(
+                (answer.status, answer.headers.get("www-authenticate").is_some()),
+                (401, true)
+            );
+        }
+    }
+    for path in ["/", "/livez", "/readyz"] {
+        assert_eq!(ask(&daemon, "GET", path, &[]).await.status, 200, "{path}");
+    }
+    let looking = Api::with(daemon.admin, Some("canary-look")).await;
+    looking.get("stats").await;
+    assert_eq!(looking.post("targets/t/pause", nothing()).await.0, 403);
+    let all = Api::with(daemon.admin, Some("canary-all")).await;
+    assert_eq!(all.post("targets/t/pause", nothing()).await.0, 200);
+    let log = daemon.log().join("\n");
+    assert!(log.contains("an operator paused the target") && !log.contains("canary"), "{log}");
+}
+
+#[tokio::test]
 async fn every_answer_keeps_a_browser_from_doing_anything_with_it() {
     let home = Home::new(BODY);
     let daemon = home.start().await;

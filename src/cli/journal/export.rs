@@ -90,12 +90,12 @@ fn export(out: &mut impl Write, options: &Options, counts: &mut Counts) -> Resul
     put(out, &Line::Begin { format: FORMAT, version, at: now.precise() })?;
     for archived in archive.events() {
         match archived.with_context(reading)? {
-            Archived::Whole { event, deliveries, dedup } => {
-                put(out, &Line::event(&event, &deliveries, &dedup))?;
+            Archived::Whole { event, deliveries, dedup, attempts } => {
+                put(out, &Line::event(&event, &deliveries, &dedup, &attempts))?;
                 counts.events = counts.events.saturating_add(1);
             }
             Archived::Astray(event) => {
-                put(out, &Line::event(&event, &[], &[]))?;
+                put(out, &Line::event(&event, &[], &[], &[]))?;
                 counts.events = counts.events.saturating_add(1);
                 complain(&format!("where {} was to go cannot be read", event.id));
             }

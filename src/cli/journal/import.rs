@@ -196,19 +196,17 @@ impl Desk<'_> {
     fn take(&mut self, item: Item) -> Result<(), Failure> {
         match item {
             Item::Begin | Item::End { .. } => Ok(()),
-            Item::Event { event, deliveries, dedup } => {
+            Item::Event { event, deliveries, dedup, attempts } => {
                 if !self.known.insert(event.id) {
                     self.counts.duplicates = self.counts.duplicates.saturating_add(1);
                     return Ok(());
                 }
-                self.bytes = self.bytes.saturating_add(event.body.len());
                 let repeats = Repeats::Skip;
-                self.put(Restored::Event { event, deliveries, dedup, repeats })
+                self.put(Restored::Event { event, deliveries, dedup, attempts, repeats })
             }
             Item::Key(event, at, key) => self.put(Restored::Keys(vec![(event, at, key)])),
             Item::Note(note) => self.note(note),
             Item::Rejection(rejection) if self.rejections.insert(rejection.id) => {
-                self.bytes = self.bytes.saturating_add(rejection.body.len());
                 self.put(Restored::Rejection(rejection))
             }
             Item::Rejection(_) => {
@@ -219,6 +217,7 @@ impl Desk<'_> {
     }
 
     fn put(&mut self, restored: Restored) -> Result<(), Failure> {
+        self.bytes = self.bytes.saturating_add(restored.weight());
         self.waiting.push(restored);
         if self.waiting.len() >= MAX_RESTORED || self.bytes >= BATCH_BYTES {
             return self.write();

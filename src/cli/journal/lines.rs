@@ -9,12 +9,14 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use everhook::journal::{DeliveryState, Note, Stage};
+use everhook::journal::{DeliveryState, Note, PastAttempt, Stage};
 use everhook::model::{
     DeadReason, DedupKey, Event, EventId, Headers, Name, Refusal, Rejection, RejectionId,
 };
 use everhook::time::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use super::attempts::AttemptLine;
 
 /// The format that this release writes, and the newest it reads.
 pub(super) const FORMAT: u32 = 1;
@@ -50,6 +52,8 @@ pub(super) struct EventLine {
     body: Data,
     dedup: Vec<Key>,
     deliveries: Vec<Delivery>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    attempts: Vec<AttemptLine>,
 }
 
 /// A refused request.
@@ -111,15 +115,27 @@ enum Word {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Item {
     Begin,
-    Event { event: Event, deliveries: Vec<DeliveryState>, dedup: Vec<DedupKey> },
+    Event {
+        event: Event,
+        deliveries: Vec<DeliveryState>,
+        dedup: Vec<DedupKey>,
+        attempts: Vec<PastAttempt>,
+    },
     Key(EventId, Timestamp, DedupKey),
     Note(Note),
     Rejection(Box<Rejection>),
-    End { items: u64 },
+    End {
+        items: u64,
+    },
 }
 
 impl Line {
-    pub(super) fn event(event: &Event, deliveries: &[DeliveryState], dedup: &[DedupKey]) -> Self {
+    pub(super) fn event(
+        event: &Event,
+        deliveries: &[DeliveryState],
+        dedup: &[DedupKey],
+        attempts: &[PastAttempt],
+    ) -> Self {
         Self::Event(Box::new(EventLine {
             id: event.id.to_string(),
             source: event.source.to_string(),
@@ -130,6 +146,7 @@ impl Line {
             body: Data::of(&event.body),
             dedup: dedup.iter().map(Key::of).collect(),
             deliveries: deliveries.iter().map(Delivery::of).collect(),
+            attempts: attempts.iter().map(AttemptLine::of).collect(),
         }))
     }
 
@@ -194,7 +211,9 @@ impl EventLine {
         let deliveries =
             self.deliveries.into_iter().map(Delivery::state).collect::<Result<_, _>>()?;
         let dedup = self.dedup.into_iter().map(Key::key).collect::<Result<_, _>>()?;
-        Ok(Item::Event { event, deliveries, dedup })
+        let attempts =
+            self.attempts.into_iter().map(AttemptLine::attempt).collect::<Result<_, _>>()?;
+        Ok(Item::Event { event, deliveries, dedup, attempts })
     }
 }
 
@@ -216,11 +235,11 @@ impl RejectionLine {
     }
 }
 
-fn fields(headers: &Headers) -> Vec<(String, Data)> {
+pub(super) fn fields(headers: &Headers) -> Vec<(String, Data)> {
     headers.iter().map(|(name, value)| (name.to_owned(), Data::of(value))).collect()
 }
 
-fn headers(fields: Vec<(String, Data)>) -> Result<Headers, String> {
+pub(super) fn headers(fields: Vec<(String, Data)>) -> Result<Headers, String> {
     let mut pairs = Vec::new();
     for (name, value) in fields {
         pairs.push((name, value.bytes()?));
@@ -229,14 +248,14 @@ fn headers(fields: Vec<(String, Data)>) -> Result<Headers, String> {
 }
 
 impl Data {
-    fn of(bytes: &[u8]) -> Self {
+    pub(super) fn of(bytes: &[u8]) -> Self {
         match std::str::from_utf8(bytes) {
             Ok(text) => Self::Text(text.to_owned()),
             Err(_) => Self::Base64 { base64: STANDARD.encode(bytes) },
         }
     }
 
-    fn bytes(self) -> Result<Bytes, String> {
+    pub(super) fn bytes(self) -> Result<Bytes, String> {
         match self {
             Self::Text(text) => Ok(text.into()),
             Self::Base64 { base64 } => {
@@ -317,11 +336,11 @@ fn id(text: &str) -> Result<EventId, String> {
     EventId::parse(text).ok_or_else(|| format!("{text:?} is no event's id"))
 }
 
-fn name(text: &str) -> Result<Name, String> {
+pub(super) fn name(text: &str) -> Result<Name, String> {
     Name::parse(text).ok_or_else(|| format!("{text:?} is no source's or target's name"))
 }
 
-fn time(text: &str) -> Result<Timestamp, String> {
+pub(super) fn time(text: &str) -> Result<Timestamp, String> {
     text.parse().map_err(|error| format!("{text:?} is no time: {error}"))
 }
 
@@ -360,8 +379,10 @@ mod tests {
             DedupKey::Exact { key: u128::MAX, window },
             DedupKey::Latest { subject: 0, digest: 1, window },
         ];
-        let line = serde_json::to_vec(&Line::event(&event, &deliveries, &dedup)).unwrap();
-        assert_eq!(Line::parse(&line), Ok(Item::Event { event, deliveries, dedup }));
+        let attempts = super::super::attempts::tests::some();
+        let line = Line::event(&event, &deliveries, &dedup, &attempts);
+        let line = serde_json::to_vec(&line).unwrap();
+        assert_eq!(Line::parse(&line), Ok(Item::Event { event, deliveries, dedup, attempts }));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `everhook journal`: looks at a journal, carries it over and repairs it, without running anything.
 
+mod attempts;
 mod export;
 mod import;
 mod lines;
@@ -62,12 +63,12 @@ fn unusable(error: &OpenError) -> Failure {
 }
 
 /// Asks at the terminal, unless it was answered with `--yes`.
-fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
+pub(super) fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
     if yes {
         return Ok(());
     }
     if !std::io::stdin().is_terminal() {
-        complain(&"this changes the journal's files: it needs --yes where nobody can be asked");
+        complain(&"this changes what is kept: it needs --yes where nobody can be asked");
         return Err(Failure::Told(EXIT_USAGE));
     }
     let mut stderr = std::io::stderr();

@@ -99,13 +99,21 @@ fn admin(raw: raw::Admin, findings: &mut Findings) -> Option<Admin> {
         let remedy = r#"write token = "file:/path", or listen on 127.0.0.1"#;
         findings.mistake(&at.key("token"), problem, remedy);
     }
-    if let Some(token) = &raw.token
-        && !token.expose().iter().all(u8::is_ascii_graphic)
-    {
-        let problem = "the token has a character that no header field can carry";
-        findings.mistake(&at.key("token"), problem, "write visible ASCII characters only");
+    for (key, token) in [("token", &raw.token), ("read_only_token", &raw.read_only_token)] {
+        if token.as_ref().is_some_and(|it| !it.expose().iter().all(u8::is_ascii_graphic)) {
+            let problem = "the token has a character that no header field can carry";
+            findings.mistake(&at.key(key), problem, "write visible ASCII characters only");
+        }
     }
-    Some(Admin { listen, token: raw.token })
+    let read_only = at.key("read_only_token");
+    if raw.read_only_token.is_some() && raw.token.is_none() && !token_is_wrong {
+        let problem = "without a token everybody may do everything";
+        findings.mistake(&read_only, problem, "write token, too");
+    }
+    if raw.read_only_token.is_some() && raw.read_only_token == raw.token {
+        findings.mistake(&read_only, "it is the token itself", "make another one");
+    }
+    Some(Admin { listen, token: raw.token, read_only_token: raw.read_only_token })
 }
 
 fn distinct_listeners(ingress: &Ingress, admin: &Admin, findings: &mut Findings) {

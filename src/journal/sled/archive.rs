@@ -29,7 +29,7 @@ use crate::journal::record::frame::{Frame, KIND_CHUNK, KIND_COMMIT, KIND_CONTENT
 use crate::journal::record::{self, Record};
 use crate::journal::slot::Slots;
 use crate::journal::table::Table;
-use crate::journal::{DeliveryState, Note, Stage};
+use crate::journal::{DeliveryState, Note, PastAttempt, Stage};
 use crate::model::{DedupKey, Event, EventId, Name, Rejection, RejectionId};
 use crate::time::Timestamp;
 
@@ -44,6 +44,8 @@ pub struct Archive {
     notes: Notes,
     rejections: BTreeMap<RejectionId, (usize, Kept<Place>)>,
     keys: Vec<(EventId, Timestamp, DedupKey)>,
+    /// Where the record of each attempt is, by the event's sequence, oldest first.
+    attempts: Vec<(u64, usize, u32)>,
     /// Contents whose event's record is gone, with the events' ids.
     orphans: Vec<(EventId, Held)>,
     /// Keeps everyone else away as long as this is read.
@@ -93,6 +95,8 @@ pub enum Archived {
         deliveries: Vec<DeliveryState>,
         /// The keys that it brought.
         dedup: Vec<DedupKey>,
+        /// Every attempt whose record can be read.
+        attempts: Vec<PastAttempt>,
     },
     /// Its content can be read, its record cannot: where it was to go is not known any more.
     Astray(Event),
@@ -117,6 +121,7 @@ impl Archive {
             notes: Notes::default(),
             rejections: BTreeMap::new(),
             keys: Vec::new(),
+            attempts: Vec::new(),
             orphans: Vec::new(),
             _lock: None,
         };
@@ -132,6 +137,7 @@ impl Archive {
                 }
             }
         }
+        archive.attempts.sort_by_key(|(sequence, ..)| *sequence);
         Ok(archive)
     }
 
@@ -158,7 +164,7 @@ impl Archive {
 
     /// Every event, in the order they were accepted; those without a record at the end.
     pub fn events(&self) -> impl Iterator<Item = io::Result<Archived>> {
-        let entries = self.entries.iter().map(|(_, kept)| self.event(kept));
+        let entries = self.entries.iter().map(|(sequence, kept)| self.event(sequence, kept));
         let orphans = self.orphans.iter().filter_map(|(id, held)| {
             let content = self.content(*id, *held).transpose()?;
             content.map(|content| Some(Archived::Astray(event(content)?))).transpose()
@@ -243,7 +249,10 @@ impl Archive {
                 let kept = Entry { id, held, at: seen.at, deliveries: Slots::new(&deliveries) };
                 self.put(sequence, kept);
             }
-            Record::Settled { sequence, target, attempts, state, .. } => {
+            Record::Settled { sequence, target, attempts, state, attempt, .. } => {
+                if attempt.is_some() {
+                    self.attempts.push((sequence, volume, seen.at));
+                }
                 if let Some(kept) = self.entries.get_mut(sequence) {
                     kept.deliveries.put(Slot { target, attempts, state });
                 }
@@ -320,18 +329,39 @@ impl Archive {
         Ok(())
     }
 
-    fn event(&self, kept: &Entry) -> io::Result<Archived> {
+    fn event(&self, sequence: u64, kept: &Entry) -> io::Result<Archived> {
         let deliveries = || kept.deliveries.iter().map(|slot| self.delivery(slot)).collect();
         let lost = || Archived::Lost { id: kept.id, deliveries: deliveries() };
         let Some(event) = self.content(kept.id, kept.held)?.and_then(event) else {
             return Ok(lost());
         };
-        let dedup = self.dedup(kept)?;
-        Ok(Archived::Whole { event, deliveries: deliveries(), dedup })
+        let (dedup, attempts) = (self.dedup(kept)?, self.attempts(sequence)?);
+        Ok(Archived::Whole { event, deliveries: deliveries(), dedup, attempts })
+    }
+
+    /// The attempts of an event, read from their records.
+    fn attempts(&self, sequence: u64) -> io::Result<Vec<PastAttempt>> {
+        let from = self.attempts.partition_point(|(of, ..)| *of < sequence);
+        let rest = self.attempts.get(from..).unwrap_or_default();
+        let mut attempts = Vec::new();
+        for (_, volume, at) in rest.iter().take_while(|(of, ..)| *of == sequence) {
+            let Some(volume) = self.volumes.get(*volume) else { continue };
+            let bytes = volume.bytes(*at, SMALL)?;
+            let read = bytes.as_deref().and_then(|mut it| record::take_record(&mut it).ok());
+            if let Some((_, Record::Settled { target, state, attempt: Some(made), .. })) = read {
+                let due = if let State::Waiting(due) = state { Some(due) } else { None };
+                attempts.push((self.target(target), made, due));
+            }
+        }
+        Ok(attempts)
+    }
+
+    fn target(&self, number: u16) -> Name {
+        let name = self.names.get(&number).cloned();
+        name.unwrap_or_else(|| placeholder(usize::from(number)))
     }
 
     fn delivery(&self, slot: Slot) -> DeliveryState {
-        let target = self.names.get(&slot.target).cloned();
         let stage = match slot.state {
             State::Ready | State::InFlight(_) => Stage::Ready,
             State::Waiting(due) => Stage::Waiting(due),
@@ -339,8 +369,7 @@ impl Archive {
             State::Dead(reason) => Stage::Dead(reason),
             State::Discarded => Stage::Discarded,
         };
-        let target = target.unwrap_or_else(|| placeholder(usize::from(slot.target)));
-        DeliveryState { target, stage, attempts: slot.attempts }
+        DeliveryState { target: self.target(slot.target), stage, attempts: slot.attempts }
     }
 
     /// The keys that an event brought, read from its record.

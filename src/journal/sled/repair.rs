@@ -310,13 +310,21 @@ impl Repaired {
 /// so that its sender can send it again.
 fn restored(archived: Archived) -> Option<(Restored, usize)> {
     let repeats = Repeats::Keep;
-    let (event, deliveries, dedup) = match archived {
-        Archived::Whole { event, deliveries, dedup } => (event, deliveries, dedup),
-        Archived::Astray(event) => (event, Vec::new(), Vec::new()),
+    let restored = match archived {
+        Archived::Whole { event, deliveries, dedup, attempts } => {
+            Restored::Event { event, deliveries, dedup, attempts, repeats }
+        }
+        Archived::Astray(event) => Restored::Event {
+            event,
+            deliveries: Vec::new(),
+            dedup: Vec::new(),
+            attempts: Vec::new(),
+            repeats,
+        },
         Archived::Lost { .. } => return None,
     };
-    let bytes = event.body.len().saturating_add(event.headers.packed().len());
-    Some((Restored::Event { event, deliveries, dedup, repeats }, bytes))
+    let bytes = restored.weight();
+    Some((restored, bytes))
 }
 
 /// Whether the engine opens a journal that seems sound.

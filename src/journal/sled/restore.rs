@@ -11,8 +11,8 @@ use super::recover::note_keys;
 use super::store::Commit;
 use crate::journal::index::{Slot, State};
 use crate::journal::record::Record;
-use crate::journal::{AppendError, Appended, DeliveryState, Stage};
-use crate::model::{DedupKey, Event, EventId, Rejection};
+use crate::journal::{AppendError, Appended, DeliveryState, PastAttempt, Stage};
+use crate::model::{DedupKey, Event, EventId, Headers, Rejection};
 use crate::time::Timestamp;
 
 /// Dedup keys in one record.
@@ -31,6 +31,8 @@ pub enum Restored {
         deliveries: Vec<DeliveryState>,
         /// The keys that it brought.
         dedup: Vec<DedupKey>,
+        /// Its recorded attempts, oldest first.
+        attempts: Vec<PastAttempt>,
         /// What to do when one of the keys is known.
         repeats: Repeats,
     },
@@ -48,6 +50,22 @@ pub enum Repeats {
     Keep,
     /// It is a duplicate of what is there.
     Skip,
+}
+
+impl Restored {
+    /// About how many bytes it takes.
+    pub fn weight(&self) -> usize {
+        let of = |body: &[u8], headers: &Headers| body.len().saturating_add(headers.packed().len());
+        match self {
+            Self::Event { event, attempts, .. } => {
+                let made = |(_, made, _): &PastAttempt| of(&made.seen.body, &made.seen.headers);
+                let attempts = attempts.iter().map(|it| made(it).saturating_add(128));
+                attempts.fold(of(&event.body, &event.headers), usize::saturating_add)
+            }
+            Self::Keys(keys) => keys.len().saturating_mul(64),
+            Self::Rejection(rejection) => of(&rejection.body, &rejection.headers),
+        }
+    }
 }
 
 impl SledJournal {
@@ -77,9 +95,9 @@ impl Committer {
         restored: Restored,
         now: Timestamp,
     ) -> Result<Appended, AppendError> {
-        let (event, deliveries, dedup, repeats) = match restored {
-            Restored::Event { event, deliveries, dedup, repeats } => {
-                (event, deliveries, dedup, repeats)
+        let (event, deliveries, dedup, attempts, repeats) = match restored {
+            Restored::Event { event, deliveries, dedup, attempts, repeats } => {
+                (event, deliveries, dedup, attempts, repeats)
             }
             Restored::Keys(keys) => return Ok(self.readmit_keys(commit, outcome, &keys, now)),
             // Rate and share were judged when it came; what is too much in all goes with the next upkeep.
@@ -101,7 +119,39 @@ impl Committer {
         let passed = |key: &DedupKey| self.dedup.knows_later(key, event.received_at);
         let dedup: Vec<_> = dedup.into_iter().filter(|key| !passed(key)).collect();
         let deliveries = self.slots(&deliveries)?;
-        Ok(self.accept(commit, outcome, event, deliveries, dedup))
+        let (sequence, slots) = (self.next_sequence, deliveries.clone());
+        let accepted = self.accept(commit, outcome, event, deliveries, dedup);
+        self.put_attempts(commit, sequence, &slots, attempts);
+        Ok(accepted)
+    }
+
+    /// Records each attempt as its settlement did, and at the end how the delivery stands, unless the last one says so.
+    fn put_attempts(
+        &self,
+        commit: &mut Commit,
+        sequence: u64,
+        slots: &[Slot],
+        attempts: Vec<PastAttempt>,
+    ) {
+        let mut said: Vec<Option<State>> = vec![None; slots.len()];
+        for (target, attempt, due) in attempts {
+            let number = self.shared.memory().index.number(&target);
+            let slot = slots.iter().zip(&mut said).find(|(slot, _)| Some(slot.target) == number);
+            let Some((Slot { target, attempts, state }, said)) = slot else { continue };
+            let (target, attempts) = (*target, *attempts);
+            let state = due.map_or(*state, State::Waiting);
+            let at = attempt.started_at.plus(attempt.duration);
+            let attempt = Some(attempt);
+            commit.put(&Record::Settled { sequence, target, attempts, state, at, attempt });
+            *said = Some(state);
+        }
+        for (Slot { target, attempts, state }, said) in slots.iter().zip(said) {
+            if said.is_some_and(|said| said != *state) {
+                let (target, attempts, state, at) = (*target, *attempts, *state, commit.at());
+                let attempt = None;
+                commit.put(&Record::Settled { sequence, target, attempts, state, at, attempt });
+            }
+        }
     }
 
     fn readmit_keys(

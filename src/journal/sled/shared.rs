@@ -12,7 +12,6 @@ use super::dir;
 use super::disk::{Gauge, Limits};
 use super::keep::Keeping;
 use super::operate::Wish;
-use super::restore::Restored;
 use super::usage::Usage;
 use crate::journal::index::{Index, Settled, Slot};
 use crate::journal::notes::Notes;
@@ -441,13 +440,7 @@ impl Shared {
 fn weight(waiting: &Waiting) -> usize {
     let event = match &waiting.work {
         Work::Append(append) => &append.event,
-        Work::Restore(restored) => match &**restored {
-            Restored::Event { event, .. } => event,
-            Restored::Keys(keys) => return keys.len().saturating_mul(64),
-            Restored::Rejection(rejection) => {
-                return rejection.body.len().saturating_add(rejection.headers.packed().len());
-            }
-        },
+        Work::Restore(restored) => return restored.weight().saturating_add(512),
     };
     event.body.len().saturating_add(event.headers.packed().len()).saturating_add(512)
 }

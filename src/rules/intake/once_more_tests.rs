@@ -1,6 +1,6 @@
 //! What was refused and is released: with the right secret as if nothing had been, and never more than that.
 
-use super::tests::{NOW, condition, custom, intake, interest, spec};
+use super::tests::{NOW, busy, condition, custom, intake, interest, spec};
 use super::*;
 
 const LATER: Timestamp = Timestamp::from_secs(1_775_000_000 + 3600);
@@ -41,6 +41,29 @@ fn with_the_right_secret_it_is_what_it_would_have_been_and_its_copies_are_known(
     let ((key, end), (late_key, late_end)) = (ends(&fresh), ends(&late));
     assert_eq!((key, late_end), (late_key, end.plus(Duration::from_secs(3600))));
     assert!(end < LATER, "or a second copy would be an event of its own");
+}
+
+#[test]
+fn force_changes_nothing_about_what_is_admitted_anyway() {
+    // One has no secret before its handshake, and of the other only the public key is known.
+    let (mut tried, without) = (0, ["asana", "discord"]);
+    for preset in super::super::provider::presets().iter().filter(|it| !without.contains(&it.name))
+    {
+        let intake = busy(preset.name);
+        for sample in preset.samples {
+            let body = sample.body_at(NOW);
+            let plain = sample.all_headers().map(|(name, value)| (name, value.as_bytes()));
+            let plain = Headers::from_pairs(plain);
+            let made = intake.sign_sample(&plain, body.as_bytes(), NOW).unwrap();
+            let made = made.iter().map(|(name, value)| (&**name, value.as_bytes()));
+            let headers = Headers::from_pairs(plain.iter().chain(made));
+            let request = inbound(&headers, body.as_bytes());
+            let Ok(again) = intake.reconsider(&request, NOW, LATER) else { continue };
+            assert_eq!(again, intake.admit_anyway(&request, NOW, LATER), "{}", preset.name);
+            tried += 1;
+        }
+    }
+    assert!(tried > 30, "{tried} samples");
 }
 
 #[test]

@@ -362,7 +362,7 @@ fn what_cannot_work_is_said_in_a_sentence() {
     assert!(Intake::new(empty).unwrap_err().contains("dedup"));
 }
 
-fn busy(provider: &str) -> Intake {
+pub(super) fn busy(provider: &str) -> Intake {
     let mut spec = if provider == "custom" { custom() } else { spec(provider) };
     if spec.provider.needs_secret() {
         let hex = "8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c";

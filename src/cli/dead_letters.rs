@@ -1,0 +1,106 @@
+//! `everhook dead-letters`: deliveries that were given up, once more or for good.
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::bulk::{self, Deed, text};
+use super::events::{listed, shown};
+use super::filters::{Filters, States};
+use super::reach::{Operator, Reach};
+use super::table::Table;
+use super::{Common, Failure};
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// List dead letters, those of the latest event first.
+    List(List),
+    /// Make dead letters due again.
+    Retry(bulk::Arguments),
+    /// Give dead letters up. They can be replayed while their retention lasts.
+    Discard(Discard),
+}
+
+#[derive(Args)]
+pub(super) struct List {
+    #[command(flatten)]
+    filters: Filters,
+    /// Count them by target and reason instead.
+    #[arg(long)]
+    groups: bool,
+    /// Most dead letters.
+    #[arg(long, default_value_t = 50)]
+    limit: usize,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+#[derive(Args)]
+pub(super) struct Discard {
+    /// Pending deliveries, too: those of a target that left the configuration, for example.
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    bulk: bulk::Arguments,
+}
+
+pub(super) fn run(command: &Command, common: &Common) -> Result<(), Failure> {
+    match command {
+        Command::List(list) if list.groups => groups(list, common),
+        Command::List(list) => self::list(list, common),
+        Command::Retry(arguments) => {
+            let deed = Deed { path: "dead-letters/retry", verb: "retry", force: false };
+            bulk::run(&deed, arguments, &States::default(), common)
+        }
+        Command::Discard(Discard { force, bulk: arguments }) => {
+            let deed = Deed { path: "dead-letters/discard", verb: "discard", force: *force };
+            bulk::run(&deed, arguments, &States::default(), common)
+        }
+    }
+}
+
+fn list(list: &List, common: &Common) -> Result<(), Failure> {
+    let operator = Operator::of(&list.reach, common)?;
+    let mut query = list.filters.parameters(&[]);
+    query.push(("latest".to_owned(), "true".to_owned()));
+    let mut table =
+        Table::new(&["ID", "RECEIVED", "EVENT", "TARGET", "REASON", "ATTEMPTS", "LAST"]);
+    listed(&operator, ("dead-letters", query), list.limit, common, |item| {
+        table.row(&[
+            text(item, "id").to_owned(),
+            text(item, "received_at").to_owned(),
+            text(item, "event").to_owned(),
+            text(item, "target").to_owned(),
+            text(item, "reason").to_owned(),
+            item.get("attempts").map(ToString::to_string).unwrap_or_default(),
+            last(item.get("latest")),
+        ]);
+    })?;
+    shown(&table, common, "there are no dead letters that fit")
+}
+
+/// What the latest attempt brought.
+fn last(latest: Option<&Value>) -> String {
+    let Some(latest) = latest else { return String::new() };
+    let status = latest.get("status").and_then(Value::as_u64).map(|status| status.to_string());
+    status.unwrap_or_else(|| text(latest, "error").to_owned())
+}
+
+fn groups(list: &List, common: &Common) -> Result<(), Failure> {
+    let operator = Operator::of(&list.reach, common)?;
+    let mut table = Table::new(&["TARGET", "REASON", "COUNT", "OLDEST", "NEWEST"]);
+    let query = list.filters.parameters(&[]);
+    let page = operator.get(&super::reach::with_query("dead-letters/groups", &query))?;
+    if common.json {
+        return super::print(&page);
+    }
+    for group in page.get("items").and_then(Value::as_array).into_iter().flatten() {
+        table.row(&[
+            text(group, "target").to_owned(),
+            text(group, "reason").to_owned(),
+            group.get("count").map(ToString::to_string).unwrap_or_default(),
+            text(group, "oldest").to_owned(),
+            text(group, "newest").to_owned(),
+        ]);
+    }
+    shown(&table, common, "there are no dead letters that fit")
+}

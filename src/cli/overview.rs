@@ -1,0 +1,115 @@
+//! `everhook stats`, `sources` and `jobs`: how everything goes.
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::bulk::{report, text};
+use super::events::shown;
+use super::reach::{Operator, Reach, part};
+use super::table::Table;
+use super::{Common, Failure, print};
+
+/// Where the daemon is.
+#[derive(Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    reach: Reach,
+}
+
+#[derive(Subcommand)]
+pub(super) enum Sources {
+    /// List sources with where they listen and what came.
+    List(Arguments),
+}
+
+#[derive(Subcommand)]
+pub(super) enum Jobs {
+    /// List jobs: those that run and the last that ended.
+    List(Arguments),
+    /// Cancel one; what it has done stays done.
+    Cancel(Cancel),
+}
+
+#[derive(Args)]
+pub(super) struct Cancel {
+    /// The job's id.
+    id: String,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+pub(super) fn stats(arguments: &Arguments, common: &Common) -> Result<(), Failure> {
+    let stats = Operator::of(&arguments.reach, common)?.get("stats")?;
+    if common.json {
+        return print(&stats);
+    }
+    let mut lines = Vec::new();
+    for section in ["journal", "queue", "totals", "ack_seconds"] {
+        let members = stats.get(section).and_then(Value::as_object);
+        for (name, value) in members.into_iter().flatten().filter(|(_, value)| !value.is_null()) {
+            let value = value.as_str().map_or_else(|| value.to_string(), super::table::safe);
+            lines.push(format!("{section} {}: {value}", name.replace('_', " ")));
+        }
+    }
+    print(&lines.join("\n"))
+}
+
+pub(super) fn sources(command: &Sources, common: &Common) -> Result<(), Failure> {
+    let Sources::List(arguments) = command;
+    let page = Operator::of(&arguments.reach, common)?.get("sources")?;
+    let head = ["SOURCE", "PROVIDER", "URL", "ACCEPTED", "DUPLICATES", "REFUSED", "LAST EVENT"];
+    let mut table = Table::new(&head);
+    for item in page.get("items").and_then(Value::as_array).into_iter().flatten() {
+        if common.json {
+            print(item)?;
+            continue;
+        }
+        let count = |name: &str| item.get(name).map(ToString::to_string).unwrap_or_default();
+        let last = item.get("last_event").map(|last| text(last, "received_at"));
+        table.row(&[
+            text(item, "source").to_owned(),
+            text(item, "provider").to_owned(),
+            text(item, "url").to_owned(),
+            count("accepted"),
+            count("duplicates"),
+            count("refused"),
+            last.unwrap_or_default().to_owned(),
+        ]);
+    }
+    shown(&table, common, "no source is configured")
+}
+
+pub(super) fn jobs(command: &Jobs, common: &Common) -> Result<(), Failure> {
+    match command {
+        Jobs::List(arguments) => list_jobs(arguments, common),
+        Jobs::Cancel(Cancel { id, reach }) => {
+            let job = Operator::of(reach, common)?.delete(&format!("jobs/{}", part(id)))?;
+            report(&job, common)
+        }
+    }
+}
+
+fn list_jobs(arguments: &Arguments, common: &Common) -> Result<(), Failure> {
+    let page = Operator::of(&arguments.reach, common)?.get("jobs")?;
+    let mut table = Table::new(&["ID", "KIND", "STATE", "BEGAN", "EVENTS", "OF", "DELIVERIES"]);
+    for item in page.get("items").and_then(Value::as_array).into_iter().flatten() {
+        if common.json {
+            print(item)?;
+            continue;
+        }
+        let count = |name: &str| match item.get(name) {
+            Some(Value::Null) | None => String::new(),
+            Some(count) => count.to_string(),
+        };
+        table.row(&[
+            text(item, "id").to_owned(),
+            text(item, "kind").to_owned(),
+            text(item, "state").to_owned(),
+            text(item, "created_at").to_owned(),
+            count("events"),
+            count("expected"),
+            count("deliveries"),
+        ]);
+    }
+    shown(&table, common, "no job runs")
+}

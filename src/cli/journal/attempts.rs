@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use everhook::journal::PastAttempt;
 use everhook::model::{Answer, Attempt, ErrorClass, Seen, Timing};
+use everhook::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::lines::{Data, fields, headers, name, time};
@@ -56,7 +57,7 @@ impl AttemptLine {
             duration_us: micros(*duration),
             status,
             error,
-            next_attempt_at: due.map(|due| due.precise()),
+            next_attempt_at: due.map(Timestamp::precise),
             remote: *remote,
             dns_us: timing.dns.map(micros),
             connect_us: timing.connect.map(micros),
@@ -111,7 +112,6 @@ fn micros(duration: Duration) -> u64 {
 pub(super) mod tests {
     use bytes::Bytes;
     use everhook::model::{Headers, Name};
-    use everhook::time::Timestamp;
 
     use super::*;
 

@@ -43,7 +43,7 @@ pub enum State {
     /// An earlier repair has only to be brought to its end.
     Interrupted,
     /// What can be read is to be carried over.
-    Damaged(Diagnosis, Archive),
+    Damaged(Diagnosis, Box<Archive>),
 }
 
 /// What a repair has done.
@@ -120,7 +120,7 @@ impl Repair {
             if sound {
                 State::Sound(diagnosis)
             } else {
-                State::Damaged(diagnosis, Archive::read(root)?)
+                State::Damaged(diagnosis, Box::new(Archive::read(root)?))
             }
         };
         Ok(Self { options: options.clone(), clock: clock.clone(), _lock: lock, state })

@@ -22,6 +22,7 @@ pub const MAX_RESTORED: usize = 1024;
 
 /// Something that another journal held.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are events")]
 pub enum Restored {
     /// An event.
     Event {

@@ -56,6 +56,8 @@ export async function everhook(body, { admin = "" } = {}) {
   await writeFile(config, `[ingress]\nlisten = ["127.0.0.1:0"]\n[admin]\nlisten = "127.0.0.1:0"\n${admin}\n`
     + `[log]\nformat = "json"\n[journal]\npath = ${JSON.stringify(join(home, "journal"))}\nmin_free = "1MiB"\n${body}${target}`);
   const child = spawn(BINARY, ["serve", "-c", config], { stdio: ["ignore", "ignore", "pipe"] });
+  // A story that fails does not stop what it started.
+  process.once("exit", () => child.kill("SIGKILL"));
   const found = {};
   const said = [];
   const lines = createInterface({ input: child.stderr });

@@ -1,5 +1,5 @@
 //! Whole runs of the scheduler core over the memory journal in virtual time: random targets and policies, faults, holds,
-//! pauses, clock jumps, and restarts with changed policies, all from one seed.
+//! pauses, clock jumps, and reloads and restarts with changed policies, all from one seed.
 //!
 //! A failing seed is printed and replayed with `EVERHOOK_SEED=N`. The number of runs is `EVERHOOK_SEEDS`, 500 unless told
 //! otherwise; the long form is `EVERHOOK_SEEDS=10000 cargo test --release --test it simulation`.
@@ -20,7 +20,7 @@ use everhook::model::{
     Answer, Attempt, DeadReason, Event, EventId, Headers, Name, OnDead, Order, Settlement, Wanted,
 };
 use everhook::rules::dispatch::{
-    Action, Dispatcher, Finished, Job, Notice, PauseReason, Remembered,
+    Action, Dispatcher, Finished, Job, Notice, PauseReason, Remembered, Renewed,
 };
 use everhook::rules::retry::Moment;
 use everhook::time::{Clock, Timestamp};
@@ -67,6 +67,8 @@ struct World {
     remembered: HashMap<Name, Remembered>,
     discarded: HashSet<Delivery>,
     demand: Vec<Wanted>,
+    /// What was under way when the configuration was reloaded.
+    before: HashSet<Lease>,
     drained: bool,
 }
 
@@ -94,6 +96,7 @@ impl World {
             remembered: HashMap::new(),
             discarded: HashSet::new(),
             demand: Vec::new(),
+            before: HashSet::new(),
             drained: false,
         }
     }
@@ -110,6 +113,7 @@ impl World {
                 }
                 10 if self.rng.random_ratio(1, 3) => self.resume_one(),
                 10 if self.rng.random_ratio(1, 6) => self.pause_one(),
+                11 if self.rng.random_ratio(1, 6) => self.reload(),
                 _ if self.rng.random_ratio(1, 10) => self.restart(),
                 _ => {}
             }
@@ -137,6 +141,8 @@ impl World {
 
     /// Every target is well from now on.
     fn repair(&mut self) {
+        let all = vec![true; self.targets.len()];
+        self.list(&all);
         for index in 0..self.targets.len() {
             self.targets[index].mood = Mood::Healthy;
             let name = self.targets[index].policy.name.clone();
@@ -227,7 +233,10 @@ impl World {
             }
             Action::Remember(name, state) => {
                 assert_eq!(state.paused.is_some(), self.target(&name).paused);
-                self.remembered.insert(name, state);
+                // What a target that has left still does is nobody's to remember.
+                if self.target(&name).listed {
+                    self.remembered.insert(name, state);
+                }
             }
             Action::Notify(name, Notice::Resumed) => self.target(&name).paused = false,
             Action::Notify(..) => {}
@@ -246,6 +255,12 @@ impl World {
         self.targets.iter().map(|target| target.running.len()).sum()
     }
 
+    /// What is still under way since before the last reload: it has the room that it was given then.
+    fn carried(&self) -> usize {
+        let running = self.targets.iter().flat_map(|target| &target.running);
+        running.filter(|(job, _)| self.before.contains(&job.lease)).count()
+    }
+
     fn start(&mut self, job: Job<Lease>) {
         let delivery = (job.event, job.target.clone());
         assert!(self.expected.contains(&delivery), "invented: {job:?}");
@@ -256,7 +271,8 @@ impl World {
         let name = job.target.clone();
         self.is_its_turn(&job);
         self.target(&name).begins(job, now);
-        assert!(self.running() <= self.pool.max(self.targets.len()), "above the pool");
+        let most = self.pool.max(self.targets.len()) + self.carried();
+        assert!(self.running() <= most, "above the pool");
     }
 
     /// Where an order is kept, everything of the same key that was accepted before has ended; and if dead letters hold
@@ -355,13 +371,46 @@ impl World {
     fn resume_one(&mut self) {
         let index = self.rng.random_range(0..self.targets.len());
         let name = self.targets[index].policy.name.clone();
-        self.dispatcher.handle_resume(&name);
+        if self.targets[index].listed {
+            self.dispatcher.handle_resume(&name);
+        }
     }
 
     fn pause_one(&mut self) {
         let index = self.rng.random_range(0..self.targets.len());
         let name = self.targets[index].policy.name.clone();
-        self.dispatcher.handle_pause(&name, self.clock.now());
+        if self.targets[index].listed {
+            self.dispatcher.handle_pause(&name, self.clock.now());
+        }
+    }
+
+    /// Another configuration while attempts are under way: other policies, targets that leave and that return.
+    fn reload(&mut self) {
+        for target in &mut self.targets {
+            target.reloaded(&mut self.rng);
+        }
+        let mut listed: Vec<_> = self.targets.iter().map(|_| self.rng.random_bool(0.8)).collect();
+        listed[0] = true;
+        self.list(&listed);
+    }
+
+    /// These targets are configured from now on.
+    fn list(&mut self, listed: &[bool]) {
+        let running = self.targets.iter().flat_map(|target| &target.running);
+        self.before = running.map(|(job, _)| job.lease).collect();
+        let all = self.targets.iter().zip(listed).filter(|(_, listed)| **listed);
+        let renewed = all.map(|(it, _)| Renewed { policy: it.policy.clone(), moved: false });
+        let renewed = renewed.collect();
+        self.dispatcher.handle_reload(renewed, self.pool, self.clock.now());
+        for (target, listed) in self.targets.iter_mut().zip(listed) {
+            if *listed && !target.listed {
+                let state = self.remembered.get(&target.policy.name).copied();
+                let state = state.unwrap_or_default();
+                target.returned(state.paused.is_some());
+                self.dispatcher.restore(&target.policy.name, state);
+            }
+            target.listed = *listed;
+        }
     }
 
     /// A stop that interrupts everything in flight, then a new core over the same journal.
@@ -396,7 +445,8 @@ fn dispatcher(
     clock: &Clock,
     rng: &mut StdRng,
 ) -> Dispatcher<Lease> {
-    let policies = targets.iter().map(|target| target.policy.clone()).collect();
+    let listed = targets.iter().filter(|target| target.listed);
+    let policies = listed.map(|target| target.policy.clone()).collect();
     Dispatcher::new(policies, pool, StdRng::from_rng(rng), clock.now())
 }
 

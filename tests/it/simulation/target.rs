@@ -33,6 +33,8 @@ pub enum Mood {
 pub struct Target {
     pub policy: TargetPolicy,
     pub mood: Mood,
+    /// Whether the configuration has it.
+    pub listed: bool,
     /// In the order they began, so that a seed always gives the same run.
     pub running: Vec<(Job<Lease>, Timestamp)>,
     pub paused: bool,
@@ -43,6 +45,8 @@ pub struct Target {
     /// Failures in a row, and since when there were enough of them to open the breaker.
     streak: u32,
     failed_since: Option<Timestamp>,
+    /// What was under way when it returned: whether it counts depends on what was still known then.
+    old: Vec<Lease>,
     /// Has answered nothing but 2xx since the scheduler began.
     spotless: bool,
 }
@@ -53,12 +57,14 @@ impl Target {
         Self {
             policy: policy(name, rng),
             mood: Mood::Healthy,
+            listed: true,
             running: Vec::new(),
             paused: false,
             held_until: Timestamp::EPOCH,
             began: Vec::new(),
             streak: 0,
             failed_since: None,
+            old: Vec::new(),
             spotless: true,
         }
     }
@@ -76,6 +82,27 @@ impl Target {
         self.spotless = true;
     }
 
+    /// A reload may give it another policy. Its breaker and its order stay: what is under way follows from them.
+    pub fn reloaded(&mut self, rng: &mut StdRng) {
+        if rng.random_ratio(1, 3) {
+            let old = self.policy.clone();
+            let new = policy(old.name.clone(), rng);
+            if new.rate != old.rate {
+                self.began.clear();
+            }
+            self.policy = TargetPolicy { breaker: old.breaker, order: old.order, ..new };
+        }
+    }
+
+    /// A reload lists it again; of what was, only what was remembered is known.
+    pub fn returned(&mut self, paused: bool) {
+        (self.listed, self.paused, self.spotless) = (true, paused, false);
+        self.held_until = Timestamp::EPOCH;
+        self.began.clear();
+        (self.streak, self.failed_since) = (0, None);
+        self.old = self.running.iter().map(|(job, _)| job.lease).collect();
+    }
+
     pub fn mood_swing(&mut self, rng: &mut StdRng) {
         self.mood = match rng.random_range(0..14) {
             0..=5 => Mood::Healthy,
@@ -91,6 +118,7 @@ impl Target {
     /// An attempt begins: every limit holds.
     pub fn begins(&mut self, job: Job<Lease>, now: Timestamp) {
         let name = &self.policy.name;
+        assert!(self.listed, "attempted while {name} is not configured");
         let twice = self.running.iter().any(|(running, _)| running.event == job.event);
         assert!(!twice, "two attempts at once: {job:?}");
         assert!(now >= self.held_until, "attempted while {name} is held");
@@ -173,6 +201,7 @@ impl Target {
         self.paused |= matches!(answer, Answer::Status { status: 410, .. });
         self.spotless &= matches!(answer, Answer::Status { status: 200, .. });
         match health(&self.policy.retry, answer) {
+            _ if self.old.contains(&lease) => {}
             Health::Good => (self.streak, self.failed_since) = (0, None),
             Health::Unknown => {}
             Health::Bad => {
@@ -189,7 +218,7 @@ impl Target {
     pub fn must_be_busy(&self) -> bool {
         // A dead letter of an earlier run may hold everything up.
         let may_hold = self.policy.order == Order::Key(OnDead::Hold);
-        self.spotless && self.policy.rate.is_none() && !self.paused && !may_hold
+        self.listed && self.spotless && self.policy.rate.is_none() && !self.paused && !may_hold
     }
 }
 

@@ -1,4 +1,5 @@
-//! A large backlog: what it takes of memory, that taking in stays fast, and how soon a restart is ready.
+//! A large backlog: what it takes of memory, that taking in stays fast, how soon a restart is ready, and how long an operator
+//! waits for a page of it.
 //!
 //! `EVERHOOK_BACKLOG` sets the number of webhooks of 1 KiB that wait (3,000 unless told otherwise). The figures of
 //! docs/durability.md: `EVERHOOK_BACKLOG=1000000 EVERHOOK_BINARY=target/release/everhook cargo test --release --test it --
@@ -118,6 +119,19 @@ async fn a_large_backlog_stays_small_in_memory_and_soon_ready() {
         reopened / 1024
     );
 
+    for path in [
+        "/api/v1/events",
+        "/api/v1/events?event=nothing",
+        "/api/v1/deliveries?target=down",
+        "/api/v1/dead-letters",
+        "/api/v1/events?q=not+there",
+        "/api/v1/stats",
+    ] {
+        let began = Instant::now();
+        let reply = daemon.admin_get(path).await;
+        assert_eq!(reply.status, 200, "{path}");
+        println!("{path}: {:?}, {} bytes", began.elapsed(), reply.body.len());
+    }
     let series = |state: &str| format!("everhook_deliveries{{state=\"{state}\",target=\"down\"}}");
     let mut pending = 0.0;
     for state in ["ready", "waiting", "in_flight"] {

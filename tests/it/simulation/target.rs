@@ -45,8 +45,9 @@ pub struct Target {
     /// Failures in a row, and since when there were enough of them to open the breaker.
     streak: u32,
     failed_since: Option<Timestamp>,
-    /// What was under way when it returned: whether it counts depends on what was still known then.
-    old: Vec<Lease>,
+    /// Whether failures are counted. Not after it returned, until it is well once: how many were still known then depends on
+    /// what was under way.
+    counts: bool,
     /// Has answered nothing but 2xx since the scheduler began.
     spotless: bool,
 }
@@ -64,7 +65,7 @@ impl Target {
             began: Vec::new(),
             streak: 0,
             failed_since: None,
-            old: Vec::new(),
+            counts: true,
             spotless: true,
         }
     }
@@ -79,6 +80,7 @@ impl Target {
         self.began.clear();
         self.streak = 0;
         self.failed_since = None;
+        self.counts = true;
         self.spotless = true;
     }
 
@@ -100,7 +102,7 @@ impl Target {
         self.held_until = Timestamp::EPOCH;
         self.began.clear();
         (self.streak, self.failed_since) = (0, None);
-        self.old = self.running.iter().map(|(job, _)| job.lease).collect();
+        self.counts = false;
     }
 
     pub fn mood_swing(&mut self, rng: &mut StdRng) {
@@ -201,16 +203,17 @@ impl Target {
         self.paused |= matches!(answer, Answer::Status { status: 410, .. });
         self.spotless &= matches!(answer, Answer::Status { status: 200, .. });
         match health(&self.policy.retry, answer) {
-            _ if self.old.contains(&lease) => {}
-            Health::Good => (self.streak, self.failed_since) = (0, None),
-            Health::Unknown => {}
-            Health::Bad => {
+            Health::Good => {
+                (self.streak, self.failed_since, self.counts) = (0, None, true);
+            }
+            Health::Bad if self.counts => {
                 self.streak += 1;
                 let enough = |breaker: BreakerPolicy| self.streak >= breaker.failures;
                 if self.failed_since.is_none() && self.policy.breaker.is_some_and(enough) {
                     self.failed_since = Some(now);
                 }
             }
+            Health::Bad | Health::Unknown => {}
         }
     }
 

@@ -42,12 +42,10 @@ pub struct Target {
     held_until: Timestamp,
     /// When attempts began since the scheduler did.
     began: Vec<Timestamp>,
-    /// Failures in a row, and since when there were enough of them to open the breaker.
-    streak: u32,
+    /// Failures in a row, and since when there were enough of them to open the breaker. `None` after it returned, until it
+    /// is well once: how many were still known then depends on what was under way.
+    streak: Option<u32>,
     failed_since: Option<Timestamp>,
-    /// Whether failures are counted. Not after it returned, until it is well once: how many were still known then depends on
-    /// what was under way.
-    counts: bool,
     /// Has answered nothing but 2xx since the scheduler began.
     spotless: bool,
 }
@@ -63,9 +61,8 @@ impl Target {
             paused: false,
             held_until: Timestamp::EPOCH,
             began: Vec::new(),
-            streak: 0,
+            streak: Some(0),
             failed_since: None,
-            counts: true,
             spotless: true,
         }
     }
@@ -78,9 +75,8 @@ impl Target {
         }
         self.held_until = Timestamp::EPOCH;
         self.began.clear();
-        self.streak = 0;
+        self.streak = Some(0);
         self.failed_since = None;
-        self.counts = true;
         self.spotless = true;
     }
 
@@ -101,8 +97,7 @@ impl Target {
         (self.listed, self.paused, self.spotless) = (true, paused, false);
         self.held_until = Timestamp::EPOCH;
         self.began.clear();
-        (self.streak, self.failed_since) = (0, None);
-        self.counts = false;
+        (self.streak, self.failed_since) = (None, None);
     }
 
     pub fn mood_swing(&mut self, rng: &mut StdRng) {
@@ -203,17 +198,16 @@ impl Target {
         self.paused |= matches!(answer, Answer::Status { status: 410, .. });
         self.spotless &= matches!(answer, Answer::Status { status: 200, .. });
         match health(&self.policy.retry, answer) {
-            Health::Good => {
-                (self.streak, self.failed_since, self.counts) = (0, None, true);
-            }
-            Health::Bad if self.counts => {
-                self.streak += 1;
-                let enough = |breaker: BreakerPolicy| self.streak >= breaker.failures;
+            Health::Good => (self.streak, self.failed_since) = (Some(0), None),
+            Health::Unknown => {}
+            Health::Bad => {
+                let streak = self.streak.map(|streak| streak + 1);
+                let enough = |it: BreakerPolicy| streak.is_some_and(|streak| streak >= it.failures);
                 if self.failed_since.is_none() && self.policy.breaker.is_some_and(enough) {
                     self.failed_since = Some(now);
                 }
+                self.streak = streak;
             }
-            Health::Bad | Health::Unknown => {}
         }
     }
 

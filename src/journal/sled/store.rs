@@ -27,9 +27,9 @@ const PACK: usize = 6 * 1024;
 const SEGMENT: usize = 2 * 1024 * 1024;
 /// sled's page cache. It does not cap the memory sled uses, but an explicit small value keeps it modest.
 const CACHE: u64 = 8 * 1024 * 1024;
-/// sled looks at what its cache holds only after every 64th access to one of 256 shares of it, and forgets only then. A page
-/// that is filled with eight values and never read again stays for long: 100 MiB of them, with [`CACHE`] at 8 MiB. So
-/// many reads of what was just written bring each page to its 64 accesses by the time it is full.
+/// sled looks at what its cache holds only after every 64th access to one of 256 shares of it, and forgets only then, so a
+/// page that is filled with eight values and never read again stays for long. So many reads of what was just written
+/// bring each page to its 64 accesses by the time it is full: 124 MiB at most instead of 138 with 60,000 events of 1 KiB.
 const AGING_READS: usize = 6;
 /// How often sled's own thread looks for space to reuse,
 const SLED_HOUSEKEEPING_MS: u64 = 1_000;

@@ -21,7 +21,7 @@ use crate::journal_contract::{HOUR, append, attempt, due, event, exact, on_each,
 
 /// Small generations, so that a few thousand events fill several of them.
 fn open(path: &Path, clock: &Clock) -> SledJournal {
-    let options = Options { max_bytes: 64 << 20, ..options(path) };
+    let options = Options { max_bytes: 96 << 20, ..options(path) };
     let metrics = JournalMetrics::detached().expect("metrics");
     SledJournal::open(&options, clock, metrics).expect("opens").0
 }

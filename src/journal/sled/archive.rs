@@ -5,9 +5,9 @@
 //! some hundred megabytes of memory here.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -15,6 +15,7 @@ use super::OpenError;
 use super::chain::Chain;
 use super::diagnosis;
 use super::dir::{self, Lock};
+use super::files::Files;
 use super::keep;
 use super::ledger;
 use super::recover::placeholder;
@@ -52,9 +53,9 @@ pub struct Archive {
     _lock: Option<Lock>,
 }
 
-/// One generation's file.
+/// One generation's files.
 struct Volume {
-    file: File,
+    files: Arc<Files>,
     contents: Vec<Seen>,
     chain: Chain,
 }
@@ -127,13 +128,16 @@ impl Archive {
         };
         for number in diagnosis::counted(root, &known)? {
             let newest = known.known.get(&number).copied().unwrap_or_default().last_if_sealed();
-            let db = dir::generation(root, number).join("db");
-            match archive.volume(&db, newest) {
+            let path = dir::generation(root, number);
+            match archive.volume(&path, newest) {
                 Ok(()) => {}
                 Err(VolumeError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(VolumeError::Io(source)) => return Err(OpenError::io("reading", &db, source)),
+                Err(VolumeError::Io(source)) => {
+                    return Err(OpenError::io("reading", &path, source));
+                }
                 Err(VolumeError::Newer) => {
-                    return Err(OpenError::Newer { path: db, format: diagnosis::NEXT_FORMAT });
+                    let path = path.join("db");
+                    return Err(OpenError::Newer { path, format: diagnosis::NEXT_FORMAT });
                 }
             }
         }
@@ -203,10 +207,11 @@ impl Archive {
         lengths.fold(0, u64::saturating_add)
     }
 
-    fn volume(&mut self, db: &Path, newest: Option<u64>) -> Result<(), VolumeError> {
+    fn volume(&mut self, generation: &Path, newest: Option<u64>) -> Result<(), VolumeError> {
         let (mut records, mut contents) = (Vec::new(), Vec::new());
         let mut chain = Chain::default();
-        let whole = scan::frames(db, |at, frame| {
+        let files = Arc::new(Files::all(generation)?);
+        let whole = scan::frames(&files, |at, frame| {
             let Ok(at) = u32::try_from(at) else { return };
             chain.see(&frame);
             let Frame { mark, checksum, kind, .. } = frame;
@@ -222,10 +227,9 @@ impl Archive {
         }
         contents.dedup_by_key(|seen| (seen.mark, seen.checksum));
         let volume = self.volumes.len();
-        let file = File::open(db)?;
-        self.volumes.push(Volume { file: file.try_clone()?, contents, chain });
+        self.volumes.push(Volume { files: Arc::clone(&files), contents, chain });
         let mut referred = BTreeSet::new();
-        let mut block = Window::of(&file);
+        let mut block = Window::of(&files);
         for seen in one_of_each(&records) {
             // What cannot be read now is counted as missing by whoever counts.
             let Ok(frame) = block.frame(u64::from(seen.at)) else { continue };
@@ -418,7 +422,7 @@ impl Volume {
     /// The frame at a place, read with at least so many bytes.
     fn bytes(&self, at: u32, most: usize) -> io::Result<Option<Bytes>> {
         for most in [most, scan::WINDOW] {
-            match frame_at(&self.file, at, most) {
+            match frame_at(&self.files, at, most) {
                 Ok(bytes) => return Ok(Some(bytes)),
                 Err(StoreError::Sync(error)) => return Err(error),
                 Err(

@@ -111,7 +111,7 @@ fn generation(
         }
     }
     let db = path.join("db");
-    let scanned = salvage::scan(&db).map_err(|source| OpenError::io("reading", &db, source))?;
+    let scanned = salvage::scan(&path).map_err(|source| OpenError::io("reading", &path, source))?;
     let readable = seen.entry(number).or_default();
     readable.join(scanned);
     if let Some(whole) = readable.whole {

@@ -27,6 +27,8 @@ const FORMAT: u32 = 1;
 /// How long an open waits for an earlier one of the same process to let go of the lock: 1 s at most.
 const RELEASE_WAIT: std::time::Duration = std::time::Duration::from_millis(10);
 const RELEASE_TRIES: u32 = 100;
+/// How long a file system may take to turn read-only after it failed: 300 ms.
+const TURNS_TRIES: u32 = 30;
 
 /// Which generations count.
 #[derive(Debug, Serialize, Deserialize)]
@@ -268,6 +270,19 @@ pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
 pub(super) fn free_bytes(path: &Path) -> io::Result<u64> {
     let stat = rustix::fs::statvfs(path)?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Whether the file system of `path` has turned read-only; false when that cannot be told. The error that makes it do
+/// so may be reported a moment before, so this waits for that moment.
+pub(super) fn has_turned_read_only(path: &Path) -> bool {
+    (0..TURNS_TRIES).any(|_| {
+        let flags = rustix::fs::statvfs(path).map(|stat| stat.f_flag);
+        let is_so = flags.is_ok_and(|it| it.contains(rustix::fs::StatVfsMountFlags::RDONLY));
+        if !is_so {
+            std::thread::park_timeout(RELEASE_WAIT);
+        }
+        is_so
+    })
 }
 
 /// Bytes that the files of one directory occupy on the disk. Files come and go while it is read.

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::files::Files;
 use super::ledger::Known;
 use super::recover::note_keys;
 use super::sealed::{Found, Sealed};
@@ -68,8 +69,9 @@ struct Desk<'a> {
 
 impl Drain {
     /// Walks through the generation's file once more to know where its records are.
-    pub(super) fn begin(share: Share, db: &Path, known: Known) -> Result<Self, StoreError> {
-        let Found { sealed, records, .. } = Sealed::open(db, known.last_if_sealed())?;
+    pub(super) fn begin(share: Share, folder: &Path, known: Known) -> Result<Self, StoreError> {
+        let files = Files::all(folder)?;
+        let Found { sealed, records, .. } = Sealed::open(files, known.last_if_sealed())?;
         Ok(Self { share, sealed: Arc::new(sealed), records, done: 0, own: HashSet::new() })
     }
 

@@ -12,10 +12,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use super::dir;
+use super::files::Files;
+use super::intake;
 use super::ledger::{Ledger, Seal};
 use super::library::{Chapter, Reader};
 use super::scan::Whole;
-use super::sealed::Sealed;
+use super::sealed::{Found, Sealed};
 use super::store::{Store, StoreError};
 use crate::journal::record::content::{Content, Place};
 
@@ -96,6 +98,7 @@ impl Generation {
     /// anyway.
     fn forget(body: &mut Body) {
         if let Body::Written(store) = std::mem::replace(body, Body::Closed) {
+            store.abandon();
             std::mem::forget(store);
         }
     }
@@ -188,9 +191,9 @@ impl Generations {
         members.values().find(|generation| generation.number == number).cloned()
     }
 
-    /// Where a generation's file is.
-    pub(super) fn db(&self, number: u32) -> PathBuf {
-        dir::generation(&self.root, number).join("db")
+    /// Where a generation is.
+    pub(super) fn folder(&self, number: u32) -> PathBuf {
+        dir::generation(&self.root, number)
     }
 
     /// Reads an event's content back from wherever it is.
@@ -219,10 +222,11 @@ impl Generations {
         let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
         members.insert(first, spare);
         drop(members);
+        // The next spare first: sealing takes longer than a generation may take to be filled.
+        self.submit(Job::Spare(number.saturating_add(1)));
         if let Some(old) = old {
             self.submit(Job::Seal(old));
         }
-        self.submit(Job::Spare(number.saturating_add(1)));
         Some(number)
     }
 
@@ -268,7 +272,7 @@ impl Generations {
         if !current.is_sealed() {
             let mut body = lock(&current.body);
             Generation::close(&mut body);
-            *body = Body::Sealed(Arc::new(Sealed::open(&path.join("db"), None)?.sealed));
+            *body = Body::Sealed(Arc::new(Sealed::open(Files::all(&path)?, None)?.sealed));
         }
         dir::remove_snapshots(&path)?;
         let opened = catch_unwind(AssertUnwindSafe(|| Store::open(&path)));
@@ -359,9 +363,18 @@ impl Generations {
         dir::remove_snapshots(&path)?;
         dir::sync_tree(&path)?;
         let holds = self.ledger().known(generation.number).holds.unwrap_or_default();
-        let found = Sealed::open(&path.join("db"), Some(holds.commit))?;
-        let records = u64::try_from(found.records.len()).unwrap_or(u64::MAX);
-        if records < holds.records || found.contents < holds.contents {
+        let mut found = Sealed::open(Files::store(&path)?, Some(holds.commit))?;
+        let has_all = |found: &Found| {
+            let records = u64::try_from(found.records.len()).unwrap_or(u64::MAX);
+            records >= holds.records && found.contents >= holds.contents
+        };
+        let alone = has_all(&found);
+        if !alone {
+            // The disk was too full for the store to take up the last commits: the intake log has them.
+            found = Sealed::open(Files::all(&path)?, Some(holds.commit))?;
+        }
+        if !has_all(&found) {
+            let records = found.records.len();
             // What was committed must be there. The next start looks at it, with a copy put aside.
             let detail = format!(
                 "generation {} cannot be read back: it has {records} of {} records and {} of {} contents",
@@ -378,10 +391,18 @@ impl Generations {
         }
         *body = Body::Sealed(Arc::new(found.sealed));
         drop(body);
+        if !alone {
+            tracing::warn!(
+                generation = generation.number,
+                "a generation is sealed at the next start"
+            );
+            return Ok(());
+        }
         let Whole { length, checksum, .. } = found.whole;
         let mut ledger = self.ledger();
         ledger.sealed(generation.number, Seal { length, checksum })?;
-        Ok(ledger.sync()?)
+        ledger.sync()?;
+        Ok(intake::remove(&path)?)
     }
 
     fn make_spare(&self, number: u32) -> Result<(), StoreError> {

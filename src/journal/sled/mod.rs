@@ -9,6 +9,7 @@
 //! whole. A ledger beside them says what must be in each, so that a store that lost something is never believed.
 
 mod archive;
+mod absorber;
 mod aside;
 mod chain;
 mod committer;
@@ -17,8 +18,10 @@ mod diagnosis;
 mod dir;
 mod disk;
 mod drain;
+mod files;
 mod generations;
 mod history;
+mod intake;
 mod keep;
 mod library;
 mod operate;

@@ -16,7 +16,9 @@ use super::aside;
 use super::diagnosis::NEXT_FORMAT;
 use super::dir;
 use super::disk::Ballast;
+use super::files::Files;
 use super::generations::{Generation, Generations};
+use super::intake;
 use super::ledger::{self, Holds, Known, Ledger, Seal};
 use super::recover::{Fold, Recovered, Survey};
 use super::salvage;
@@ -241,7 +243,12 @@ fn generation(
         }
     }
     match known.seal {
-        Some(seal) => sealed(root, number, seal, known, fold),
+        Some(seal) => {
+            let examined = sealed(root, number, seal, known, fold)?;
+            // A crash may have left it when the generation was sealed.
+            intake::remove(&path).map_err(|source| OpenError::io("removing", &path, source))?;
+            Ok(examined)
+        }
         None => match unsealed(root, ballast, number, known, fold) {
             Err(Refusal::Damaged(what)) => by_frames(root, number, known, fold, what),
             other => other,
@@ -259,15 +266,21 @@ fn by_frames(
     what: String,
 ) -> Result<Examined, Refusal> {
     restore(root, number)?;
-    let db = dir::generation(root, number).join("db");
-    let found = Sealed::open(&db, None)
-        .map_err(|source| Refusal::Final(OpenError::io("reading", &db, source)))?;
+    let path = dir::generation(root, number);
+    let failed = |source| Refusal::Final(OpenError::io("reading", &path, source));
+    let found = Files::all(&path).and_then(|files| Sealed::open(files, None)).map_err(failed)?;
     if found.whole.newer > 0 {
-        return Err(newer(&db));
+        return Err(newer(&path.join("db")));
     }
     match fold.sealed(number, &found, known) {
         Ok(survey) if survey.is_whole() && survey.first.is_some() && !found.ambiguous => {
             tracing::warn!(generation = number, what, "a generation is read by its records");
+            // One file from now on, which the engine does not touch any more.
+            intake::append_to_store(&path)
+                .map_err(|source| OpenError::io("writing", &path, source))?;
+            let newest = survey.holds.map(|holds| holds.commit);
+            let found = Files::store(&path).and_then(|files| Sealed::open(files, newest));
+            let found = found.map_err(failed)?;
             known.holds = survey.holds;
             let Whole { length, checksum, .. } = found.whole;
             known.seal = Some(Seal { length, checksum });
@@ -287,7 +300,9 @@ fn sealed(
 ) -> Result<Examined, Refusal> {
     let db = dir::generation(root, number).join("db");
     let failed = |source| OpenError::io("reading", &db, source);
-    let found = Sealed::open(&db, known.last_if_sealed()).map_err(failed)?;
+    let path = dir::generation(root, number);
+    let files = Files::store(&path).map_err(failed)?;
+    let found = Sealed::open(files, known.last_if_sealed()).map_err(failed)?;
     let Whole { length, checksum, newer: unread } = found.whole;
     if unread > 0 {
         return Err(newer(&db));

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use super::chain::Chain;
 use super::dir;
+use super::files::Files;
 use super::ledger::{self, Holds};
 use super::scan::{self, Whole};
 use crate::journal::record::frame::{KIND_CHUNK, KIND_CONTENT, Mark};
@@ -21,7 +22,7 @@ pub(super) struct Readable {
     pub(super) records: BTreeSet<Mark>,
     pub(super) contents: BTreeSet<Mark>,
     pub(super) chain: Chain,
-    /// The file; `None` when it is not there.
+    /// The store's file; `None` when it is not there.
     pub(super) whole: Option<Whole>,
 }
 
@@ -75,27 +76,28 @@ pub(super) fn assess(root: &Path) -> io::Result<Assessment> {
     let mut whole = Assessment::default();
     for number in numbers {
         let holds = known.get(&number).and_then(|known| known.holds);
-        let readable = scan(&dir::generation(root, number).join("db"))?;
+        let readable = scan(&dir::generation(root, number))?;
         whole.add(&readable.against(holds));
     }
     Ok(whole)
 }
 
-/// Finds every readable frame of one store file; a file that is not there has none.
-pub(super) fn scan(db: &Path) -> io::Result<Readable> {
+/// Finds every readable frame of one generation; a file that is not there has none.
+pub(super) fn scan(generation: &Path) -> io::Result<Readable> {
     let mut readable = Readable::default();
-    let scanned = scan::frames(db, |_, frame| {
+    let files = match Files::all(generation) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(readable),
+        files => files?,
+    };
+    let whole = scan::frames(&files, |_, frame| {
         readable.chain.see(&frame);
         match frame.kind {
             KIND_CONTENT | KIND_CHUNK => readable.contents.insert(frame.mark),
             _ => readable.records.insert(frame.mark),
         };
-    });
-    match scanned {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(whole) => Ok(Readable { whole: Some(whole), ..readable }),
-        Err(_) => Ok(readable),
-    }
+    })?;
+    let whole = files.of_store().map(|_| whole);
+    Ok(Readable { whole, ..readable })
 }
 
 impl Readable {

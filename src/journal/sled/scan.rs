@@ -1,12 +1,13 @@
-//! Walking through a store's file without its engine: every frame that is whole, wherever it stands.
+//! Walking through the files of a generation without the engine: every frame that is whole, wherever it stands.
 //!
 //! Each record says by itself which one it is, so it can be found whatever the engine has put around it. Nothing is
-//! changed, and little of the file is in memory at a time.
+//! changed, and little of the store's file is in memory at a time.
 
 use std::fs::File;
-use std::io::{self, Read as _};
-use std::path::Path;
+use std::io::{self, Read as _, Seek as _};
 
+use super::files::Files;
+use super::intake;
 use crate::journal::record::frame::{self, Frame, VERSION};
 
 /// Bytes that are read at once; more than any frame has.
@@ -14,23 +15,37 @@ pub(super) const WINDOW: usize = 1024 * 1024;
 /// The longest frame: an event's record with thousands of targets. Contents are far shorter.
 const MAX_FRAME: usize = 512 * 1024;
 
-/// The file as a whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The store's file as a whole; empty when it is not there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Whole {
     pub(super) length: u64,
     pub(super) checksum: u32,
-    /// Frames of a version that this release does not read; they are not shown.
+    /// Frames of a version that this release does not read, in any file; they are not shown.
     pub(super) newer: u64,
 }
 
-/// Shows every whole frame of a file with the place where it begins, in the order of places. What the engine has
-/// rewritten is found more than once.
-pub(super) fn frames(path: &Path, mut visit: impl FnMut(u64, Frame<'_>)) -> io::Result<Whole> {
-    let mut file = File::open(path)?;
+/// Shows every whole frame of the files with the place where it begins, in the order of places. What was written more
+/// than once is found more than once.
+pub(super) fn frames(files: &Files, mut visit: impl FnMut(u64, Frame<'_>)) -> io::Result<Whole> {
+    let mut whole = Whole::default();
+    if let Some(file) = files.of_store() {
+        store(file, &mut whole, &mut visit)?;
+    }
+    for (at, file) in files.of_intake() {
+        log(file, *at, &mut whole, &mut visit)?;
+    }
+    Ok(whole)
+}
+
+fn store(
+    mut file: &File,
+    whole: &mut Whole,
+    visit: &mut impl FnMut(u64, Frame<'_>),
+) -> io::Result<()> {
     let mut buffer = Vec::new();
     // Where the buffer begins in the file.
     let mut base = 0u64;
-    let mut whole = Whole { length: 0, checksum: 0, newer: 0 };
+    file.rewind()?;
     loop {
         let kept = buffer.len();
         buffer.resize(kept.saturating_add(WINDOW), 0);
@@ -42,26 +57,56 @@ pub(super) fn frames(path: &Path, mut visit: impl FnMut(u64, Frame<'_>)) -> io::
         let end = count == 0;
         // A frame that begins further back may go on in the next window.
         let sure = if end { buffer.len() } else { buffer.len().saturating_sub(MAX_FRAME) };
-        let mut at = 0;
-        while let Some((begin, frame)) = frame::find(&buffer, at) {
-            if begin >= sure {
-                break;
-            }
-            if frame.version > VERSION {
-                whole.newer = whole.newer.saturating_add(1);
-            } else {
-                visit(base.saturating_add(u64::try_from(begin).unwrap_or(0)), frame);
-            }
-            // What is inside a frame's payload was put there by a sender and is not looked at.
-            at = begin.saturating_add(frame::HEAD).saturating_add(frame.payload.len());
-        }
+        let consumed = within(&buffer, base, sure, whole, visit).max(sure).min(buffer.len());
         if end {
-            return Ok(whole);
+            return Ok(());
         }
-        let consumed = at.max(sure).min(buffer.len());
         buffer.drain(..consumed);
         base = base.saturating_add(u64::try_from(consumed).unwrap_or(0));
     }
+}
+
+/// Of the log only what belongs to the last pass of its file is looked at: behind it stand pieces of what it held
+/// before, and what is inside of them may be anything.
+fn log(
+    mut file: &File,
+    at: u64,
+    whole: &mut Whole,
+    visit: &mut impl FnMut(u64, Frame<'_>),
+) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut bytes)?;
+    for span in intake::spans(&bytes) {
+        let begin = at.saturating_add(u64::try_from(span.range.start).unwrap_or(0));
+        let entry = bytes.get(span.range).unwrap_or_default();
+        within(entry, begin, entry.len(), whole, visit);
+    }
+    Ok(())
+}
+
+/// Shows the frames of a buffer that begin before `sure`, and says up to where it was looked at.
+fn within(
+    buffer: &[u8],
+    base: u64,
+    sure: usize,
+    whole: &mut Whole,
+    visit: &mut impl FnMut(u64, Frame<'_>),
+) -> usize {
+    let mut at = 0;
+    while let Some((begin, frame)) = frame::find(buffer, at) {
+        if begin >= sure {
+            break;
+        }
+        if frame.version > VERSION {
+            whole.newer = whole.newer.saturating_add(1);
+        } else {
+            visit(base.saturating_add(u64::try_from(begin).unwrap_or(0)), frame);
+        }
+        // What is inside a frame's payload was put there by a sender and is not looked at.
+        at = begin.saturating_add(frame::HEAD).saturating_add(frame.payload.len());
+    }
+    at
 }
 
 #[cfg(test)]
@@ -85,7 +130,8 @@ mod tests {
         }
         std::fs::write(&path, &bytes).unwrap();
         let mut found = Vec::new();
-        let whole = frames(&path, |at, frame| found.push((at, frame.mark.ordinal))).unwrap();
+        let files = Files::store(dir.path()).unwrap();
+        let whole = frames(&files, |at, frame| found.push((at, frame.mark.ordinal))).unwrap();
         assert_eq!(found, places);
         assert_eq!(whole.length, u64::try_from(bytes.len()).unwrap());
         assert_eq!(whole.checksum, crc32c::crc32c(&bytes));

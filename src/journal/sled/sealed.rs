@@ -4,15 +4,13 @@
 //! each generation; here a content costs four bytes and one `pread`. That every record can be read this way is found
 //! out when the generation is sealed; if it could not, sled would go on reading it.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
-use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::chain::Chain;
+use super::files::Files;
 use super::history::{About, At, Block, Blocks};
 use super::scan::{self, Whole};
 use super::store::StoreError;
@@ -23,10 +21,10 @@ use crate::journal::record::{self, Record};
 /// A sealed generation, open for reading.
 #[derive(Debug)]
 pub(super) struct Sealed {
-    file: File,
+    files: Files,
     /// Each commit with contents, and where its frames begin in `offsets`; ascending.
     commits: Vec<(u64, usize)>,
-    /// Where each content frame begins in the file, by commit and ordinal.
+    /// Where each content frame begins, by commit and ordinal.
     offsets: Vec<u32>,
     /// What its small records are about.
     blocks: Blocks,
@@ -45,12 +43,12 @@ pub(super) struct Found {
 }
 
 impl Sealed {
-    /// Walks through a generation's file and finds every record in it, save those of commits that were never finished.
-    /// `newest`: its newest commit, if that is known for certain.
-    pub(super) fn open(db: &Path, newest: Option<u64>) -> io::Result<Found> {
+    /// Walks through these files and finds every record in them, save those of commits that were never finished.
+    /// `newest`: the generation's newest commit, if that is known for certain.
+    pub(super) fn open(files: Files, newest: Option<u64>) -> io::Result<Found> {
         let (mut records, mut contents) = (Vec::new(), Vec::new());
         let mut chain = Chain::default();
-        let whole = scan::frames(db, |at, frame| {
+        let whole = scan::frames(&files, |at, frame| {
             chain.see(&frame);
             // A generation is far smaller than 4 GiB; a frame beyond would count as missing.
             let Ok(at) = u32::try_from(at) else { return };
@@ -86,7 +84,7 @@ impl Sealed {
             offsets.push(*at);
         }
         let contents = u64::try_from(contents.len()).unwrap_or(u64::MAX);
-        let sealed = Self { file: File::open(db)?, commits, offsets, blocks };
+        let sealed = Self { files, commits, offsets, blocks };
         Ok(Found { sealed, records, contents, ambiguous, whole })
     }
 
@@ -95,7 +93,7 @@ impl Sealed {
         &'a self,
         places: &'a [(Mark, u32)],
     ) -> impl Iterator<Item = Result<(Mark, Record), StoreError>> + 'a {
-        let mut block = Window::of(&self.file);
+        let mut block = Window::of(&self.files);
         places.iter().map(move |(mark, at)| {
             let frame = block.frame(u64::from(*at))?;
             Ok((*mark, record::record(&frame)?))
@@ -110,7 +108,7 @@ impl Sealed {
     /// The records of one stretch.
     pub(super) fn stretch(&self, start: u32, length: u32) -> Result<Bytes, StoreError> {
         let length = usize::try_from(length).unwrap_or(0);
-        Ok(Bytes::from(read_at(&self.file, u64::from(start), length)?))
+        Ok(Bytes::from(self.files.read_at(u64::from(start), length)?))
     }
 
     /// Reads an event's content back.
@@ -119,7 +117,7 @@ impl Sealed {
         for ordinal in place.ordinal..place.ordinal.saturating_add(place.frames()) {
             let at = self.offset(place.commit, ordinal).ok_or(StoreError::Missing)?;
             let most = PART.min(usize::try_from(place.length).unwrap_or(PART));
-            frames.push(frame_at(&self.file, at, most)?);
+            frames.push(frame_at(&self.files, at, most)?);
         }
         Ok(content::read(&frames)?)
     }
@@ -134,9 +132,9 @@ impl Sealed {
     }
 }
 
-/// The frame at a place of a file, of at most so many bytes.
-pub(super) fn frame_at(file: &File, at: u32, most: usize) -> Result<Bytes, StoreError> {
-    let bytes = Bytes::from(read_at(file, u64::from(at), most)?);
+/// The frame at a place, of at most so many bytes.
+pub(super) fn frame_at(files: &Files, at: u32, most: usize) -> Result<Bytes, StoreError> {
+    let bytes = Bytes::from(files.read_at(u64::from(at), most)?);
     let mut rest: &[u8] = &bytes;
     frame::take(&mut rest)?;
     Ok(bytes.slice(..bytes.len().saturating_sub(rest.len())))
@@ -193,24 +191,24 @@ fn blocks(records: &[Sighting<(u32, About)>]) -> Blocks {
     blocks
 }
 
-/// A stretch of a file in memory.
+/// A stretch of the files in memory.
 pub(super) struct Window<'a> {
-    file: &'a File,
+    files: &'a Files,
     bytes: Vec<u8>,
     base: u64,
 }
 
 impl<'a> Window<'a> {
-    /// Nothing of this file yet.
-    pub(super) fn of(file: &'a File) -> Self {
-        Self { file, bytes: Vec::new(), base: 0 }
+    /// Nothing of these files yet.
+    pub(super) fn of(files: &'a Files) -> Self {
+        Self { files, bytes: Vec::new(), base: 0 }
     }
 
     /// The frame at a place.
     pub(super) fn frame(&mut self, at: u64) -> Result<Frame<'_>, StoreError> {
         if !self.holds(at) {
             self.base = at;
-            self.bytes = read_at(self.file, at, scan::WINDOW)?;
+            self.bytes = self.files.read_at(at, scan::WINDOW)?;
         }
         let begin = usize::try_from(at.saturating_sub(self.base)).unwrap_or(usize::MAX);
         Ok(frame::take(&mut self.bytes.get(begin..).unwrap_or_default())?)
@@ -224,21 +222,6 @@ impl<'a> Window<'a> {
         let rest = self.bytes.get(begin..).unwrap_or_default();
         frame::length(rest).is_some_and(|length| length <= rest.len())
     }
-}
-
-/// So many bytes of a file, or fewer at its end.
-fn read_at(file: &File, at: u64, most: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; most];
-    let mut filled = 0;
-    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        let from = at.saturating_add(u64::try_from(filled).unwrap_or(0));
-        match file.read_at(rest, from)? {
-            0 => break,
-            count => filled = filled.saturating_add(count),
-        }
-    }
-    bytes.truncate(filled);
-    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -258,10 +241,10 @@ mod tests {
         put(&mut bytes, 1);
         put(&mut bytes, 1);
         std::fs::write(&db, &bytes).unwrap();
-        let found = Sealed::open(&db, None).unwrap();
+        let found = Sealed::open(Files::store(dir.path()).unwrap(), None).unwrap();
         assert_eq!((found.contents, found.ambiguous), (1, false));
         put(&mut bytes, 2);
         std::fs::write(&db, &bytes).unwrap();
-        assert!(Sealed::open(&db, None).unwrap().ambiguous);
+        assert!(Sealed::open(Files::store(dir.path()).unwrap(), None).unwrap().ambiguous);
     }
 }

@@ -1,9 +1,11 @@
 //! What a journal holds, summed up without opening it.
 
+use std::io;
 use std::path::Path;
 
 use super::diagnosis;
 use super::dir;
+use super::files::Files;
 use super::ledger;
 use super::recover::Fold;
 use super::sealed::Sealed;
@@ -56,11 +58,11 @@ impl Stats {
             let failed = |source| OpenError::io("reading", &folder, source);
             let bytes = dir::occupied(&folder).map_err(failed)?;
             in_generations = in_generations.saturating_add(bytes);
-            let db = folder.join("db");
-            if !db.exists() {
-                continue;
-            }
-            let found = Sealed::open(&db, known.last_if_sealed()).map_err(failed)?;
+            let files = match Files::all(&folder) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                files => files.map_err(failed)?,
+            };
+            let found = Sealed::open(files, known.last_if_sealed()).map_err(failed)?;
             let survey = fold.sealed(number, &found, known).map_err(|error| match error {
                 StoreError::Sync(source) => failed(source),
                 error @ (StoreError::Sled(_)

@@ -13,10 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use sled::{Batch, Db};
+use sled::Db;
 
+use super::absorber::Absorber;
 use super::dir;
 use super::history::{About, At, Block, Blocks};
+use super::intake::{self, Value};
 use crate::journal::record::content::{self, Content, Parts, Place};
 use crate::journal::record::frame::{self, Damage, Mark};
 use crate::journal::record::{self, Record};
@@ -43,9 +45,9 @@ const INDEX: u8 = b'i';
 
 /// One open generation.
 pub(super) struct Store {
+    /// Stops before sled is closed.
+    absorber: Absorber,
     db: Db,
-    /// Our own descriptor of sled's file: sled's flush writes but does not sync.
-    file: File,
     /// What its packs are about.
     blocks: Mutex<Blocks>,
 }
@@ -135,6 +137,12 @@ impl Commit {
         self.contents.iter().map(|(_, part)| part.len()).sum::<usize>().saturating_add(packs)
     }
 
+    /// Every value to be stored.
+    fn values(&self) -> impl Iterator<Item = Value<'_>> {
+        let contents = self.contents.iter().map(|(first, part)| (CONTENT, first, part));
+        contents.chain((0..).zip(&self.packs).map(|(number, pack)| (INDEX, number, &pack[..])))
+    }
+
     /// Adds an event's content and says where it will be.
     pub(super) fn put_content(&mut self, content: &Content) -> Place {
         self.contents.put(content)
@@ -166,11 +174,15 @@ impl Store {
     /// Opens a sled directory. May panic on damaged files: the caller catches that.
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         let db = open_sled(path)?;
+        // sled's flush writes but does not sync, so its file is synced through a descriptor of our own.
         let file = File::open(path.join("db"))?;
         // Whatever an earlier process wrote and did not sync must be durable before it is believed.
         dir::sync_tree(path)?;
+        take_up(&db, &file, intake::read(path)?)?;
+        let absorber = Absorber::start(path, db.clone(), file)?;
+        dir::sync_dir(path)?;
         let blocks = Mutex::new(blocks(&db)?);
-        Ok(Self { db, file, blocks })
+        Ok(Self { absorber, db, blocks })
     }
 
     /// Makes an empty sled directory.
@@ -185,22 +197,24 @@ impl Store {
         commit: &Commit,
         timed_sync: impl FnOnce(&mut dyn FnMut() -> std::io::Result<()>) -> std::io::Result<()>,
     ) -> Result<(), WriteError> {
-        let mut batch = Batch::default();
-        for (first, part) in commit.contents.iter() {
-            batch.insert(&key(CONTENT, commit.number, first), part);
-        }
-        for (number, pack) in (0..).zip(&commit.packs) {
-            batch.insert(&key(INDEX, commit.number, number), &pack[..]);
-        }
-        let written = self.db.apply_batch(batch).and_then(|()| self.db.flush());
-        written.map_err(|error| WriteError::Write(error.into()))?;
-        timed_sync(&mut || self.file.sync_data()).map_err(WriteError::Sync)?;
+        // One by one: an atomic batch would make sled write its buffer twice, and the log makes the commit whole anyway.
+        self.absorber.write((commit.number, commit.values()), timed_sync, || {
+            commit.values().try_for_each(|(family, number, bytes)| {
+                self.db.insert(key(family, commit.number, number), bytes)?;
+                Ok(())
+            })
+        })?;
         let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
         for (number, about) in (0..).zip(&commit.about) {
             let at = At::Pack { commit: commit.number, number };
             blocks.push(Arc::new(Block::new(at, commit.number, about)));
         }
         Ok(())
+    }
+
+    /// Lets nothing more be written behind the caller's back.
+    pub(super) fn abandon(&self) {
+        self.absorber.abandon();
     }
 
     /// Lets sled's cache forget, after a commit was written; see [`AGING_READS`].
@@ -265,6 +279,29 @@ impl Store {
     pub(super) fn has(&self, commit: u64) -> Result<bool, StoreError> {
         Ok(self.db.contains_key(key(INDEX, commit, 0))?)
     }
+}
+
+/// Gives sled what the intake log has and sled has not, and makes that durable.
+fn take_up(db: &Db, file: &File, found: intake::Found) -> Result<(), StoreError> {
+    if found.newer {
+        return Err(Damage::Version.into());
+    }
+    let mut taken = 0u64;
+    for entry in found.entries {
+        for (family, number, bytes) in entry.values {
+            let key = key(family, entry.commit, number);
+            if !db.contains_key(key)? {
+                db.insert(key, bytes)?;
+                taken = taken.saturating_add(1);
+            }
+        }
+    }
+    if taken > 0 {
+        tracing::debug!(values = taken, "taken up from the intake log");
+        db.flush()?;
+        file.sync_data()?;
+    }
+    Ok(())
 }
 
 /// What every pack is about. One that is damaged is about nobody; whoever opens the journal counts it.

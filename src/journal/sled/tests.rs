@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::files::Files;
 use super::sealed::Sealed;
 use super::*;
 use crate::journal::{Claimed, Demand};
@@ -110,8 +111,8 @@ async fn no_commit_number_is_given_twice_also_when_nothing_came_of_it() {
     assert_eq!(opened.pending, 3, "the gap is not taken for a loss");
     let generation = journal.generations.current().unwrap().number;
     journal.close().await;
-    let db = dir::generation(dir.path(), generation).join("db");
-    let found = Sealed::open(&db, None).unwrap();
+    let files = Files::all(&dir::generation(dir.path(), generation)).unwrap();
+    let found = Sealed::open(files, None).unwrap();
     let known = ledger::read(&dir::ledger(dir.path())).unwrap().known[&generation];
     let mut fold = recover::Fold::new(Timestamp::from_secs(1_000), Duration::ZERO);
     assert!(fold.sealed(generation, &found, known).unwrap().is_whole());

@@ -76,7 +76,8 @@ impl Committer {
             let sealed = self.generations.numbered(share.number).is_some_and(|it| it.is_sealed());
             if sealed {
                 let known = self.generations.ledger().known(share.number);
-                self.drain = Some(Drain::begin(share, &self.generations.db(share.number), known)?);
+                self.drain =
+                    Some(Drain::begin(share, &self.generations.folder(share.number), known)?);
             }
         }
         Ok(())

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::committer::{Committer, Failure, Outcome, answered};
+use super::dir;
 use super::store::{Commit, StoreError, WriteError};
 use crate::journal::{AppendError, Health, OperateError};
 use crate::time::Timestamp;
@@ -23,6 +24,10 @@ impl Committer {
         loop {
             match store.map(|store| store.write(commit, |sync| self.timed(sync))) {
                 Ok(Ok(())) => break,
+                // What was being synced may be lost; the store takes it up anew from what can be written again.
+                Ok(Err(WriteError::Sync(error))) if self.has_turned_read_only() => {
+                    self.wait_for_room(error.into(), outcome)?;
+                }
                 Ok(Err(WriteError::Sync(error))) => return Err(Failure::Sync(error)),
                 Ok(Err(WriteError::Write(error))) | Err(error) => {
                     self.wait_for_room(error, outcome)?;
@@ -41,6 +46,10 @@ impl Committer {
         Ok(())
     }
 
+    fn has_turned_read_only(&self) -> bool {
+        dir::has_turned_read_only(&self.shared.limits().path)
+    }
+
     fn timed(&self, sync: &mut dyn FnMut() -> std::io::Result<()>) -> std::io::Result<()> {
         let before = self.shared.clock.now();
         let synced = sync();
@@ -51,7 +60,14 @@ impl Committer {
 
     /// A write failed. If it was for want of room, gives up the ballast and waits a moment.
     fn wait_for_room(&mut self, error: StoreError, outcome: &mut Outcome) -> Result<(), Failure> {
-        let Some(detail) = error.no_room() else { return Err(Failure::Store(error)) };
+        let detail = match error.no_room() {
+            Some(detail) => detail,
+            // It may say so with an error of another kind.
+            None if self.has_turned_read_only() => {
+                format!("the journal's disk has turned read-only: {error}")
+            }
+            None => return Err(Failure::Store(error)),
+        };
         self.shared.metrics.errors.with_label_values(&["commit"]).inc();
         self.shared.set_health(Health::Full { detail });
         for (answer, _) in outcome.answers.drain(..) {

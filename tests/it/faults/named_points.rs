@@ -16,18 +16,22 @@ const CLIENTS: u64 = 4;
 /// Enough for a few generations of a small journal.
 const EACH: u64 = 3_000;
 
-/// A name for each point; a generation's own file is `db`.
-const POINTS: [(&str, Op, (&str, &str), u64); 14] = [
+/// A name for each point; a generation's own file is `db`, and commits go to `intake.0` first.
+const POINTS: [(&str, Op, (&str, &str), u64); 18] = [
+    ("a commit is written to the intake log", Op::Write, ("/journal/generations", "/intake.0"), 9),
+    ("fdatasync of a commit", Op::Sync, ("/journal/generations", "/intake.0"), 9),
     (
-        "insert and flush: the batch goes to the store's file",
+        "the other file of the log has taken over",
         Op::Write,
-        ("/journal/generations", "/db"),
-        9,
+        ("/journal/generations", "/intake.1"),
+        1,
     ),
-    ("fdatasync of a commit", Op::Sync, ("/journal/generations", "/db"), 9),
+    ("its first sync", Op::Sync, ("/journal/generations", "/intake.1"), 1),
+    ("the store writes what the log has", Op::Write, ("/journal/generations", "/db"), 9),
+    ("its fdatasync", Op::Sync, ("/journal/generations", "/db"), 9),
     ("answer: the ledger learns of the commit first", Op::Write, ("/journal/LEDGER", ""), 9),
-    ("settle: a commit after deliveries", Op::Write, ("/journal/generations", "/db"), 40),
-    ("the sync of a commit after deliveries", Op::Sync, ("/journal/generations", "/db"), 40),
+    ("settle: a commit after deliveries", Op::Write, ("/journal/generations", "/intake.0"), 40),
+    ("the sync of a commit after deliveries", Op::Sync, ("/journal/generations", "/intake.0"), 40),
     ("the ledger's own sync", Op::Sync, ("/journal/LEDGER", ""), 1),
     ("rotation: the next generation is made", Op::Create, ("/journal/generations", ".new"), 1),
     ("rotation: it gets its name", Op::Rename, ("/journal/generations", ""), 2),
@@ -110,7 +114,8 @@ async fn a_commit_that_is_not_durable_in_time_is_refused_and_delivered_once_all_
     let daemon = home.start().await;
     let first = daemon.post("/in/any", &[("number", "1")], b"first").await;
     assert_eq!(first.status, 200);
-    let sync = Point { op: Op::Sync, path: ("/journal/generations", "/db"), side: Side::Before };
+    let log = ("/journal/generations", "/intake.0");
+    let sync = Point { op: Op::Sync, path: log, side: Side::Before };
     disk.hold_nth(sync, 1);
     let late = daemon.post("/in/any", &[("number", "2")], b"second").await;
     assert_eq!(late.status, 503, "{late:?}");

@@ -43,15 +43,18 @@ impl Stage {
         let clients = ledger.load(&daemon, 1, WEBHOOKS).await;
         within("every client ends", clients.join_all()).await;
         daemon.killed().await;
-        let db = disk.join("journal/generations/00000001/db");
-        let mut bytes = fs::read(&db).expect("readable");
-        let body = b"webhook 7 ";
-        for at in 0..bytes.len() - body.len() {
-            if bytes[at..].starts_with(body) {
-                bytes[at] ^= 1;
+        // Every copy of it.
+        for name in ["db", "intake.0", "intake.1"] {
+            let file = disk.join("journal/generations/00000001").join(name);
+            let mut bytes = fs::read(&file).expect("readable");
+            let body = b"webhook 7 ";
+            for at in 0..bytes.len().saturating_sub(body.len()) {
+                if bytes[at..].starts_with(body) {
+                    bytes[at] ^= 1;
+                }
             }
+            fs::write(&file, bytes).expect("writable");
         }
-        fs::write(&db, bytes).expect("writable");
         let refused = home(&receiver, &disk).tool(&["journal", "verify"]).await;
         let lost = refused.report["lost"].as_u64().expect("a number");
         assert_eq!(lost, 1, "{refused:?}");

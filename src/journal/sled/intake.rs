@@ -1,0 +1,519 @@
+//! The intake log: what makes a commit durable with one write and one wait for the disk.
+//!
+//! sled alone makes the caller wait three times: it writes its buffers in two pieces, waits for each, and does not sync.
+//! So a commit goes here first, with one write and one fdatasync, and is acknowledged; sled takes it up at once and writes
+//! it when it likes. The log has two files. When one is full, or a second old, the other takes over, and a thread of its
+//! own has sled write what it has and syncs sled's file; from then on the full one may be written over. So everything
+//! that was acknowledged stands, at any moment, in what sled has synced or in one of these files, and an open gives sled
+//! again what it does not have.
+//!
+//! ```text
+//! generations/00000003/intake.0, intake.1
+//! a file:   magic u64 | pass u64 | pass u64 | pass u64 | entries
+//! an entry: magic u32 | crc32c u32 | pass u64 | commit u64 | length u32 | version u32 | values
+//! a value:  family u8 | zero u8 x3 | number u32 | length u32 | bytes
+//! ```
+//!
+//! Integers are big-endian; the checksum is over everything of the entry after it. Each time a file is begun it gets
+//! another `pass`, which nobody can guess, so what stands behind its entries from an earlier pass is not taken for one of
+//! them, even if a sender made his webhook look like an entry. An entry that fails its check was being written when
+//! the power went, or it is damaged; then the chain of commits, or the ledger, says that one is missing.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use bytes::{Buf as _, BufMut as _};
+use rand::TryRng as _;
+use rand::rngs::SysRng;
+
+use super::dir;
+
+/// A file that has grown to this size is full; less while the store is small, so that the log takes at most an eighth of
+/// what the store does.
+const FULL: u64 = 1024 * 1024;
+const FULL_AT_LEAST: u64 = 128 * 1024;
+const PART_OF_STORE: u64 = 16;
+/// One that cannot be relieved in time grows up to this size; then commits wait.
+const MOST: u64 = 32 * 1024 * 1024;
+const NAMES: [&str; 2] = ["intake.0", "intake.1"];
+const FILE_MAGIC: u64 = 0x6576_6572_686f_6f6b;
+const MAGIC: u32 = 0xe7e4_109e;
+const VERSION: u32 = 1;
+/// What a file begins with, and what an entry does.
+const FILE_HEAD: usize = 32;
+const HEAD: usize = 32;
+/// Magic and checksum.
+const CHECKED_FROM: usize = 8;
+const VALUE_HEAD: usize = 12;
+
+/// Where the files of a generation's log are.
+pub(super) fn files(generation: &Path) -> [PathBuf; 2] {
+    NAMES.map(|name| generation.join(name))
+}
+
+/// One value of a commit: its family, its number and its bytes.
+pub(super) type Value<'a> = (u8, u32, &'a [u8]);
+
+/// A commit as it stands in the log.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) commit: u64,
+    pub(super) values: Vec<(u8, u32, Vec<u8>)>,
+}
+
+/// What was found in the log.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// By commit.
+    pub(super) entries: Vec<Entry>,
+    /// Some of it was written by a later release.
+    pub(super) newer: bool,
+}
+
+/// Reads every whole entry of the log.
+pub(super) fn read(generation: &Path) -> io::Result<Found> {
+    let mut found = Found::default();
+    for path in files(generation) {
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        for span in spans(&bytes) {
+            let Some(entry) = entry_at(&bytes, span.range.start).filter(|_| span.whole) else {
+                continue;
+            };
+            if entry.version > VERSION {
+                found.newer = true;
+                continue;
+            }
+            let values = take_values(bytes.get(entry.values).unwrap_or_default());
+            found.entries.extend(values.map(|values| Entry { commit: entry.commit, values }));
+        }
+    }
+    found.entries.sort_by_key(|entry| entry.commit);
+    Ok(found)
+}
+
+/// Removes the log of a generation whose store has everything.
+pub(super) fn remove(generation: &Path) -> io::Result<()> {
+    let mut removed = false;
+    for path in files(generation) {
+        match std::fs::remove_file(path) {
+            Ok(()) => removed = true,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if removed { dir::sync_dir(generation) } else { Ok(()) }
+}
+
+/// Puts what the log has at the end of the store's file, which its engine does not read any more, and removes the log.
+pub(super) fn append_to_store(generation: &Path) -> io::Result<()> {
+    let mut store = OpenOptions::new().append(true).open(generation.join("db"))?;
+    for path in files(generation) {
+        match std::fs::read(path) {
+            Ok(bytes) => {
+                for span in spans(&bytes) {
+                    store.write_all(bytes.get(span.range).unwrap_or_default())?;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    store.sync_all()?;
+    remove(generation)
+}
+
+/// A stretch of a file that belongs to its last pass: an entry, or what is left of a damaged one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) range: Range<usize>,
+    pub(super) whole: bool,
+}
+
+/// Everything of the last pass that stands in a file of the log, in order.
+pub(super) fn spans(bytes: &[u8]) -> Vec<Span> {
+    let mut spans = Vec::new();
+    let Some(pass) = pass_of(bytes) else { return spans };
+    let mut at = FILE_HEAD;
+    loop {
+        if let Some(entry) = entry_at(bytes, at).filter(|entry| entry.pass == pass) {
+            spans.push(Span { range: at..entry.values.end, whole: true });
+            at = entry.values.end;
+            continue;
+        }
+        let next = later(bytes, at, pass);
+        let Some(end) = next.or_else(|| torn(bytes, at, pass)) else { return spans };
+        spans.push(Span { range: at..end, whole: false });
+        if next.is_none() {
+            return spans;
+        }
+        at = end;
+    }
+}
+
+/// The pass of a file; one of its copies may be damaged.
+fn pass_of(bytes: &[u8]) -> Option<u64> {
+    let mut head = bytes.get(..FILE_HEAD)?;
+    head.advance(8);
+    let copies = [head.get_u64(), head.get_u64(), head.get_u64()];
+    copies.into_iter().find(|one| copies.iter().filter(|other| *other == one).count() > 1)
+}
+
+/// Where the next whole entry of a pass begins.
+fn later(bytes: &[u8], at: usize, pass: u64) -> Option<usize> {
+    let rest = bytes.get(at..)?;
+    let magic = MAGIC.to_be_bytes();
+    let places = memchr::memmem::find_iter(rest, &magic);
+    let mut places = places.map(|place| at.saturating_add(place));
+    places.find(|place| entry_at(bytes, *place).is_some_and(|entry| entry.pass == pass))
+}
+
+/// The end of an entry that fails its check, if there is anything of one.
+fn torn(bytes: &[u8], at: usize, pass: u64) -> Option<usize> {
+    let mut head = bytes.get(at..at.saturating_add(HEAD))?;
+    let magic = head.get_u32();
+    head.advance(4);
+    let (of, _commit, length) = (head.get_u64(), head.get_u64(), head.get_u32());
+    let end = at.saturating_add(HEAD).saturating_add(usize::try_from(length).ok()?);
+    let belongs = of == pass || (magic == MAGIC && entry_at(bytes, at).is_none());
+    belongs.then_some(end.min(bytes.len()))
+}
+
+/// An entry whose bytes are as they were written.
+struct Checked {
+    pass: u64,
+    commit: u64,
+    version: u32,
+    values: Range<usize>,
+}
+
+fn entry_at(bytes: &[u8], at: usize) -> Option<Checked> {
+    let begin = at.checked_add(HEAD)?;
+    let mut head = bytes.get(at..begin)?;
+    let (magic, checksum) = (head.get_u32(), head.get_u32());
+    let checked = head;
+    let (pass, commit) = (head.get_u64(), head.get_u64());
+    let (length, version) = (head.get_u32(), head.get_u32());
+    let values = begin..begin.checked_add(usize::try_from(length).ok()?)?;
+    let sum = crc32c::crc32c_append(crc32c::crc32c(checked), bytes.get(values.clone())?);
+    (magic == MAGIC && checksum == sum).then_some(Checked { pass, commit, version, values })
+}
+
+fn take_values(mut rest: &[u8]) -> Option<Vec<(u8, u32, Vec<u8>)>> {
+    let mut values = Vec::new();
+    while !rest.is_empty() {
+        let (mut head, after) = rest.split_at_checked(VALUE_HEAD)?;
+        let family = head.get_u8();
+        head.advance(3);
+        let (number, length) = (head.get_u32(), head.get_u32());
+        let (bytes, after) = after.split_at_checked(usize::try_from(length).ok()?)?;
+        values.push((family, number, bytes.to_vec()));
+        rest = after;
+    }
+    Some(values)
+}
+
+/// Adds an entry to a buffer.
+fn put_entry<'a>(
+    buffer: &mut Vec<u8>,
+    pass: u64,
+    commit: u64,
+    values: impl Iterator<Item = Value<'a>>,
+) {
+    let begin = buffer.len();
+    buffer.put_u32(MAGIC);
+    buffer.put_u32(0);
+    buffer.put_u64(pass);
+    buffer.put_u64(commit);
+    buffer.put_u64(0);
+    for (family, number, bytes) in values {
+        buffer.put_u8(family);
+        buffer.put_bytes(0, 3);
+        buffer.put_u32(number);
+        buffer.put_u32(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+        buffer.put_slice(bytes);
+    }
+    let Some(entry) = buffer.get_mut(begin..) else { return };
+    let length = u32::try_from(entry.len().saturating_sub(HEAD)).unwrap_or(u32::MAX);
+    if let Some(mut place) = entry.get_mut(24..HEAD) {
+        place.put_u32(length);
+        place.put_u32(VERSION);
+    }
+    let sum = crc32c::crc32c(entry.get(CHECKED_FROM..).unwrap_or_default());
+    if let Some(mut place) = entry.get_mut(4..CHECKED_FROM) {
+        place.put_u32(sum);
+    }
+}
+
+/// What a file of this pass begins with.
+fn put_head(buffer: &mut Vec<u8>, pass: u64) {
+    buffer.put_u64(FILE_MAGIC);
+    for _ in 0..3 {
+        buffer.put_u64(pass);
+    }
+}
+
+/// The log, open for writing.
+#[derive(Debug)]
+pub(super) struct Intake {
+    files: [File; 2],
+    /// The file that is written: 0 or 1.
+    active: usize,
+    pass: u64,
+    /// Where the next entry begins.
+    end: u64,
+    /// How long the files are at least.
+    lengths: [u64; 2],
+    /// The other file may be written over.
+    free: bool,
+    /// Where the file that is written is full.
+    full: u64,
+    buffer: Vec<u8>,
+}
+
+impl Intake {
+    /// Opens the files, whose entries are not needed any more.
+    pub(super) fn open(generation: &Path) -> io::Result<Self> {
+        let open = |path: &PathBuf| {
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+        };
+        let [first, second] = files(generation);
+        let files = [open(&first)?, open(&second)?];
+        let lengths = [files[0].metadata()?.len(), files[1].metadata()?.len()];
+        let buffer = Vec::new();
+        let (pass, full) = (pass()?, FULL_AT_LEAST);
+        Ok(Self { files, active: 0, pass, end: 0, lengths, free: true, full, buffer })
+    }
+
+    /// Writes a commit; it is not durable before [`Intake::file`] is synced.
+    pub(super) fn write<'a>(
+        &mut self,
+        commit: u64,
+        values: impl Iterator<Item = Value<'a>>,
+    ) -> io::Result<()> {
+        self.buffer.clear();
+        if self.is_empty() {
+            put_head(&mut self.buffer, self.pass);
+        }
+        put_entry(&mut self.buffer, self.pass, commit, values);
+        self.file().write_all_at(&self.buffer, self.end)?;
+        self.end = self.end.saturating_add(u64::try_from(self.buffer.len()).unwrap_or(0));
+        if let Some(length) = self.lengths.get_mut(self.active) {
+            *length = self.end.max(*length);
+        }
+        // One large commit must not leave a large buffer behind.
+        self.buffer.shrink_to(256 * 1024);
+        Ok(())
+    }
+
+    /// The file that is written.
+    pub(super) fn file(&self) -> &File {
+        let [first, second] = &self.files;
+        if self.active == 0 { first } else { second }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.end == 0
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.end >= self.full
+    }
+
+    /// Nothing more may be written before the other file has been relieved.
+    pub(super) fn overflows(&self) -> bool {
+        self.end >= MOST && !self.free
+    }
+
+    /// Lets the other file take over, if it is free; what stands in this one must then be made durable elsewhere.
+    pub(super) fn take_over(&mut self) -> io::Result<bool> {
+        if !self.free || self.is_empty() {
+            return Ok(false);
+        }
+        self.pass = pass()?;
+        self.active = 1usize.saturating_sub(self.active);
+        self.end = 0;
+        self.free = false;
+        Ok(true)
+    }
+
+    /// What stood in the file that was written before is durable in the store, whose file has this length.
+    pub(super) fn relieved(&mut self, store: u64) {
+        self.free = true;
+        self.full = (store / PART_OF_STORE).clamp(FULL_AT_LEAST, FULL);
+    }
+
+    /// Gives the room on the disk back when nothing in the files is needed.
+    pub(super) fn cut(&mut self) -> io::Result<()> {
+        if self.free && self.is_empty() {
+            for (file, length) in self.files.iter().zip(&mut self.lengths) {
+                if *length > 0 {
+                    file.set_len(0)?;
+                    *length = 0;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a cut would give anything back.
+    pub(super) fn has_length(&self) -> bool {
+        self.lengths.iter().any(|length| *length > 0)
+    }
+}
+
+/// A number that nobody can guess.
+fn pass() -> io::Result<u64> {
+    SysRng.try_next_u64().map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &[u8] = b"a value";
+    const B: &[u8] = b"another value, which is longer";
+
+    fn write(log: &mut Intake, commit: u64, bytes: &[u8]) {
+        log.write(commit, [(b'c', 0, bytes), (b'i', 7, A)].into_iter()).unwrap();
+    }
+
+    fn commits(dir: &Path) -> Vec<u64> {
+        read(dir).unwrap().entries.iter().map(|entry| entry.commit).collect()
+    }
+
+    /// Commits 1 and 2 in one file, 3 and 4 in the other.
+    fn filled() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = Intake::open(dir.path()).unwrap();
+        write(&mut log, 1, A);
+        write(&mut log, 2, B);
+        assert!(log.take_over().unwrap());
+        write(&mut log, 3, A);
+        write(&mut log, 4, B);
+        dir
+    }
+
+    /// Changes the first file.
+    fn change(dir: &Path, how: impl FnOnce(&mut Vec<u8>)) {
+        let [first, _] = files(dir);
+        let mut bytes = std::fs::read(&first).unwrap();
+        how(&mut bytes);
+        std::fs::write(first, bytes).unwrap();
+    }
+
+    #[test]
+    fn what_was_written_is_read_in_order_value_by_value() {
+        let dir = filled();
+        assert_eq!(commits(dir.path()), [1, 2, 3, 4]);
+        let values = vec![(b'c', 0, B.to_vec()), (b'i', 7, A.to_vec())];
+        assert_eq!(read(dir.path()).unwrap().entries[1], Entry { commit: 2, values });
+    }
+
+    #[test]
+    fn the_other_file_takes_over_only_when_it_is_relieved() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = Intake::open(dir.path()).unwrap();
+        assert!(!log.take_over().unwrap(), "there is nothing in it");
+        write(&mut log, 1, A);
+        assert!(log.take_over().unwrap());
+        write(&mut log, 2, A);
+        assert!(!log.take_over().unwrap(), "1 is needed still");
+        log.relieved(0);
+        assert!(log.take_over().unwrap());
+        write(&mut log, 3, A);
+        assert_eq!(commits(dir.path()), [2, 3], "3 stands where 1 stood");
+    }
+
+    #[test]
+    fn what_is_left_of_an_earlier_pass_is_not_read() {
+        let dir = filled();
+        let mut log = Intake::open(dir.path()).unwrap();
+        // 2 stands behind it, and its beginning is where 5 ends.
+        write(&mut log, 5, A);
+        assert_eq!(commits(dir.path()), [3, 4, 5]);
+        change(dir.path(), |bytes| bytes.truncate(FILE_HEAD + HEAD));
+        assert_eq!(commits(dir.path()), [3, 4]);
+    }
+
+    #[test]
+    fn an_entry_that_was_torn_is_the_end_and_one_that_is_damaged_is_not() {
+        for at in [0, 5, 10, 20, 26, HEAD + 3] {
+            let dir = filled();
+            change(dir.path(), |bytes| bytes[FILE_HEAD + at] ^= 0x40);
+            assert_eq!(commits(dir.path()), [2, 3, 4], "byte {at} of the first entry");
+        }
+        let dir = filled();
+        change(dir.path(), |bytes| bytes.truncate(bytes.len() - 1));
+        assert_eq!(commits(dir.path()), [1, 3, 4]);
+    }
+
+    #[test]
+    fn what_is_left_of_a_damaged_entry_is_looked_at() {
+        let dir = filled();
+        change(dir.path(), |bytes| *bytes.last_mut().unwrap() ^= 1);
+        let bytes = std::fs::read(&files(dir.path())[0]).unwrap();
+        let found = spans(&bytes);
+        assert_eq!(found.len(), 2);
+        assert_eq!((found[1].whole, found[1].range.end), (false, bytes.len()));
+    }
+
+    #[test]
+    fn one_damaged_copy_of_the_pass_does_no_harm() {
+        for at in [8, 16, 24] {
+            let dir = filled();
+            change(dir.path(), |bytes| bytes[at] ^= 1);
+            assert_eq!(commits(dir.path()), [1, 2, 3, 4]);
+        }
+    }
+
+    #[test]
+    fn a_sender_cannot_write_an_entry() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = Intake::open(dir.path()).unwrap();
+        let mut forged = Vec::new();
+        put_entry(&mut forged, 0, 99, [(b'i', 0, A)].into_iter());
+        write(&mut log, 1, &forged);
+        write(&mut log, 2, A);
+        drop(log);
+        // The entry around it is damaged, so it is searched for the next one.
+        change(dir.path(), |bytes| bytes[FILE_HEAD + 9] ^= 1);
+        assert_eq!(commits(dir.path()), [2]);
+    }
+
+    #[test]
+    fn a_later_release_is_recognised() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = Intake::open(dir.path()).unwrap();
+        write(&mut log, 1, A);
+        drop(log);
+        change(dir.path(), |bytes| {
+            bytes[FILE_HEAD + HEAD - 1] = 2;
+            let sum = crc32c::crc32c(&bytes[FILE_HEAD + CHECKED_FROM..]);
+            bytes[FILE_HEAD + 4..FILE_HEAD + 8].copy_from_slice(&sum.to_be_bytes());
+        });
+        assert!(read(dir.path()).unwrap().newer);
+    }
+
+    #[test]
+    fn room_is_given_back_when_nothing_is_needed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = Intake::open(dir.path()).unwrap();
+        write(&mut log, 1, A);
+        log.cut().unwrap();
+        assert_eq!(commits(dir.path()), [1], "it is needed");
+        log.take_over().unwrap();
+        log.cut().unwrap();
+        assert_eq!(commits(dir.path()), [1], "it is needed still");
+        log.relieved(0);
+        log.cut().unwrap();
+        assert!(commits(dir.path()).is_empty());
+        assert!(!log.has_length());
+    }
+}

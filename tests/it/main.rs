@@ -42,6 +42,7 @@ mod reloads;
 mod restarts;
 mod repeats;
 mod shapes_bodies;
+mod signatures;
 mod signing_styles;
 mod simulation;
 mod starts_and_stops;

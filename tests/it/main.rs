@@ -15,6 +15,7 @@ mod attempt_records;
 mod bad_neighbours;
 mod clock_jumps;
 mod config_mistakes;
+mod costs;
 mod faultfs;
 mod faults;
 mod harness;

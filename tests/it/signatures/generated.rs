@@ -15,7 +15,7 @@ use crate::harness::sender::{Fields, Moment, Scheme, Secret};
 const NOW: i64 = 1_775_000_000;
 /// A printed seed makes the same requests again.
 const SEED: u64 = 20_260;
-const ROUNDS: u64 = 4;
+const ROUNDS: u64 = 2;
 const URL: &str = "https://hooks.example/in?source=1";
 
 /// Every way of spoiling a request, and whether it applies to a scheme.
@@ -73,22 +73,25 @@ struct Sent<'a> {
     other: Secret,
     id: String,
     body: Vec<u8>,
+    proof: String,
 }
 
 /// What a request is sent with, when it is not as it should be.
 type Spoiled = (&'static str, Fields, Vec<u8>);
 
-impl Sent<'_> {
+impl<'a> Sent<'a> {
+    fn new(scheme: &'a Scheme, keys: &(Secret, Secret), id: String, body: Vec<u8>) -> Self {
+        let (secret, other) = keys.clone();
+        let proof = scheme.proof(&secret, &body, Moment { at: NOW, id: &id, url: URL });
+        Self { scheme, secret, other, id, body, proof }
+    }
+
     fn moment(&self) -> Moment<'_> {
         Moment { at: NOW, id: &self.id, url: URL }
     }
 
-    fn proof(&self) -> String {
-        self.scheme.proof(&self.secret, &self.body, self.moment())
-    }
-
     fn fields(&self) -> Fields {
-        self.scheme.sign(&self.secret, &self.body, self.moment())
+        self.scheme.fields(&self.proof, self.moment())
     }
 
     /// Each kind of [`KINDS`] that applies.
@@ -122,19 +125,19 @@ impl Sent<'_> {
     }
 
     fn spoil_proof(&self, rng: &mut StdRng, all: &mut Vec<Spoiled>) {
-        let (scheme, proof) = (self.scheme, self.proof());
+        let (scheme, proof) = (self.scheme, &*self.proof);
         let mut add = |kind, proof: &str| {
             all.push((kind, scheme.fields(proof, self.moment()), self.body.clone()));
         };
         // What stands at the very end of base64 may carry nothing.
         let significant = proof.len() - if is_hex(scheme) { 1 } else { 4 };
         let at = rng.random_range(0..significant);
-        add("a bit of the proof", &changed(scheme, &proof, at, rng));
+        add("a bit of the proof", &changed(scheme, proof, at, rng));
         if !is_hex(scheme) {
             let letters = proof.char_indices().take(significant);
             let mut letters = letters.filter(|(_, c)| c.is_ascii_alphabetic());
             let (at, _) = letters.next().expect("a letter: secrets begin with one");
-            add("the case of the proof", &replaced(&proof, at, &other_case(&proof[at..=at])));
+            add("the case of the proof", &replaced(proof, at, &other_case(&proof[at..=at])));
         }
         add("the proof cut short", proof.trim_end_matches('=').get(..significant).expect("ASCII"));
         add("an empty proof", "");
@@ -170,12 +173,12 @@ impl Sent<'_> {
             fields
         };
         if let Some(name) = scheme.signed_fields().next() {
-            let swapped = scheme.fields(&self.proof(), Moment { id: "msg_of_another", ..moment });
+            let swapped = scheme.fields(&self.proof, Moment { id: "msg_of_another", ..moment });
             all.push(("another request's id", swapped, self.body.clone()));
             all.push(("an id twice", twice(name), self.body.clone()));
         }
         if signs(scheme) && is_stamped_outside(scheme) {
-            let swapped = scheme.fields(&self.proof(), Moment { at: NOW + 1, ..moment });
+            let swapped = scheme.fields(&self.proof, Moment { at: NOW + 1, ..moment });
             all.push(("another time than was signed", swapped, self.body.clone()));
         }
         if let Some(name) = scheme.stamp().strip_prefix("header:") {
@@ -235,14 +238,14 @@ async fn what_is_signed_is_accepted_and_what_differs_in_one_thing_is_refused() {
     let ingress = Ingress::start(NOW, nothing_yet).await;
     let known = known();
     let mut tried: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    let (mut accepted, mut refused) = (0, 0);
+    let (mut accepted, mut refused, mut wrong) = (0, 0, Vec::new());
     for round in 0..rounds {
         let mut rng = StdRng::seed_from_u64(SEED + round);
         let sent: Vec<_> =
             known.iter().map(|known| (known, keys(&known.scheme, &mut rng))).collect();
         let sources = sent.iter().flat_map(|(known, (secret, _))| sources(known, &secret.text));
         ingress.configure(&sources.collect::<String>());
-        for (Known { name, presets, scheme }, (secret, other)) in sent {
+        for (Known { name, presets, scheme }, keys) in &sent {
             for preset in std::iter::once(None).chain(presets.iter().map(Some)) {
                 let reads_any =
                     preset.is_none() && !scheme.takes_a_form() && !scheme.is_stamped_inside();
@@ -250,9 +253,8 @@ async fn what_is_signed_is_accepted_and_what_differs_in_one_thing_is_refused() {
                 let random: Vec<u8> =
                     (0..rng.random_range(2..1500)).map(|_| rng.random()).collect();
                 let body_at = |at| if reads_any { random.clone() } else { readable(at) };
-                let (secret, other) = (secret.clone(), other.clone());
                 let id = format!("msg_{}", rng.next_u64());
-                let sent = Sent { scheme, secret, other, id, body: body_at(NOW) };
+                let sent = Sent::new(scheme, keys, id, body_at(NOW));
                 let path = format!("/in/{name}-{}", preset.map_or("custom", |preset| preset));
                 let media = if scheme.takes_a_form() { "x-www-form-urlencoded" } else { "json" };
                 let mut connection = ingress.connect().await;
@@ -264,19 +266,27 @@ async fn what_is_signed_is_accepted_and_what_differs_in_one_thing_is_refused() {
                 let (status, cause) = post(sent.fields(), &sent.body).await;
                 assert_eq!((status, &*cause), (200, ""), "{}", what("as it was signed"));
                 if is_hex(scheme) {
-                    let upper = scheme.fields(&sent.proof().to_uppercase(), sent.moment());
+                    let upper = scheme.fields(&sent.proof.to_uppercase(), sent.moment());
                     assert_eq!(post(upper, &sent.body).await.0, 200, "{}", what("in capitals"));
                 }
                 accepted += 1;
                 for (kind, fields, body) in sent.spoiled(&mut rng, &body_at) {
                     let (status, cause) = post(fields, &body).await;
-                    assert_eq!((status, &*cause), (401, UNVERIFIED), "{}", what(kind));
+                    if (status, &*cause) != (401, UNVERIFIED) {
+                        wrong.push(format!("{}: {status} {cause}", what(kind)));
+                    }
                     tried.entry(&**name).or_default().insert(kind);
                     refused += 1;
                 }
             }
         }
     }
+    assert!(
+        wrong.is_empty(),
+        "{} are not refused: {:#?}",
+        wrong.len(),
+        wrong.get(..40).unwrap_or(&wrong)
+    );
     println!("{rounds} rounds of {} schemes: {accepted} accepted, {refused} refused", known.len());
     for Known { name, scheme, .. } in &known {
         let applies = KINDS.iter().filter(|(_, applies)| applies(scheme));

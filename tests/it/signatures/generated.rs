@@ -255,7 +255,7 @@ async fn what_is_signed_is_accepted_and_what_differs_in_one_thing_is_refused() {
                 let body_at = |at| if reads_any { random.clone() } else { readable(at) };
                 let id = format!("msg_{}", rng.next_u64());
                 let sent = Sent::new(scheme, keys, id, body_at(NOW));
-                let path = format!("/in/{name}-{}", preset.map_or("custom", |preset| preset));
+                let path = format!("/in/{name}-{}", preset.map_or("custom", String::as_str));
                 let media = if scheme.takes_a_form() { "x-www-form-urlencoded" } else { "json" };
                 let mut connection = ingress.connect().await;
                 let mut post = async |mut fields: Fields, body: &[u8]| {

@@ -146,7 +146,7 @@ fn own() -> (BTreeMap<String, Scheme>, Vec<Vector>) {
         if scheme.list.is_some() {
             let (list, kv) = (scheme.list.clone().unwrap(), scheme.kv.clone().unwrap());
             add("beside a version that nobody knows", true, NOW, &|fields, _| {
-                proof(fields).push_str(&format!("{list}v9{kv}00{list}junk"));
+                proof(fields).extend([&*list, "v9", &*kv, "00", &*list, "junk"]);
             });
             let pick = scheme.pick.clone().unwrap();
             add("in a version that nobody knows", false, NOW, &|fields, _| {

@@ -19,7 +19,7 @@ use super::http::Connection;
 /// It runs until it is dropped.
 pub struct Ingress {
     pub address: SocketAddr,
-    ingress: ingress::Ingress,
+    running: ingress::Ingress,
     clock: Clock,
     home: Home,
     tasks: Tasks,
@@ -33,7 +33,7 @@ impl Ingress {
         let (clock, tasks) = (Clock::manual(Timestamp::from_secs(now)), Tasks::new());
         let journal: Arc<dyn Journal> = Arc::new(MemoryJournal::new(clock.clone()));
         let metrics = Metrics::new("0", "0").expect("metrics");
-        let ingress = ingress::Ingress::new(
+        let running = ingress::Ingress::new(
             &config.ingress,
             &config.sources,
             journal,
@@ -44,14 +44,14 @@ impl Ingress {
         );
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
-        drop(tasks.spawn(ingress.clone().run(listener, tasks.clone())));
-        Self { address, ingress, clock, home, tasks }
+        drop(tasks.spawn(running.clone().run(listener, tasks.clone())));
+        Self { address, running, clock, home, tasks }
     }
 
     /// Replaces the sources.
     pub fn configure(&self, sources: &str) {
         let config = load(&self.home, sources);
-        self.ingress.reload(&config.ingress, &config.sources);
+        self.running.reload(&config.ingress, &config.sources);
     }
 
     /// Moves the clock forward.

@@ -11,6 +11,7 @@ use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use super::{Known, UNVERIFIED, known, posted, source};
 use crate::harness::ingress::Ingress;
 use crate::harness::sender::{Fields, Moment, Scheme, Secret};
+use crate::harness::sign::hex;
 
 const NOW: i64 = 1_775_000_000;
 /// A printed seed makes the same requests again.
@@ -18,8 +19,11 @@ const SEED: u64 = 20_260;
 const ROUNDS: u64 = 2;
 const URL: &str = "https://hooks.example/in?source=1";
 
-/// Every way of spoiling a request, and whether it applies to a scheme.
-const KINDS: [(&str, fn(&Scheme) -> bool); 18] = [
+/// Whether a way of spoiling a request applies to a scheme.
+type Applies = fn(&Scheme) -> bool;
+
+/// Every way of spoiling a request.
+const KINDS: [(&str, Applies); 18] = [
     ("a bit of the body", signs),
     ("the body cut short", signs),
     ("the body made longer", signs),
@@ -219,7 +223,8 @@ fn readable(scheme: &Scheme, rng: &mut StdRng) -> Box<dyn Fn(i64) -> Vec<u8>> {
     let mut text: String = (0..rng.random_range(1..200)).map(|_| rng.random::<char>()).collect();
     if scheme.takes_a_form() {
         text = text.replace('\0', "");
-        let hex: String = text.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let hex: String =
+            text.bytes().flat_map(|b| ["%".to_owned(), hex(&[b]).to_uppercase()]).collect();
         let form = format!("b={hex}&a={}+1&a=2&c", rng.next_u32());
         return Box::new(move |_at| form.clone().into_bytes());
     }

@@ -103,20 +103,12 @@ fn own() -> (BTreeMap<String, Scheme>, Vec<Vector>) {
         let scheme = &known.scheme;
         let (secret, older) = (scheme.secret([1; 32], "secret"), scheme.secret([2; 32], "older"));
         let media = if scheme.takes_a_form() { "x-www-form-urlencoded" } else { "json" };
-        let body_at = |at: i64| {
-            if scheme.takes_a_form() {
-                b"To=%2B49+30&CallSid=CA1&Digits=2&Digits=1&Digits=2".to_vec()
-            } else {
-                format!("{{ \"webhookTimestamp\": {at}000,\n  \"text\": \"\u{e4} \\u00e4\" }}\n")
-                    .into_bytes()
-            }
-        };
         let mut add = |what: &str,
                        is_valid: bool,
                        now: i64,
                        change: &dyn Fn(&mut Fields, &mut Vec<u8>)| {
             let secret = if what.contains("rotation") { &older } else { &secret };
-            let mut body = body_at(NOW);
+            let mut body = body(scheme);
             let mut headers = scheme.sign(secret, &body, Moment { at: NOW, id: "msg_1", url: URL });
             change(&mut headers, &mut body);
             headers.insert(0, ("Content-Type".into(), format!("application/{media}")));
@@ -163,12 +155,20 @@ fn own() -> (BTreeMap<String, Scheme>, Vec<Vector>) {
         }
         if let Some(name) = scheme.stamp().strip_prefix("header:") {
             add("without its timestamp", false, NOW, &|fields, _| {
-                fields.retain(|(n, _)| n != name)
+                fields.retain(|(n, _)| n != name);
             });
         }
     }
     let schemes = known().into_iter().map(|known| (known.name, known.scheme)).collect();
     (schemes, vectors)
+}
+
+/// A form whose fields need unescaping, or JSON with white space that has to stay.
+fn body(scheme: &Scheme) -> Vec<u8> {
+    if scheme.takes_a_form() {
+        return b"To=%2B49+30&CallSid=CA1&Digits=2&Digits=1&Digits=2".to_vec();
+    }
+    format!("{{ \"webhookTimestamp\": {NOW}000,\n  \"text\": \"\u{e4} \\u00e4\" }}\n").into_bytes()
 }
 
 /// The value of the field with the proof.

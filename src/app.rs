@@ -6,6 +6,7 @@
 
 mod reload;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -294,7 +295,7 @@ impl Around {
     ) -> anyhow::Result<Targets> {
         let (relay, replacements) = replacements();
         let tls = shared_tls().context("TLS toward targets")?;
-        let targets = relay_targets(&config.targets, &tls, tasks, |_name| None)?;
+        let targets = relay_targets(config, &tls, tasks, |_name, _tokens| None)?;
         let clients = clients(&targets);
         let deliver = Relay::new(
             targets,
@@ -389,17 +390,19 @@ fn report_orphans(journal: &dyn Journal, targets: &[config::Target]) {
     }
 }
 
-/// What the relay is told of the targets; `kept` gives the clients that go on.
+/// What the relay is told of the targets; `kept` gives the clients that go on, if they know of the same tokens.
 fn relay_targets(
-    targets: &[config::Target],
+    config: &Config,
     tls: &Arc<rustls::ClientConfig>,
     tasks: &Tasks,
-    kept: impl Fn(&Name) -> Option<Arc<TargetClient>>,
+    kept: impl Fn(&Name, &[&str]) -> Option<Arc<TargetClient>>,
 ) -> anyhow::Result<Vec<RelayTarget>> {
+    let tokens = config.sources.iter().flat_map(|source| source.intake.token_fields());
+    let tokens: Vec<_> = tokens.collect::<BTreeSet<_>>().into_iter().collect();
     let target = |target: &config::Target| {
-        let client = match kept(&target.name) {
+        let client = match kept(&target.name, &tokens) {
             Some(client) => client,
-            None => TargetClient::new(target, Arc::clone(tls), tasks)
+            None => TargetClient::new(target, &tokens, Arc::clone(tls), tasks)
                 .map(Arc::new)
                 .with_context(|| format!("target.{}", target.name))?,
         };
@@ -414,5 +417,5 @@ fn relay_targets(
         };
         Ok(RelayTarget { policy, client, address: target.url.clone() })
     };
-    targets.iter().map(target).collect()
+    config.targets.iter().map(target).collect()
 }

@@ -91,12 +91,12 @@ fn start() -> Relay {
     let clock = Clock::system();
     let metrics = Metrics::new("0", "0").expect("metrics");
     let journal: Arc<dyn Journal> = Arc::new(MemoryJournal::new(clock.clone()));
-    let ingress = Ingress::new(&config.ingress, config.sources, journal, clock, &metrics, 7);
-    let ingress = ingress.expect("an ingress");
+    let tasks = Tasks::new();
+    let (limits, sources) = (&config.ingress, &config.sources);
+    let ingress = Ingress::new(limits, sources, journal, clock, &metrics, 7, &tasks);
     let address = runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
-        let tasks = Tasks::new();
         drop(tasks.spawn(ingress.run(listener, tasks.clone())));
         address
     });

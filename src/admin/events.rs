@@ -28,7 +28,7 @@ impl Shared {
     /// One event whole.
     pub(super) async fn event(&self, id: EventId) -> Result<Answer, Problem> {
         let found = self.found(id).await?;
-        Ok(answer_json(StatusCode::OK, &shown::found(&found)))
+        Ok(answer_json(StatusCode::OK, &shown::found(&found, &self.setup().proof_fields)))
     }
 
     /// The bytes of its body, which no browser may take for anything but a download.

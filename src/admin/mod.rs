@@ -154,8 +154,8 @@ impl Admin {
     /// Shows another configuration from now on.
     pub fn configure(&self, config: &Config) {
         self.0.access.renew(&config.admin);
-        let setup = Arc::new(Setup::of(config));
-        *self.0.setup.lock().unwrap_or_else(PoisonError::into_inner) = setup;
+        let mut setup = self.0.setup.lock().unwrap_or_else(PoisonError::into_inner);
+        *setup = Arc::new(Setup::of(config).after(&setup));
     }
 
     /// Who makes events of rejections, once the ingress is there.

@@ -82,7 +82,7 @@ impl Shared {
     pub(super) async fn rejection(&self, id: RejectionId) -> Result<Answer, Problem> {
         let found = self.journal()?.rejection(id).await.map_err(|error| unreadable(&error))?;
         let found = found.ok_or_else(|| Problem::unknown("this rejection is kept no longer"))?;
-        Ok(answer_json(StatusCode::OK, &shown::rejection(&found)))
+        Ok(answer_json(StatusCode::OK, &shown::rejection(&found, &self.setup().proof_fields)))
     }
 
     /// Gives rejections up.

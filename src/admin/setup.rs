@@ -11,6 +11,8 @@ use crate::rules::provider::Preset;
 pub struct Setup {
     pub(super) sources: Vec<SourceSetup>,
     pub(super) targets: Vec<TargetSetup>,
+    /// The header fields in which sources are shown proofs, sorted; they may have any name.
+    pub(super) proof_fields: Vec<String>,
 }
 
 /// One source.
@@ -61,10 +63,25 @@ impl Setup {
             },
             was: target.was.clone(),
         };
-        Self {
+        let proofs = config.sources.iter().flat_map(|source| source.intake.proof_fields());
+        let setup = Self {
             sources: config.sources.iter().map(source).collect(),
             targets: config.targets.iter().map(target).collect(),
-        }
+            proof_fields: Vec::new(),
+        };
+        setup.proved_by(proofs)
+    }
+
+    /// The same, still knowing what was a proof before: the requests of then may be looked at now.
+    pub(super) fn after(self, before: &Self) -> Self {
+        self.proved_by(before.proof_fields.iter().map(String::as_str))
+    }
+
+    fn proved_by<'a>(mut self, fields: impl Iterator<Item = &'a str>) -> Self {
+        self.proof_fields.extend(fields.map(str::to_owned));
+        self.proof_fields.sort_unstable();
+        self.proof_fields.dedup();
+        self
     }
 
     /// Whether somebody takes what is queued for a name: its target, or the one that it is called now.

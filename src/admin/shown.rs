@@ -70,8 +70,8 @@ pub(super) fn merge(into: &mut Value, from: Value) {
     }
 }
 
-/// One event whole.
-pub(super) fn found(found: &Found) -> Value {
+/// One event whole. `proofs` are header fields to be masked, whatever their names say.
+pub(super) fn found(found: &Found, proofs: &[String]) -> Value {
     let Event { id, source, name, order_key, received_at, headers, body } = &found.event;
     let attempts = found.attempts.iter();
     let attempts: Vec<_> =
@@ -84,7 +84,7 @@ pub(super) fn found(found: &Found) -> Value {
         "event": name,
         "received_at": received_at,
         "order_key": order_key,
-        "headers": fields(headers),
+        "headers": fields(headers, proofs),
         "body": shown_body(body, false),
         "deliveries": found.deliveries.iter().map(delivery).collect::<Vec<_>>(),
         "attempts": attempts,
@@ -123,7 +123,7 @@ pub(super) fn attempt(target: &Name, made: &Attempt, due: Option<Timestamp>) -> 
             "tls_ms": tls.map(millis),
             "first_byte_ms": first_byte.map(millis),
         },
-        "headers": fields(&seen.headers),
+        "headers": fields(&seen.headers, &[]),
         "body": shown_body(&seen.body, seen.body_cut),
         "next_attempt_at": due,
     })
@@ -142,8 +142,8 @@ pub(super) fn listed_rejection(item: &RejectionOutline) -> Value {
     })
 }
 
-/// A refused request whole.
-pub(super) fn rejection(it: &Rejection) -> Value {
+/// A refused request whole, with the same fields masked.
+pub(super) fn rejection(it: &Rejection, proofs: &[String]) -> Value {
     json!({
         "id": it.id.to_string(),
         "source": it.source.as_str(),
@@ -152,7 +152,7 @@ pub(super) fn rejection(it: &Rejection) -> Value {
         "client": address(it.client),
         "held": it.held,
         "query": it.query.as_deref().map(masked_query),
-        "headers": fields(&it.headers),
+        "headers": fields(&it.headers, proofs),
         "body": shown_body(&it.body, false),
     })
 }
@@ -167,9 +167,9 @@ fn millis(took: Duration) -> f64 {
 }
 
 /// Header fields as names and values, with a third word where a value is not as it came.
-fn fields(headers: &Headers) -> Value {
+fn fields(headers: &Headers, proofs: &[String]) -> Value {
     let field = |(name, value): (&str, &[u8])| {
-        if is_secret(name) {
+        if is_secret(name) || proofs.iter().any(|proof| proof == name) {
             return json!([name, MASK, "masked"]);
         }
         match std::str::from_utf8(value) {
@@ -246,8 +246,9 @@ mod tests {
             ("x-shopify-hmac-sha256", b"canary"),
             ("idempotency-key", b"7"),
             ("x-odd", b"a\xffb"),
+            ("x-seal", b"canary"),
         ]);
-        let shown = fields(&headers);
+        let shown = fields(&headers, &["x-seal".to_owned()]);
         assert!(!shown.to_string().contains("canary"), "{shown}");
         assert_eq!(shown[0], json!(["content-type", "text/plain"]));
         assert_eq!(shown[1], json!(["x-gitlab-token", "***", "masked"]));

@@ -115,8 +115,11 @@ impl Reloader {
         let is_same =
             |name: &Name| before.outline.is_same(&config.outline, "target", name.as_str());
         let Targets { clients, tls, tasks, .. } = &self.targets;
-        let kept = |name: &Name| clients.get(name).filter(|_| is_same(name)).map(Arc::clone);
-        let targets = relay_targets(&config.targets, tls, tasks, kept)
+        let kept = |name: &Name, tokens: &[&str]| {
+            let client = clients.get(name).filter(|_| is_same(name));
+            client.filter(|client| client.knows(tokens)).map(Arc::clone)
+        };
+        let targets = relay_targets(&config, tls, tasks, kept)
             .map_err(|error| ReloadError::Unusable(format!("{error:#}")))?;
         let reloaded = Reloaded {
             changes: before.outline.changes(&config.outline),

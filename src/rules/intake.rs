@@ -208,6 +208,16 @@ impl Intake {
         self.verifiers.iter().all(Verifier::proves)
     }
 
+    /// The header fields in which a request proves something, in lower case.
+    pub fn proof_fields(&self) -> impl Iterator<Item = &str> {
+        self.verifiers.iter().filter_map(Verifier::header)
+    }
+
+    /// Those of them that hold the secret itself.
+    pub fn token_fields(&self) -> impl Iterator<Item = &str> {
+        self.verifiers.iter().filter(|verifier| verifier.is_token()).filter_map(Verifier::header)
+    }
+
     /// Whether the provider may ask with GET.
     pub fn answers_get(&self) -> bool {
         self.handshaker.uses_get()

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use hyper::header::{HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use hyper::header::{Entry, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 
 use super::Call;
 use crate::model::Headers;
@@ -50,13 +50,15 @@ pub(super) struct Fields {
     pub(super) set: HeaderMap,
     /// Whether the provider's tokens go with its other fields.
     pub(super) tokens: bool,
+    /// Fields of sources that hold a token, whatever their names say.
+    pub(super) known_tokens: Vec<HeaderName>,
 }
 
 /// The header fields of one attempt. `signature` is the field that signs it, if the target signs.
 pub(super) fn outbound(
     call: &Call<'_>,
     body: &Body,
-    Fields { set, tokens }: &Fields,
+    Fields { set, tokens, known_tokens }: &Fields,
     signature: Option<(&str, &[u8])>,
 ) -> HeaderMap {
     let event = call.event;
@@ -66,7 +68,8 @@ pub(super) fn outbound(
         // When the target signs, a provider's own signature under the same name would be taken for ours.
         let replaced = signature.is_some_and(|(ours, _)| ours == name) || set.contains_key(name);
         let stale = !body.is_verbatim() && ABOUT_THE_BYTES.contains(&name);
-        let withheld = !tokens && carries_a_token(name);
+        let is_token = || carries_a_token(name) || known_tokens.iter().any(|it| it == name);
+        let withheld = !tokens && is_token();
         if replaced
             || stale
             || withheld
@@ -79,6 +82,12 @@ pub(super) fn outbound(
     }
     if let Some(content_type) = body.content_type() {
         append(&mut fields, "content-type", content_type.as_bytes());
+    }
+    for name in known_tokens {
+        if let Entry::Occupied(mut entry) = fields.entry(name) {
+            // What an answer's record may not repeat.
+            entry.iter_mut().for_each(|value| value.set_sensitive(true));
+        }
     }
     fields.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_VALUE));
     fields.extend(set.clone());
@@ -208,6 +217,10 @@ mod tests {
         }
     }
 
+    fn with(set: HeaderMap, tokens: bool) -> Fields {
+        Fields { set, tokens, known_tokens: vec![HeaderName::from_static("x-proof")] }
+    }
+
     fn sent(pairs: &[(&str, &[u8])], signature: Option<&str>) -> HeaderMap {
         let event = event(pairs);
         let wall = Timestamp::from_secs(1_700_000_000);
@@ -215,7 +228,7 @@ mod tests {
         let raw = Body::new(Preset::Raw, None, None).unwrap();
         let body = event.body.clone();
         let call = Call { event: &event, body, number: 2, wall, trace_entropy: [0xab; 24] };
-        outbound(&call, &raw, &Fields { set: HeaderMap::new(), tokens: true }, signature)
+        outbound(&call, &raw, &with(HeaderMap::new(), true), signature)
     }
 
     #[test]
@@ -293,7 +306,7 @@ mod tests {
             let wall = Timestamp::from_secs(1_700_000_000);
             let bytes = Bytes::new();
             let call = Call { event: &event, body: bytes, number: 1, wall, trace_entropy: [1; 24] };
-            outbound(&call, &body, &Fields { set: set.clone(), tokens: true }, None)
+            outbound(&call, &body, &with(set.clone(), true), None)
         };
         let templated = fields(Preset::Raw, Some("{}"));
         assert_eq!(templated["content-type"], "application/json");
@@ -331,6 +344,7 @@ mod tests {
     fn tokens_stay_behind_where_the_target_is_not_to_have_them() {
         let event = event(&[
             ("x-gitlab-token", b"t0ken"),
+            ("x-proof", b"t0ken"),
             ("x-gitlab-event", b"Push Hook"),
             ("x-hub-signature-256", b"sha256=00"),
             ("idempotency-key", b"1"),
@@ -339,11 +353,12 @@ mod tests {
         let wall = Timestamp::from_secs(1_700_000_000);
         let call =
             Call { event: &event, body: Bytes::new(), number: 1, wall, trace_entropy: [1; 24] };
-        let fields =
-            |tokens| outbound(&call, &raw, &Fields { set: HeaderMap::new(), tokens }, None);
-        assert!(fields(true).contains_key("x-gitlab-token"));
-        let without = fields(false);
-        assert!(!without.contains_key("x-gitlab-token"));
+        let fields = |tokens| outbound(&call, &raw, &with(HeaderMap::new(), tokens), None);
+        let (all, without) = (fields(true), fields(false));
+        assert!(all["x-proof"].is_sensitive() && !all["x-gitlab-event"].is_sensitive());
+        for token in ["x-gitlab-token", "x-proof"] {
+            assert!(all.contains_key(token) && !without.contains_key(token), "{token}");
+        }
         for kept in ["x-gitlab-event", "x-hub-signature-256", "idempotency-key"] {
             assert!(without.contains_key(kept), "{kept}");
         }

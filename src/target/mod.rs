@@ -98,15 +98,19 @@ pub enum ClientError {
 }
 
 impl TargetClient {
-    /// A client with an empty pool; its connections run as `tasks`. `shared` is the TLS of a target without its own.
+    /// A client with an empty pool; its connections run as `tasks`. `shared` is the TLS of a target without its own,
+    /// `provider_tokens` the header fields in which sources are shown a token.
     pub fn new(
         target: &Target,
+        provider_tokens: &[&str],
         shared: Arc<rustls::ClientConfig>,
         tasks: &Tasks,
     ) -> Result<Self, ClientError> {
         let tls = target.tls.as_ref().map_or(Ok(shared), own_tls)?;
         let route = Route { proxy: target.proxy.clone(), public_only: target.deny_private };
         let connector = Connector::new(tls, target.connect_timeout, route);
+        let name = |name: &&str| HeaderName::from_bytes(name.as_bytes());
+        let known_tokens = provider_tokens.iter().filter_map(|it| name(it).ok()).collect();
         Ok(Self {
             client: client(connector, target.concurrency, tasks),
             url: url(target)?,
@@ -115,10 +119,16 @@ impl TargetClient {
             fields: headers::Fields {
                 set: header_map(target.headers.iter().map(|(name, value)| (name, value.expose())))?,
                 tokens: target.forward_tokens,
+                known_tokens,
             },
             signer: target.signer.clone(),
             timeout: target.timeout,
         })
+    }
+
+    /// Whether it was made with these `provider_tokens`.
+    pub fn knows(&self, provider_tokens: &[&str]) -> bool {
+        self.fields.known_tokens.iter().eq(provider_tokens)
     }
 
     /// What is sent here.

@@ -27,7 +27,7 @@ pub fn client(url: &str, keys: &str) -> TargetClient {
     let options = LoadOptions { file: Some(file), ..LoadOptions::default() };
     let config = Config::load(&options).expect("a configuration");
     let tls = shared_tls().expect("certificates");
-    TargetClient::new(&config.targets[0], tls, &Tasks::new()).expect("a client")
+    TargetClient::new(&config.targets[0], &[], tls, &Tasks::new()).expect("a client")
 }
 
 /// One attempt with this body.

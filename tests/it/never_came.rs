@@ -148,3 +148,22 @@ async fn what_is_missing_over_a_restart_is_told_once() {
     relay.hears("u3", &["extracting", "approved"]).await;
     assert_eq!(relay.gap().await, gap("u3", "saving"));
 }
+
+#[tokio::test]
+async fn a_source_of_which_nothing_is_expected_any_more_is_not_silent() {
+    let silent = "everhook_source_silent{source=\"s\"}";
+    let relay = Relay::start("expect_every = \"1s\"\n").await;
+    relay.daemon.metric_becomes(silent, 1.0).await;
+    let url = relay.others.url();
+    let without = format!("[source.s]\nprovider = \"streampixel\"\n[target.all]\nurl = {url:?}\n");
+    relay.home.configure(&without);
+    relay.daemon.hang_up();
+    relay.daemon.metric_becomes(silent, 0.0).await;
+    relay.hears("u1", &["uploaded"]).await;
+    let page = relay.daemon.admin_get("/metrics").await;
+    let page = String::from_utf8_lossy(&page.body).into_owned();
+    assert!(!page.contains("everhook_source_silent{"), "no series says so");
+    // And the journal has forgotten it, too.
+    let relay = relay.restart().await;
+    assert!(relay.daemon.metric(silent).await < 0.5);
+}

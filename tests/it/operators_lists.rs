@@ -228,3 +228,39 @@ async fn what_a_sender_made_up_is_shown_as_the_text_it_is() {
     let odd = api.get(&format!("events/{bytes}")).await;
     assert_eq!(odd["body"]["encoding"], "base64");
 }
+
+#[tokio::test]
+async fn a_proof_is_masked_whatever_its_field_is_called() {
+    let mut good = Receiver::good().await;
+    let url = good.url();
+    let source = |kind: &str, field: &str| {
+        format!(
+            "[source.s]\nprovider = \"custom\"\nsecret = \"plain:canary-of-ours\"\n\
+             verify = {{ kind = {kind:?}, header = {field:?} }}\n\
+             [target.good]\nurl = {url:?}\nforward_tokens = false\n"
+        )
+    };
+    let home = Home::new(&source("token", "X-Seal"));
+    let daemon = home.start().await;
+    let api = Api::of(daemon.admin).await;
+    let fields = [("x-seal", "canary-of-ours"), ("x-part", "1")];
+    let id = daemon.post("/in/s", &fields, b"1").await.ack().0;
+    assert_eq!(daemon.post("/in/s", &[("x-seal", "canary-of-others")], b"2").await.status, 401);
+    let got = good.next().await;
+    assert_eq!((got.find("x-part"), got.find("x-seal")), (Some("1"), None));
+    let refused = api.all("rejections", 1).await;
+    let refused = format!("rejections/{}", refused[0]["id"].as_str().expect("an id"));
+    for reloaded in [false, true] {
+        for path in [&format!("events/{id}"), &refused] {
+            let shown = api.get(path).await;
+            let masked = json!(["x-seal", "***", "masked"]);
+            assert!(shown["headers"].as_array().expect("a list").contains(&masked), "{shown}");
+            assert!(!shown.to_string().contains("canary"), "{reloaded}: {shown}");
+        }
+        // What came before is masked although the source looks at another field now.
+        home.configure(&source("hmac", "x-other"));
+        let answer = daemon.admin_post("/api/v1/reload").await;
+        assert_eq!(answer.status, 200);
+    }
+    assert!(!daemon.log().iter().any(|line| line.contains("canary")));
+}

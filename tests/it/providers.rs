@@ -9,7 +9,7 @@ use everhook::time::Clock;
 use crate::harness::daemon::{Daemon, Home};
 use crate::harness::http::Reply;
 use crate::harness::receiver::Receiver;
-use crate::harness::within;
+use crate::harness::{sign, within};
 
 /// A key pair of our own; the private half plays Discord.
 const PRIVATE_KEY: &str = "0101010101010101010101010101010101010101010101010101010101010101";
@@ -117,13 +117,27 @@ async fn each_sample_of_each_provider_is_accepted_and_its_repeat_known() {
 async fn handshakes_are_answered_and_are_no_events() {
     let every = Every::start().await;
     let by = |name: &str| preset(name).expect("a preset");
+    let json = "application/json";
+    let callback = &[("twitch-eventsub-message-type", "webhook_callback_verification")][..];
+    let validation = r#"{"event":"endpoint.url_validation","payload":{"plainToken":"q9-_A"}}"#;
+    let mac = sign::hex(&sign::hmac_sha256(b"sample-secret", b"q9-_A"));
+    let validated = format!(r#"{{"plainToken":"q9-_A","encryptedToken":"{mac}"}}"#);
     let asks = [
-        ("slack", r#"{"challenge":"c1","type":"url_verification"}"#, 200, "text/plain", "c1"),
-        ("discord", r#"{"version":1,"application_id":"1","type":0}"#, 204, "application/json", ""),
-        ("discord", r#"{"id":"1","type":1}"#, 200, "application/json", r#"{"type":1}"#),
+        (
+            "slack",
+            &[][..],
+            r#"{"challenge":"c1","type":"url_verification"}"#,
+            200,
+            "text/plain",
+            "c1",
+        ),
+        ("discord", &[], r#"{"version":1,"application_id":"1","type":0}"#, 204, json, ""),
+        ("discord", &[], r#"{"id":"1","type":1}"#, 200, json, r#"{"type":1}"#),
+        ("twitch", callback, r#"{"challenge":"c 2","subscription":{}}"#, 200, "text/plain", "c 2"),
+        ("zoom", &[], validation, 200, json, &validated),
     ];
-    for (name, body, status, kind, answer) in asks {
-        let sample = Sample { event: "", headers: &[], body };
+    for (name, fields, body, status, kind, answer) in asks {
+        let sample = Sample { event: "", headers: fields, body };
         let (headers, body) = every.signed(by(name), &sample);
         let path = format!("/in/{name}");
         let reply = every.post(&path, &headers, &body).await;
@@ -132,6 +146,13 @@ async fn handshakes_are_answered_and_are_no_events() {
         assert_eq!(reply.headers["x-content-type-options"], "nosniff");
         let unsigned = every.post(&path, &[], &body).await;
         assert_eq!(unsigned.status, 401, "{name}");
+        // Discord asks like this on purpose.
+        let mut forged = headers;
+        let proof = &mut forged.last_mut().expect("a proof").1;
+        let end = proof.pop().map(|last| if last == '0' { '1' } else { '0' });
+        proof.extend(end);
+        let unverified = every.post(&path, &forged, &body).await;
+        assert_eq!((unverified.status, &unverified.json()["cause"]), (401, &"unverified".into()));
     }
     let query = "hub.mode=subscribe&hub.challenge=7&hub.verify_token=sample-verify-token";
     let get = async |path: String| {
@@ -152,7 +173,7 @@ async fn handshakes_are_answered_and_are_no_events() {
         (200, &"sample-secret".parse().expect("text"))
     );
     assert_eq!(every.post("/in/asana", &said("another"), b"").await.status, 401);
-    for name in ["slack", "discord", "meta", "microsoft-graph", "asana"] {
+    for name in ["slack", "discord", "twitch", "zoom", "meta", "microsoft-graph", "asana"] {
         let series = format!("everhook_events_accepted_total{{source=\"{name}\"}}");
         assert!(every.daemon.metric(&series).await < 0.5, "{name}");
     }

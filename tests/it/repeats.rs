@@ -4,6 +4,7 @@ use everhook::time::Clock;
 
 use crate::harness::api::Api;
 use crate::harness::daemon::{Daemon, Home};
+use crate::harness::ingress::Ingress;
 use crate::harness::receiver::Receiver;
 use crate::harness::sign;
 
@@ -204,5 +205,78 @@ async fn a_declared_key_holds_whatever_else_differs() {
     for _ in 0..2 {
         assert!(send("1", r#"{"id":null}"#).await, "without a value nothing is a repeat");
         assert!(relay.admits("/in/declared", &[], r#"{"id":7}"#).await);
+    }
+}
+
+#[tokio::test]
+async fn copies_that_come_at_once_are_one_event_and_each_is_told_its_id() {
+    let relay = Relay::start().await;
+    let body = upload("build.uploaded", "p1", "\"u1\"", "1");
+    let send = async || relay.daemon.post("/in/streampixel", &[], body.as_bytes()).await.ack();
+    let told = futures_util::future::join_all((0..32).map(|_| send())).await;
+    let new = told.iter().filter(|(_, status)| status == "accepted").count();
+    assert_eq!(new, 1, "{told:?}");
+    assert!(told.iter().all(|(id, _)| *id == told[0].0), "{told:?}");
+    assert!((relay.counted("streampixel").await - 1.0).abs() < 0.1);
+    let repeats = "everhook_events_duplicate_total{source=\"streampixel\"}";
+    assert!((relay.daemon.metric(repeats).await - 31.0).abs() < 0.1);
+}
+
+#[tokio::test]
+async fn a_repeat_is_known_over_a_restart_and_over_a_kill() {
+    let mut relay = Relay::start().await;
+    let uploaded = upload("build.uploaded", "p1", "\"u1\"", "1");
+    let running = build("build.running", "running");
+    let (first, _) = relay.daemon.post("/in/streampixel", &[], uploaded.as_bytes()).await.ack();
+    assert!(relay.buildkite("build.running", &running).await);
+    let used = relay.dispatched;
+    for end in ["stopped", "killed"] {
+        match end {
+            "stopped" => {
+                relay.daemon.terminate();
+                assert!(relay.daemon.ended().await.success());
+            }
+            _ => relay.daemon.kill().await,
+        }
+        relay.daemon = relay.home.start().await;
+        let again = relay.daemon.post("/in/streampixel", &[], uploaded.as_bytes()).await.ack();
+        assert_eq!(again, (first.clone(), "duplicate".to_owned()), "{end}");
+        assert!(!relay.buildkite("build.running", &running).await, "{end}");
+        assert!(!relay.dispatched_at(used, "build.running", &running).await, "{end}");
+    }
+    // The subject's latest body is known as well: what comes after it is news, and so is the same again after that.
+    assert!(relay.buildkite("build.finished", &build("build.finished", "passed")).await);
+    assert!(relay.buildkite("build.running", &running).await);
+}
+
+#[tokio::test]
+async fn a_repeat_is_known_to_the_end_of_its_window_and_not_a_second_longer() {
+    const NOW: i64 = 1_775_000_000;
+    const DAY: i64 = 24 * 60 * 60;
+    let sources = "[source.streampixel]\nprovider = \"streampixel\"\n\
+                   [source.buildpixel]\nprovider = \"buildpixel\"\nsecret = \"plain:secret\"\n";
+    let ingress = Ingress::start(NOW, sources).await;
+    let send = async |path: &str, body: &str| {
+        let signature = sign::buildpixel("secret", body.as_bytes());
+        let headers = [("x-buildpixel-signature", &*signature)];
+        let mut connection = ingress.connect().await;
+        connection.post(path, &headers, body.to_owned()).await.expect("an answer").ack().1
+    };
+    let uploaded = upload("build.uploaded", "p1", "\"u1\"", "1");
+    let complete = r#"{"type":"build.complete","data":{"build":{"id":"b1"}}}"#;
+    assert_eq!(send("/in/streampixel", &uploaded).await, "accepted");
+    assert_eq!(send("/in/buildpixel", complete).await, "accepted");
+    // Streampixel's window is its own, for it distributes again by hand; the other's is that of the journal.
+    for (now, streampixel, buildpixel) in [
+        (NOW + DAY - 1, "duplicate", "duplicate"),
+        (NOW + DAY + 1, "accepted", "duplicate"),
+        (NOW + 2 * DAY, "duplicate", "duplicate"),
+        (NOW + 3 * DAY - 1, "accepted", "duplicate"),
+        (NOW + 3 * DAY + 1, "duplicate", "accepted"),
+    ] {
+        ingress.move_to(now);
+        let got =
+            (send("/in/streampixel", &uploaded).await, send("/in/buildpixel", complete).await);
+        assert_eq!((&*got.0, &*got.1), (streampixel, buildpixel), "after {} s", now - NOW);
     }
 }

@@ -115,28 +115,28 @@ struct Share<'a> {
 }
 
 /// The schemes that have secrets. One that begins with the key prefix of a scheme is for the schemes with that
-/// prefix. Any other is for those without a prefix, or for the first scheme when there are none: a public key must
-/// never serve as a symmetric one, which everybody would know.
+/// prefix. Any other is for those without a prefix, or, when there are none, for the first scheme and those that
+/// share its prefix: a public key must never serve as a symmetric one, which everybody would know.
 fn shares<'a>(schemes: &'a [Scheme], secrets: &[Secret]) -> Vec<Share<'a>> {
     let begins = |secret: &Secret, scheme: &Scheme| {
         !scheme.key_prefix.is_empty() && secret.expose().starts_with(scheme.key_prefix.as_bytes())
     };
     let plain = schemes.iter().any(|scheme| scheme.key_prefix.is_empty());
-    let share = |(place, scheme): (usize, &'a Scheme)| {
+    let first = schemes.first().map_or("", |scheme| &*scheme.key_prefix);
+    let share = |scheme: &'a Scheme| {
         let fits = |secret: &Secret| {
             let prefixed = schemes.iter().any(|scheme| begins(secret, scheme));
             match (prefixed, plain) {
                 (true, _) => begins(secret, scheme),
                 (false, true) => scheme.key_prefix.is_empty(),
-                (false, false) => place == 0,
+                (false, false) => scheme.key_prefix == first,
             }
         };
         let own = secrets.iter().enumerate().filter(|(_, secret)| fits(secret));
         let (indices, secrets) = own.map(|(index, secret)| (index, secret.clone())).unzip();
         Share { scheme, secrets, indices }
     };
-    let all = schemes.iter().enumerate().map(share);
-    all.filter(|share: &Share<'_>| !share.secrets.is_empty()).collect()
+    schemes.iter().map(share).filter(|share: &Share<'_>| !share.secrets.is_empty()).collect()
 }
 
 fn naming(spec: &IntakeSpec, signed: bool, set: &mut FieldSet) -> Result<Naming, String> {

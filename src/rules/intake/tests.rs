@@ -189,6 +189,23 @@ fn a_public_key_never_serves_as_a_symmetric_one() {
 }
 
 #[test]
+fn a_key_without_its_prefix_serves_each_scheme_that_it_could_be_for() {
+    let bare = "c2FtcGxlIHNhbXBsZSBzYW1wbGUgc2FtcGxl";
+    let with = |provider: &str, secret: &str| {
+        intake(IntakeSpec { secrets: vec![Secret::new(secret)], ..spec(provider) })
+    };
+    let svix = with("svix", bare);
+    for (sender, id) in [("svix", "svix-id"), ("standard-webhooks", "webhook-id")] {
+        let sender = with(sender, &format!("whsec_{bare}"));
+        let known = Headers::from_pairs([(id, &b"msg_1"[..])]);
+        let made = sender.sign_sample(&known, b"{}", NOW).unwrap();
+        let mut pairs: Vec<_> = made.iter().map(|(name, value)| (&**name, &**value)).collect();
+        pairs.push((id, "msg_1"));
+        assert!(decide(&svix, &pairs, "{}").is_ok(), "{id}");
+    }
+}
+
+#[test]
 fn a_form_is_read_as_the_json_it_stands_for() {
     let mut reading = custom();
     reading.event = Some(Field::parse("/action").unwrap());

@@ -114,6 +114,11 @@ impl Key {
         Ok(Self { kind, encoding: scheme.encoding })
     }
 
+    /// Whether it is what the sender shows, rather than what it signs with.
+    pub(super) fn is_token(&self) -> bool {
+        matches!(self.kind, KeyKind::Token { .. })
+    }
+
     /// What the request proves, if any candidate is this key's signature of it.
     pub(super) fn verify(
         &self,

@@ -246,6 +246,11 @@ impl Verifier {
         self.0.as_ref().map(|checks| &*checks.header)
     }
 
+    /// Whether the proof is the secret itself.
+    pub(super) fn is_token(&self) -> bool {
+        self.0.as_ref().is_some_and(|checks| checks.keys.iter().any(Key::is_token))
+    }
+
     /// The hexadecimal HMAC of `text` under the key that verifies the request: proof, for a provider that asks for
     /// one, that this side holds the secret.
     pub(super) fn respond(

@@ -5,7 +5,9 @@ pub mod api;
 pub mod daemon;
 pub mod hostile;
 pub mod http;
+pub mod ingress;
 pub mod receiver;
+pub mod sender;
 pub mod sign;
 
 use std::future::Future;

@@ -34,6 +34,7 @@ mod sealed;
 mod stats;
 mod shared;
 mod store;
+mod unfinished;
 mod upkeep;
 mod usage;
 mod write;

@@ -15,6 +15,7 @@ mod overview;
 mod providers;
 mod reach;
 mod rejections;
+mod reload;
 mod secret;
 mod send;
 mod serve;
@@ -105,8 +106,13 @@ enum Command {
     /// Sources of the running daemon.
     #[command(subcommand)]
     Sources(overview::Sources),
+    /// Builds that sources of the running daemon watch, with their steps, gaps and stalls.
+    #[command(subcommand)]
+    Stages(overview::Stages),
     /// Figures of the running daemon.
     Stats(overview::Arguments),
+    /// Have the running daemon read its configuration again.
+    Reload(reload::Arguments),
     /// The providers that are known, and how each is set up. Needs no configuration.
     Providers(providers::Arguments),
     /// Make a new secret for signing.
@@ -158,6 +164,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Rejections(command) => rejections::run(&command, &common),
         Command::Jobs(command) => overview::jobs(&command, &common),
         Command::Sources(command) => overview::sources(&command, &common),
+        Command::Stages(command) => overview::stages(&command, &common),
+        Command::Reload(arguments) => reload::run(&arguments, &common),
         Command::Stats(arguments) => overview::stats(&arguments, &common),
         Command::Providers(arguments) => providers::run(&arguments, &common),
         Command::Secret(command) => secret::run(&command, &common),

@@ -188,7 +188,7 @@ fn discard(chosen: &Chosen, common: &Common) -> Result<(), Failure> {
         let mut dry = body.clone();
         set(&mut dry, "dry_run", json!(true));
         let counted = operator.post("rejections/discard", &dry)?;
-        let count = counted.get("dropped").and_then(Value::as_u64).unwrap_or(0);
+        let count = counted.get("matched").and_then(Value::as_u64).unwrap_or(0);
         if chosen.dry_run {
             return if common.json {
                 print(&counted)

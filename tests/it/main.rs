@@ -36,6 +36,7 @@ mod operators_at_scale;
 mod operators_bulk;
 mod operators_commands;
 mod operators_lists;
+mod operators_stages;
 mod outlives_bad_receivers;
 mod providers;
 mod quarantine;

@@ -40,7 +40,8 @@ fn moment(micros: i128) -> String {
 fn write_lines(path: &std::path::Path, events: u64) -> std::io::Result<()> {
     let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-    let start = i128::try_from((now - SPAN).as_micros()).expect("our time");
+    let start = now.checked_sub(SPAN).expect("long after 1970");
+    let start = i128::try_from(start.as_micros()).expect("our time");
     let begin = json!({ "type": "begin", "format": 1, "version": "0", "at": moment(start) });
     writeln!(file, "{begin}")?;
     for number in 0..events {
@@ -86,15 +87,15 @@ async fn daemon(events: u64) -> (Home, Daemon) {
     let nobody = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("a port");
     let target = |name: &str| format!("[target.{name}]\nurl = \"http://{nobody}/{name}\"\n");
     let home = Home::new(&format!(
-        "[source.any]\nprovider = \"custom\"\nverify = {{ kind = \"none\" }}\n{}{}from = []\n",
+        "[source.any]\nprovider = \"custom\"\nverify = {{ kind = \"none\" }}\n{}{}events = [\"none\"]\n",
         target("good"),
         target("bad")
     ));
     let lines = home.config().with_file_name("lines.jsonl");
     write_lines(&lines, events).expect("a writable directory");
     let mut import = home.command(&["journal", "import"]);
-    let done = import.arg(&lines).status().await.expect("the binary runs");
-    assert!(done.success(), "it imports");
+    let done = import.arg(&lines).output().await.expect("the binary runs");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     std::fs::remove_file(&lines).expect("it was there");
     let daemon = home.start().await;
     (home, daemon)

@@ -77,6 +77,16 @@ export const CAUSES = {
   conflict: "it repeats an event by its key with another body",
 };
 
+/** How a step of a build stands: sign, kind of colour, words. */
+export const STEPS = {
+  came: ["✓", "good", "came"],
+  believed: ["✓", "off", "came before the build was watched, it is believed"],
+  late: ["…", "warn", "late: a step that follows it came"],
+  missing: ["✗", "bad", "never came"],
+  skipped: ["–", "off", "the provider was not asked to send it"],
+  open: ["○", "off", "did not come"],
+};
+
 /** How a target stands: word, kind of colour, sentence. */
 export function health(target) {
   if (!target.configured) return ["not configured", "warn", "It left the configuration; what waits for it is kept."];

@@ -20,8 +20,9 @@ const FILTERS = [
   { name: "missing", label: "Steps missing", choices: [["true", "yes"], ["false", "no"]] },
 ];
 
-function step({ event, state, at }, previous) {
-  const [sign, kind, sentence] = STEPS[state] ?? ["", "off", state];
+function step({ event, state, at }, previous, isOver) {
+  const [sign, kind, words] = STEPS[state] ?? ["", "off", state];
+  const sentence = state === "open" && isOver ? "did not come" : words;
   const after = at && previous ? `${span((Date.parse(at) - Date.parse(previous)) / 1000)} later` : null;
   return el("li", { class: kind }, el("span", { class: "sign", "aria-hidden": "true" }, sign), " ", foreign(event, 60), " ",
     at ? [moment(at), after && el("span", { class: "note" }, ` ${after}`)] : el("span", { class: "note" }, sentence));
@@ -31,7 +32,7 @@ function step({ event, state, at }, previous) {
 function steps(build) {
   let previous = null;
   return build.steps.map((it) => {
-    const shown = step(it, previous);
+    const shown = step(it, previous, build.state === "ended");
     previous = it.at ?? previous;
     return shown;
   });

@@ -84,7 +84,7 @@ export const STEPS = {
   late: ["…", "warn", "late: a step that follows it came"],
   missing: ["✗", "bad", "never came"],
   skipped: ["–", "off", "the provider was not asked to send it"],
-  open: ["○", "off", "did not come"],
+  open: ["○", "off", "not yet"],
 };
 
 /** How a target stands: word, kind of colour, sentence. */

@@ -22,6 +22,7 @@ mod serve;
 mod shell;
 mod table;
 mod targets;
+mod terminal;
 
 use std::fmt::Display;
 use std::io::Write as _;
@@ -200,9 +201,10 @@ impl Common {
     }
 }
 
-/// Prints data. A closed pipe (`everhook ... | head`) is the reader's decision, not a failure.
+/// Prints data, of which nothing steers a terminal. A closed pipe (`everhook ... | head`) is the reader's decision, not a
+/// failure.
 fn print(data: &impl Display) -> Result<(), Failure> {
-    match writeln!(std::io::stdout(), "{data}") {
+    match writeln!(std::io::stdout(), "{}", terminal::inert(&data.to_string())) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(anyhow::Error::new(error).context("cannot write to stdout").into())
         }
@@ -224,5 +226,5 @@ fn counted(count: usize, noun: &str) -> String {
 
 /// Tells the person at the terminal. When even stderr is gone there is nobody to tell.
 fn complain(message: &impl Display) {
-    drop(writeln!(std::io::stderr(), "everhook: {message}"));
+    drop(writeln!(std::io::stderr(), "everhook: {}", terminal::safe_lines(&message.to_string())));
 }

@@ -75,7 +75,7 @@ pub(super) fn stats(arguments: &Arguments, common: &Common) -> Result<(), Failur
     for section in ["journal", "queue", "totals", "ack_seconds"] {
         let members = stats.get(section).and_then(Value::as_object);
         for (name, value) in members.into_iter().flatten().filter(|(_, value)| !value.is_null()) {
-            let value = value.as_str().map_or_else(|| value.to_string(), super::table::safe);
+            let value = value.as_str().map_or_else(|| value.to_string(), super::terminal::safe);
             lines.push(format!("{section} {}: {value}", name.replace('_', " ")));
         }
     }

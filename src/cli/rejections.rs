@@ -10,7 +10,8 @@ use super::bulk::text;
 use super::events::{body, headers, listed, shown};
 use super::journal::confirm;
 use super::reach::{Operator, Reach, part};
-use super::table::{Table, safe};
+use super::table::Table;
+use super::terminal::safe;
 use super::{Common, EXIT_FAILURE, Failure, complain, print};
 
 #[derive(Subcommand)]

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::bulk::text;
 use super::reach::{Operator, Reach};
-use super::table::safe;
+use super::terminal::safe;
 use super::{Common, EXIT_CONFIG, Failure, complain, print};
 
 /// The status of an answer that refuses a configuration.

@@ -15,7 +15,7 @@ use crate::rules::query::{Query, StateWord};
 use crate::time::{Stopwatch, Timestamp};
 
 /// How long the attempts of one page may be looked up.
-const PATIENCE: Duration = Duration::from_millis(50);
+const PATIENCE: Duration = Duration::from_millis(30);
 /// How long dead letters may be counted.
 const COUNTING: Duration = Duration::from_secs(2);
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::Shared;
 use super::answer::{Answer, Problem, json as answer_json};
-use super::asked::Words;
+use super::asked::{Words, not_a_cursor};
 use super::events::unreadable;
 use super::resend::read;
 use super::shown;
@@ -56,10 +56,7 @@ impl Shared {
         let limit = words.limit()?;
         let before = match words.one("cursor")? {
             None => None,
-            Some(text) => Some(
-                RejectionId::parse(text)
-                    .ok_or_else(|| Problem::malformed("cursor takes the `next` of another page"))?,
-            ),
+            Some(text) => Some(RejectionId::parse(text).ok_or_else(not_a_cursor)?),
         };
         let ask = RejectionAsk {
             source: words.read_all("source", Name::parse)?,

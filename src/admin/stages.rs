@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::Shared;
 use super::answer::{Answer, Problem, json as answer_json};
-use super::asked::Words;
+use super::asked::{Words, not_a_cursor};
 use crate::control::{Build, BuildAsk, BuildPlace};
 use crate::model::Name;
 use crate::rules::query::MAX_NEEDLE;
@@ -84,7 +84,7 @@ fn place(text: &str) -> Result<BuildPlace, Problem> {
         };
         parts.next().is_none().then_some(place)
     };
-    read().ok_or_else(|| Problem::malformed("cursor takes the `next` of another page"))
+    read().ok_or_else(not_a_cursor)
 }
 
 #[cfg(test)]

@@ -251,22 +251,34 @@ async fn an_operator_does_not_slow_the_acknowledgements_down() {
         (160, Duration::from_millis(1), Duration::from_millis(5))
     };
     let (_home, daemon) = daemon(events).await;
-    let mut ratios = [Vec::new(), Vec::new(), Vec::new()];
+    // Beside an operator to alone, and alone once more to alone: what differs by itself.
+    let (mut ratios, mut noise) = ([const { Vec::new() }; 3], [const { Vec::new() }; 3]);
     for round in 0..rounds {
         let alone = acknowledged(&daemon, count, every).await;
         let looking = operator(&daemon, pause);
         let beside = acknowledged(&daemon, count, every).await;
         assert!(!looking.is_finished(), "the operator looks until the end");
         looking.abort();
+        let again = acknowledged(&daemon, count, every).await;
         let at = |all: &[Duration], part: usize| all[all.len() * part / 1_000].as_secs_f64() * 1e3;
-        for (ratios, part) in ratios.iter_mut().zip([500, 900, 990]) {
-            let (alone, beside) = (at(&alone, part), at(&beside, part));
-            println!("round {round}: p{} {alone:.2} ms alone, {beside:.2} ms beside", part / 10);
-            ratios.push(beside / alone);
+        for (index, part) in [500, 900, 990].into_iter().enumerate() {
+            let (before, during, after) = (at(&alone, part), at(&beside, part), at(&again, part));
+            let p = part / 10;
+            println!(
+                "round {round}: p{p} {before:.2} alone, {during:.2} beside, {after:.2} ms alone"
+            );
+            ratios[index].push(2.0 * during / (before + after));
+            noise[index].push(after / before);
         }
     }
-    for (ratios, part) in ratios.iter_mut().zip(["p50", "p90", "p99"]) {
-        ratios.sort_unstable_by(f64::total_cmp);
-        println!("{part} beside to alone: {:.3}, median of {rounds}", ratios[ratios.len() / 2]);
+    for (index, part) in ["p50", "p90", "p99"].into_iter().enumerate() {
+        let median = |all: &mut Vec<f64>| {
+            all.sort_unstable_by(f64::total_cmp);
+            all[all.len() / 2]
+        };
+        let (ratio, noise) = (median(&mut ratios[index]), median(&mut noise[index]));
+        println!(
+            "{part} beside to alone: {ratio:.3}, alone to alone: {noise:.3}; medians of {rounds}"
+        );
     }
 }

@@ -101,6 +101,14 @@ function failedRow(item) {
   ]);
 }
 
+/** The latest deliveries that failed: given up, waiting for their next attempt, or due again while their target is left alone. */
+async function failed() {
+  const page = (wanted) => readPage("deliveries", { ...wanted, latest: true }, null, LAST);
+  const pages = await Promise.all([page({ state: ["dead", "waiting"] }), page({ state: ["ready"], attempts: 1 })]);
+  const all = pages.flatMap((one) => one.items);
+  return all.toSorted((a, b) => b.received_at.localeCompare(a.received_at)).slice(0, LAST);
+}
+
 export default async function overview(place, { signal }) {
   const attention = el("div", {});
   const numbers = el("div", {});
@@ -108,16 +116,15 @@ export default async function overview(place, { signal }) {
   const failedTable = table("Deliveries that failed last", FAILED);
   const none = nothing("Nothing failed, as far as the latest events go.");
   const work = async () => {
-    const failed = readPage("deliveries", { state: ["dead", "waiting"], latest: true }, null, LAST);
-    const [stats, targets, last, stalled, missing] = await Promise.all([get("stats"), get("targets?rates=true"), failed, builds("state=stalled"), builds("missing=true")]);
+    const [stats, targets, last, stalled, missing] = await Promise.all([get("stats"), get("targets?rates=true"), failed(), builds("state=stalled"), builds("missing=true")]);
     const found = concerns(stats, targets.items, stalled, missing);
     attention.replaceChildren(found.length > 0 ? el("ul", { class: "concerns" }, ...found.map(concern))
       : el("p", { class: "good box" }, "Nothing needs attention."));
     numbers.replaceChildren(figures(stats));
     reconcile(targetTable.body, targets.items, (it) => it.target, targetRow);
-    reconcile(failedTable.body, last.items.slice(0, LAST), (it) => `${it.id} ${it.target}`, failedRow);
-    none.hidden = last.items.length > 0;
-    failedTable.whole.hidden = last.items.length === 0;
+    reconcile(failedTable.body, last, (it) => `${it.id} ${it.target}`, failedRow);
+    none.hidden = last.length > 0;
+    failedTable.whole.hidden = last.length === 0;
   };
   await keep(work, { signal, every: EVERY_MS, least: 2_000 });
   add(place,

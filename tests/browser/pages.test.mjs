@@ -196,6 +196,12 @@ test("a build shows its steps, what is late and then missing, and that it got st
     await card(/odd/).waitFor();
     assert.equal(await page.locator(".card").count(), 1);
     assert.match(page.url(), /#\/stages\?state=stalled$/);
+    await page.getByLabel("Steps missing").selectOption("true");
+    await card(/odd/).waitFor();
+    await page.getByLabel("Steps missing").selectOption("false");
+    await page.getByText("No build is like this.").waitFor();
+    await page.getByLabel("Steps missing").selectOption("");
+    await card(/odd/).waitFor();
     await page.getByLabel("Text in the build's key").fill("WHOLE");
     await page.keyboard.press("Enter");
     await page.getByText("No build is like this.").waitFor();

@@ -152,6 +152,15 @@ async fn an_operator_finds_and_retries_among_many_events() {
     };
     println!("groups of all: {took:?}");
     assert_eq!((sum(&groups), &groups["complete"]), (dead, &json!(true)));
+    for path in ["dead-letters?latest=true", "deliveries?target=good&latest=true&until=5h"] {
+        let (page, _) = timed(&api, path).await;
+        for item in page["items"].as_array().expect("a list") {
+            let status = if item["target"] == "bad" { 422 } else { 200 };
+            assert_eq!(item["latest"]["status"], status, "its attempt is found: {item}");
+            let id = item["id"].as_str().expect("an id");
+            assert_eq!(api.get(&format!("events/{id}")).await["attempts"][0]["status"], status);
+        }
+    }
     let (found, pages, slowest) = whole(&api, "dead-letters?limit=200").await;
     println!("all dead letters: {found} on {pages} pages, the slowest {slowest:?}");
     assert_eq!(u64::try_from(found).expect("few"), dead);

@@ -23,6 +23,8 @@ use crate::model::{Attempt, DedupKey, Event, EventId, Name};
 use crate::rules::query::{Outline, Query};
 use crate::time::{Stopwatch, Timestamp};
 
+/// How far the moment in an event's id and the one at which it was received are apart at most, as a rule.
+const NEAR: Duration = Duration::from_secs(60);
 /// How long one page may be looked for.
 pub(super) const PATIENCE: Duration = Duration::from_millis(50);
 
@@ -86,7 +88,8 @@ impl Library<'_> {
             },
         };
         let mut attempts = Vec::new();
-        self.settlements(sequence, 0, |settled| {
+        let begun = self.first_commit(recorded.received_at);
+        self.settlements(sequence, begun, |settled| {
             let due = settled.slot.state.due();
             let target = self.shared.memory().index.name(settled.slot.target).cloned();
             attempts
@@ -99,16 +102,33 @@ impl Library<'_> {
     }
 
     /// The newest record of an event by its id.
+    ///
+    /// An event was mostly received when its id was made, and all its records say when: the stretches of that time are asked
+    /// first. One that was released from quarantine was received before.
     pub(super) fn newest(&self, id: EventId) -> Result<Option<Recorded>, StoreError> {
-        for chapter in self.chapters.iter().rev() {
-            for block in chapter.blocks.iter().rev().filter(|block| block.may_record(id)) {
-                let recorded = chapter.recorded(block)?;
-                if let Some(found) = recorded.into_iter().rev().find(|it| it.id == id) {
-                    return Ok(Some(found));
+        let (since, until) = (id.made_at().minus(NEAR), id.made_at().plus(NEAR));
+        let is_near = |block: &Block| block.may_be_of(Some(since), Some(until));
+        for near in [true, false] {
+            for chapter in self.chapters.iter().rev() {
+                let asked = chapter.blocks.iter().rev().filter(|block| is_near(block) == near);
+                for block in asked.filter(|block| block.may_record(id)) {
+                    let recorded = chapter.recorded(block)?;
+                    if let Some(found) = recorded.into_iter().rev().find(|it| it.id == id) {
+                        return Ok(Some(found));
+                    }
                 }
             }
         }
         Ok(None)
+    }
+
+    /// A commit before which nothing is recorded of an event that was received then: that of the first stretch that may
+    /// record it.
+    fn first_commit(&self, received_at: Timestamp) -> u64 {
+        let until = Some(received_at.plus(Duration::from_micros(1)));
+        let mut blocks = self.chapters.iter().flat_map(|chapter| &chapter.blocks);
+        let first = blocks.find(|block| block.may_be_of(Some(received_at), until));
+        first.map_or(0, |block| block.commit)
     }
 
     /// An event as a replay needs it; `None` when its retention is over.
@@ -176,8 +196,8 @@ impl Library<'_> {
         mut visit: impl FnMut(Settled) -> bool,
     ) -> Result<(), StoreError> {
         for chapter in &self.chapters {
-            // The stretch before the first that begins later may hold the commit, too.
-            let from = chapter.blocks.partition_point(|block| block.commit <= commit);
+            // A commit may fill several stretches, and begin at the end of the one before them.
+            let from = chapter.blocks.partition_point(|block| block.commit < commit);
             let blocks = chapter.blocks.get(from.saturating_sub(1)..).unwrap_or_default();
             for block in blocks.iter().filter(|block| block.may_concern(sequence)) {
                 for (mark, record) in chapter.reader.records(block.at)? {
@@ -278,7 +298,7 @@ impl Library<'_> {
             return Ok(false);
         }
         if query.needs_attempts() {
-            let latest = self.latest(listed.sequence)?;
+            let latest = self.latest(listed)?;
             let fits = |it: &DeliveryState| {
                 query.fits_delivery(it.outline()) && query.fits_attempt(latest.get(&it.target))
             };
@@ -295,9 +315,10 @@ impl Library<'_> {
     }
 
     /// The latest recorded attempt of an event at each target.
-    pub(super) fn latest(&self, sequence: u64) -> Result<BTreeMap<Name, Attempt>, StoreError> {
+    pub(super) fn latest(&self, listed: &Listed) -> Result<BTreeMap<Name, Attempt>, StoreError> {
         let mut latest: BTreeMap<Number, Attempt> = BTreeMap::new();
-        self.settlements(sequence, 0, |settled| {
+        let begun = self.first_commit(listed.received_at);
+        self.settlements(listed.sequence, begun, |settled| {
             latest.extend(settled.attempt.map(|attempt| (settled.slot.target, attempt)));
             true
         })?;

@@ -100,7 +100,7 @@ impl Library<'_> {
         let mut tally = Tally { next: page.next, ..Tally::default() };
         for mut listed in page.items {
             if ask.query.needs_attempts() {
-                let latest = self.latest(listed.sequence)?;
+                let latest = self.latest(&listed)?;
                 listed.deliveries.retain(|it| ask.query.fits_attempt(latest.get(&it.target)));
             }
             count(&mut tally, &listed, &ask.query);

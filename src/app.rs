@@ -181,7 +181,7 @@ impl Daemon {
         let targets = around.deliver(&config, (&relay, stop), commands, rng.random())?;
         let receive = around.receive(&config, sockets.ingress, &ingress, rng.random());
 
-        page.releases(Arc::new(receive.releaser()));
+        page.receives(Arc::new(receive.releaser()), Arc::new(receive.watched()));
         let reload = root.child();
         if let Some(reloading) = reloading {
             let reloader = Reloader {

@@ -1,5 +1,5 @@
 //! Where the operator's side meets the others: it tells the relay to pause or resume a target and asks how targets
-//! stand, and has the ingress admit what it had refused. None of them knows the other.
+//! stand, and has the ingress admit what it had refused and say how builds stand. None of them knows the other.
 //!
 //! Commands to the relay go through a small bounded queue to the one loop that decides, so an answer is always what that
 //! loop knows.
@@ -11,6 +11,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::model::{EventId, Name, Refusal, RejectionId};
 use crate::rules::dispatch::TargetView;
+use crate::rules::stages::{Standing, View};
+use crate::time::Timestamp;
 
 /// Commands that wait for the relay's loop.
 const MAX_COMMANDS: usize = 64;
@@ -57,6 +59,57 @@ pub trait Release: Send + Sync + 'static {
     /// [`Released::Gone`] then. Any number of ids may be given; they are worked through in small batches, and one
     /// release waits for the one before it. Dropping the future does not stop a release that has begun.
     fn release(&self, ids: Vec<RejectionId>, force: bool) -> Releasing<'_>;
+}
+
+/// Whoever watches builds.
+pub trait Builds: Send + Sync + 'static {
+    /// Builds that are watched, those heard of last first; at the same moment, by source and order key downwards.
+    fn builds(&self, ask: &BuildAsk) -> Vec<Build>;
+}
+
+/// Which builds are wanted; what is left empty is not asked.
+#[derive(Clone, Debug, Default)]
+pub struct BuildAsk {
+    /// Of these sources.
+    pub source: Vec<Name>,
+    /// In one of these states.
+    pub state: Vec<Standing>,
+    /// Only those of which a step never came, or only the others.
+    pub missing: Option<bool>,
+    /// A text in the build's order key.
+    pub q: Option<String>,
+    /// Only those after this one in the order of the list.
+    pub after: Option<BuildPlace>,
+    /// Most of them.
+    pub limit: usize,
+}
+
+/// A build's place in the order of a list.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BuildPlace {
+    /// When it was heard of last.
+    pub heard_at: Timestamp,
+    /// Its source.
+    pub source: Name,
+    /// Its order key.
+    pub build: String,
+}
+
+/// A build of a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Build {
+    /// The source.
+    pub source: Name,
+    /// How it stands.
+    pub view: View,
+}
+
+impl Build {
+    /// Its place in the order of a list.
+    pub fn place(&self) -> BuildPlace {
+        let View { build, heard_at, .. } = &self.view;
+        BuildPlace { heard_at: *heard_at, source: self.source.clone(), build: build.clone() }
+    }
 }
 
 /// A release under way.

@@ -266,6 +266,9 @@ mod tests {
     #[test]
     fn event_ids_print_and_parse_and_sort_by_time() {
         let first = EventId::new(Timestamp::from_millis(1), [7; 10]);
+        assert_eq!(first.made_at(), Timestamp::from_millis(1));
+        let late = Timestamp::from_millis(1_775_000_000_123);
+        assert_eq!(EventId::new(late, [255; 10]).made_at(), late);
         let later = EventId::new(Timestamp::from_millis(2), [0; 10]);
         assert!(first.to_string() < later.to_string());
         assert_eq!(EventId::parse(&first.to_string()), Some(first));

@@ -16,6 +16,8 @@ pub(super) const MAX_LIMIT: usize = 200;
 const LIMIT: usize = 50;
 /// Most values of one name.
 const MAX_VALUES: usize = 100;
+/// Longest cursor.
+const MAX_CURSOR: usize = 1024;
 
 /// Names and values of a URL's query, decoded.
 #[derive(Debug, Default)]
@@ -55,6 +57,9 @@ impl Words {
                 return Err(Problem::malformed(format!(
                     "{name} has more than {MAX_VALUES} values"
                 )));
+            }
+            if name == "cursor" && value.len() > MAX_CURSOR {
+                return Err(not_a_cursor());
             }
             words.push((name, value));
         }
@@ -125,6 +130,11 @@ fn decoded(text: &str) -> Result<String, Problem> {
     }
 }
 
+/// What is said of a cursor that no page ended with.
+pub(super) fn not_a_cursor() -> Problem {
+    Problem::malformed("cursor takes the `next` of another page")
+}
+
 /// The parameters of [`Asked`].
 const PARAMETERS: [&str; 17] = [
     "source", "event", "target", "state", "reason", "since", "until", "attempts", "status",
@@ -190,7 +200,7 @@ impl Cursor {
             let sequence = u64::from_str_radix(sequence, 16).ok().filter(|_| plain(sequence))?;
             Some(Self { sequence, skip })
         };
-        read().ok_or_else(|| Problem::malformed("cursor takes the `next` of another page"))
+        read().ok_or_else(not_a_cursor)
     }
 
     /// The opaque text that a page ends with.
@@ -251,6 +261,7 @@ mod tests {
             "cursor=+1",
             "cursor=1-",
             "cursor=xyz",
+            &format!("cursor={}", "0".repeat(1_025)),
             "attempts=-1",
             "id=evt_1",
             "latest=yes",

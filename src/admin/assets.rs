@@ -34,7 +34,7 @@ macro_rules! module {
 }
 
 /// Every file of the page.
-static ASSETS: [Asset; 27] = [
+static ASSETS: [Asset; 28] = [
     asset!("/", "text/html; charset=utf-8", "index.html"),
     asset!("/assets/icon.svg", "image/svg+xml", "icon.svg"),
     asset!("/assets/style.css", "text/css; charset=utf-8", "style.css"),
@@ -59,6 +59,7 @@ static ASSETS: [Asset; 27] = [
     module!("reload.js"),
     module!("resend.js"),
     module!("sources.js"),
+    module!("stages.js"),
     module!("targets.js"),
     module!("timing.js"),
     module!("words.js"),

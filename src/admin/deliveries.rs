@@ -1,6 +1,5 @@
 //! Deliveries and dead letters: events one target at a time.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hyper::StatusCode;
@@ -10,13 +9,13 @@ use super::Shared;
 use super::answer::{Answer, Problem, json as answer_json};
 use super::asked::{Asked, Cursor, MAX_LIMIT};
 use super::shown;
-use crate::journal::{Ask, DeliveryState, Found, Listed, MAX_PAGE, Page};
+use crate::journal::{Ask, DeliveryState, Found, Group, Listed, MAX_PAGE, Page, Tally};
 use crate::model::{Attempt, DeadReason, Name};
 use crate::rules::query::{Query, StateWord};
 use crate::time::{Stopwatch, Timestamp};
 
 /// How long the attempts of one page may be looked up.
-const PATIENCE: Duration = Duration::from_millis(50);
+const PATIENCE: Duration = Duration::from_millis(30);
 /// How long dead letters may be counted.
 const COUNTING: Duration = Duration::from_secs(2);
 
@@ -77,23 +76,22 @@ impl Shared {
 
     /// Dead letters counted by target and reason.
     pub(super) async fn dead_groups(&self, query: Option<&str>) -> Result<Answer, Problem> {
-        let without = ["state", "cursor", "limit", "latest"];
+        let without = ["state", "limit", "latest"];
         let asked = Asked::parse(query, &without, self.clock.now())?;
         let query = Query { state: vec![StateWord::Dead], ..asked.query };
         let began = Stopwatch::start();
-        let mut groups = Groups::default();
-        let mut before = None;
-        let complete = loop {
-            let ask = Ask { query: query.clone(), before, limit: MAX_PAGE };
-            let page = self.journal()?.list(ask).await;
-            let page = page.map_err(|error| super::events::unreadable(&error))?;
-            groups.count(&page, &query);
-            before = page.next;
-            if before.is_none() || began.elapsed() > COUNTING {
-                break before.is_none();
+        let mut tally = Tally { next: asked.cursor.map(Cursor::before), ..Tally::default() };
+        loop {
+            let ask = Ask { query: query.clone(), before: tally.next, limit: MAX_PAGE };
+            let more = self.journal()?.tally(ask).await;
+            tally.go_on(more.map_err(|error| super::events::unreadable(&error))?);
+            if tally.next.is_none() || began.elapsed() > COUNTING {
+                break;
             }
-        };
-        let body = json!({ "items": groups.shown(), "next": null, "complete": complete });
+        }
+        let next = tally.next.map(|sequence| Cursor { sequence, skip: None }.text());
+        let complete = next.is_none();
+        let body = json!({ "items": groups(&tally), "next": next, "complete": complete });
         Ok(answer_json(StatusCode::OK, &body))
     }
 }
@@ -132,46 +130,17 @@ pub(super) fn latest<'a>(
     Some((made, *due))
 }
 
-/// Dead letters by target and reason.
-#[derive(Default)]
-struct Groups(BTreeMap<(Name, &'static str), Group>);
-
-struct Group {
-    count: u64,
-    oldest: Timestamp,
-    newest: Timestamp,
-}
-
-impl Groups {
-    fn count(&mut self, page: &Page, query: &Query) {
-        for item in &page.items {
-            for state in &item.deliveries {
-                let outline = state.outline();
-                let Some(reason) = outline.reason.filter(|_| query.fits_delivery(outline)) else {
-                    continue;
-                };
-                let at = item.received_at;
-                let key = (state.target.clone(), DeadReason::as_str(reason));
-                let group = self.0.entry(key).or_insert(Group { count: 0, oldest: at, newest: at });
-                group.count = group.count.saturating_add(1);
-                group.oldest = group.oldest.min(at);
-                group.newest = group.newest.max(at);
-            }
-        }
-    }
-
-    fn shown(&self) -> Vec<Value> {
-        let group = |((target, reason), group): (&(Name, &str), &Group)| {
-            json!({
-                "target": target.as_str(),
-                "reason": reason,
-                "count": group.count,
-                "oldest": group.oldest,
-                "newest": group.newest,
-            })
-        };
-        self.0.iter().map(group).collect()
-    }
+fn groups(tally: &Tally) -> Vec<Value> {
+    let group = |((target, reason), group): (&(Name, DeadReason), &Group)| {
+        json!({
+            "target": target.as_str(),
+            "reason": reason.as_str(),
+            "count": group.count,
+            "oldest": group.oldest,
+            "newest": group.newest,
+        })
+    };
+    tally.groups.iter().map(group).collect()
 }
 
 // A page of deliveries never needs more events than the journal gives at once.
@@ -217,18 +186,5 @@ mod tests {
         assert_eq!(seen(Some("9-3")), [(9, 3), (8, 0)]);
         // The event that was gone on with is no longer there.
         assert_eq!(seen(Some("a-3")), [(9, 0), (9, 2), (9, 3), (8, 0)]);
-    }
-
-    #[test]
-    fn dead_letters_are_counted_by_target_and_reason() {
-        let refused = Stage::Dead(DeadReason::Refused);
-        let page = Page { items: vec![item(9, &[DEAD, DEAD]), item(3, &[refused])], next: None };
-        let mut groups = Groups::default();
-        groups.count(&page, &Query { target: vec!["t0".into()], ..Query::default() });
-        groups.count(&page, &Query { target: vec!["t0".into()], ..Query::default() });
-        let shown = groups.shown();
-        assert_eq!(shown.len(), 2);
-        assert_eq!((&shown[0]["reason"], &shown[0]["count"]), (&json!("gone"), &json!(2)));
-        assert_eq!(shown[1]["reason"], "refused");
     }
 }

@@ -22,6 +22,7 @@ mod resend;
 mod route;
 mod setup;
 mod shown;
+mod stages;
 mod stats;
 mod targets;
 
@@ -52,7 +53,7 @@ use self::route::Route;
 pub use self::setup::Setup;
 use self::stats::Recent;
 use crate::config::{self, Config};
-use crate::control::{RelayControl, Release};
+use crate::control::{Builds, RelayControl, Release};
 use crate::journal::Journal;
 use crate::lifecycle::Tasks;
 use crate::metrics::Metrics;
@@ -116,7 +117,13 @@ struct Shared {
     recent: Mutex<Recent>,
     readers: Readers,
     jobs: Jobs,
-    release: OnceLock<Arc<dyn Release>>,
+    reception: OnceLock<Reception>,
+}
+
+/// What is asked of the ingress.
+struct Reception {
+    release: Arc<dyn Release>,
+    builds: Arc<dyn Builds>,
 }
 
 impl Admin {
@@ -147,7 +154,7 @@ impl Admin {
             recent: Mutex::default(),
             readers: Readers::new(tasks),
             jobs: Jobs::default(),
-            release: OnceLock::new(),
+            reception: OnceLock::new(),
         }))
     }
 
@@ -158,10 +165,10 @@ impl Admin {
         *setup = Arc::new(Setup::of(config).after(&setup));
     }
 
-    /// Who makes events of rejections, once the ingress is there.
-    pub fn releases(&self, release: Arc<dyn Release>) {
+    /// Who makes events of rejections, and who knows of builds, once the ingress is there.
+    pub fn receives(&self, release: Arc<dyn Release>, builds: Arc<dyn Builds>) {
         // Only the first call counts; there is one ingress.
-        drop(self.0.release.set(release));
+        drop(self.0.reception.set(Reception { release, builds }));
     }
 
     /// Serves until `tasks` is asked to stop.
@@ -267,6 +274,7 @@ impl Shared {
             Route::Resume(name) => self.resume(&name, peer).await,
             Route::Test(name) => self.test(&name, peer).await,
             Route::Sources => self.list_sources(),
+            Route::Stages => self.list_stages(query),
             Route::Stats => Ok(self.stats()),
             Route::Rejections => self.list_rejections(query),
             Route::Rejection(id) => self.rejection(id).await,
@@ -288,6 +296,12 @@ impl Shared {
     /// The journal, once it is open.
     fn journal(&self) -> Result<&Arc<dyn Journal>, Problem> {
         self.readiness.journal().ok_or_else(|| Problem::unavailable("the journal recovers"))
+    }
+
+    /// The ingress, once it runs.
+    fn reception(&self) -> Result<&Reception, Problem> {
+        let reception = self.reception.get();
+        reception.ok_or_else(|| Problem::unavailable("the ingress does not run yet"))
     }
 
     fn setup(&self) -> Arc<Setup> {

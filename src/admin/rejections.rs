@@ -1,5 +1,6 @@
 //! Refused requests that are kept: lists, one whole, and giving them up.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::Shared;
 use super::answer::{Answer, Problem, json as answer_json};
-use super::asked::Words;
+use super::asked::{Words, not_a_cursor};
 use super::events::unreadable;
 use super::resend::read;
 use super::shown;
@@ -55,10 +56,7 @@ impl Shared {
         let limit = words.limit()?;
         let before = match words.one("cursor")? {
             None => None,
-            Some(text) => Some(
-                RejectionId::parse(text)
-                    .ok_or_else(|| Problem::malformed("cursor takes the `next` of another page"))?,
-            ),
+            Some(text) => Some(RejectionId::parse(text).ok_or_else(not_a_cursor)?),
         };
         let ask = RejectionAsk {
             source: words.read_all("source", Name::parse)?,
@@ -93,21 +91,19 @@ impl Shared {
     ) -> Result<Answer, Problem> {
         let bulk: Bulk = read(body)?;
         let chosen = self.chosen(&bulk)?;
-        let journal = self.journal()?;
+        let (dry_run, matched) = (bulk.dry_run, self.matched(&bulk, &chosen).await?);
         let mut dropped = 0usize;
-        for ids in chosen.chunks(MAX_PAGE) {
-            if bulk.dry_run {
-                dropped = dropped.saturating_add(ids.len());
-                continue;
+        if !dry_run {
+            let journal = self.journal()?;
+            for ids in chosen.chunks(MAX_PAGE) {
+                let given_up = journal.drop_rejections(ids.to_vec()).await;
+                let given_up = given_up.map_err(|error| Problem::unavailable(error.to_string()))?;
+                dropped = dropped.saturating_add(given_up);
             }
-            let given_up = journal.drop_rejections(ids.to_vec()).await;
-            let given_up = given_up.map_err(|error| Problem::unavailable(error.to_string()))?;
-            dropped = dropped.saturating_add(given_up);
-        }
-        if !bulk.dry_run {
             tracing::info!(dropped, %peer, "an operator gave rejections up");
         }
-        Ok(answer_json(StatusCode::OK, &json!({ "dropped": dropped })))
+        let body = json!({ "dry_run": dry_run, "matched": matched, "dropped": dropped });
+        Ok(answer_json(StatusCode::OK, &body))
     }
 
     /// Makes events of rejections.
@@ -118,10 +114,8 @@ impl Shared {
     ) -> Result<Answer, Problem> {
         let bulk: Bulk = read(body)?;
         let chosen = self.chosen(&bulk)?;
-        let matched = chosen.len();
-        let release = self.release.get();
-        let release =
-            release.ok_or_else(|| Problem::unavailable("the ingress does not run yet"))?;
+        let matched = self.matched(&bulk, &chosen).await?;
+        let release = &self.reception()?.release;
         let released =
             if bulk.dry_run { Vec::new() } else { release.release(chosen, bulk.force).await };
         if !bulk.dry_run {
@@ -132,6 +126,7 @@ impl Shared {
         let items: Vec<_> =
             released.iter().take(MAX_SHOWN).map(|(id, it)| outcome(*id, *it)).collect();
         let body = json!({
+            "dry_run": bulk.dry_run,
             "matched": matched,
             "accepted": count("accepted"),
             "duplicate": count("duplicate"),
@@ -160,6 +155,20 @@ impl Shared {
                 Err(Problem::malformed("say which: either ids or filter; {} is every one"))
             }
         }
+    }
+
+    /// How many rejections a request means; a dry run looks whether those that it names are kept.
+    async fn matched(&self, bulk: &Bulk, chosen: &[RejectionId]) -> Result<usize, Problem> {
+        if !bulk.dry_run || bulk.ids.is_none() {
+            return Ok(chosen.len());
+        }
+        let (journal, mut kept) = (self.journal()?, 0usize);
+        let named: BTreeSet<_> = chosen.iter().collect();
+        for id in named {
+            let found = journal.rejection(*id).await.map_err(|error| unreadable(&error))?;
+            kept = kept.saturating_add(usize::from(found.is_some()));
+        }
+        Ok(kept)
     }
 
     fn filtered(&self, filter: &Filter) -> Result<Vec<RejectionId>, Problem> {

@@ -33,6 +33,7 @@ pub(super) enum Route {
     Resume(Name),
     Test(Name),
     Sources,
+    Stages,
     Stats,
     Rejections,
     Rejection(RejectionId),
@@ -91,6 +92,7 @@ impl Route {
             ("targets", Some(name), Some("resume")) => Self::Resume(Name::parse(name)?),
             ("targets", Some(name), Some("test")) => Self::Test(Name::parse(name)?),
             ("sources", None, None) => Self::Sources,
+            ("stages", None, None) => Self::Stages,
             ("stats", None, None) => Self::Stats,
             ("rejections", None, None) => Self::Rejections,
             ("rejections", Some("discard"), None) => Self::DiscardRejections,
@@ -129,6 +131,7 @@ impl Route {
             | Self::Jobs
             | Self::Targets
             | Self::Sources
+            | Self::Stages
             | Self::Stats
             | Self::Rejections
             | Self::Rejection(_)

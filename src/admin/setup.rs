@@ -2,8 +2,9 @@
 
 use hyper::Uri;
 
+use super::shown::masked_query;
 use crate::config::Config;
-use crate::model::{Name, Order};
+use crate::model::{Name, Order, Secret};
 use crate::rules::provider::Preset;
 
 /// The parts of a configuration that this side shows.
@@ -21,10 +22,19 @@ pub(super) struct SourceSetup {
     pub(super) name: Name,
     pub(super) provider: &'static Preset,
     pub(super) path: String,
-    /// Where it listens; its path token is left out.
-    pub(super) url: String,
+    pub(super) address: Address,
     pub(super) needs_path_token: bool,
     pub(super) verifies: bool,
+    pub(super) watches_builds: bool,
+}
+
+/// Where a source is reached, without its path token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Address {
+    /// The configuration says by which URL the provider reaches it.
+    Public(String),
+    /// It does not: this is where it listens.
+    Listening(String),
 }
 
 /// One target.
@@ -38,6 +48,16 @@ pub(super) struct TargetSetup {
     pub(super) was: Vec<Name>,
 }
 
+impl Address {
+    /// The URL, and whether it is the provider's.
+    pub(super) fn url(&self) -> (&str, bool) {
+        match self {
+            Self::Public(url) => (url, true),
+            Self::Listening(url) => (url, false),
+        }
+    }
+}
+
 impl Setup {
     /// Takes what is shown out of a configuration.
     pub fn of(config: &Config) -> Self {
@@ -49,9 +69,13 @@ impl Setup {
                 name: source.name.clone(),
                 provider: source.intake.provider(),
                 path: source.path.clone(),
-                url: format!("{scheme}://{host}{}{token}", source.path),
+                address: match &source.public_url {
+                    Some(url) => Address::Public(without_token(url, source.path_token.as_ref())),
+                    None => Address::Listening(format!("{scheme}://{host}{}{token}", source.path)),
+                },
                 needs_path_token: source.path_token.is_some(),
                 verifies: source.intake.verifies(),
+                watches_builds: source.stages.is_some(),
             }
         };
         let target = |target: &crate::config::Target| TargetSetup {
@@ -95,6 +119,18 @@ impl Setup {
     }
 }
 
+/// A URL in which nothing stands that is a secret.
+fn without_token(url: &str, token: Option<&Secret>) -> String {
+    let token = token.and_then(|token| std::str::from_utf8(token.expose()).ok());
+    let url = token
+        .filter(|it| !it.is_empty())
+        .map_or(url.to_owned(), |it| url.replace(it, "PATH_TOKEN"));
+    match url.split_once('?') {
+        Some((path, query)) => format!("{path}?{}", masked_query(query)),
+        None => url,
+    }
+}
+
 fn origin(url: &str) -> String {
     let uri: Uri = url.parse().unwrap_or_default();
     let (scheme, host) = (uri.scheme_str().unwrap_or("http"), uri.host().unwrap_or_default());
@@ -105,6 +141,15 @@ fn origin(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_public_url_no_secret_is_shown() {
+        let token = Secret::new("canary");
+        let shown = |url| without_token(url, Some(&token));
+        assert_eq!(shown("https://h.example/in/a/canary"), "https://h.example/in/a/PATH_TOKEN");
+        assert_eq!(shown("https://h.example/a?b=c&key=canary2"), "https://h.example/a?b=c&key=***");
+        assert_eq!(without_token("https://h.example/a", None), "https://h.example/a");
+    }
 
     #[test]
     fn of_a_targets_url_only_the_origin_is_shown() {

@@ -199,7 +199,8 @@ fn escaped(value: &[u8]) -> String {
     text
 }
 
-fn masked_query(query: &str) -> String {
+/// The query of a URL without the values that are secrets.
+pub(super) fn masked_query(query: &str) -> String {
     let masked = |pair: &str| match pair.split_once('=') {
         Some((name, _)) if is_secret(&name.to_ascii_lowercase()) => format!("{name}={MASK}"),
         Some(_) | None => pair.to_owned(),

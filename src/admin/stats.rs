@@ -145,6 +145,7 @@ impl Shared {
                 json!({ "id": id.to_string(), "event": event, "received_at": at })
             });
             let counts: SourceTotals = of(&totals);
+            let (url, is_public) = source.address.url();
             let facts: Vec<_> = source
                 .provider
                 .facts()
@@ -157,9 +158,11 @@ impl Shared {
                 "provider": source.provider.name,
                 "title": source.provider.title,
                 "path": source.path,
-                "url": source.url,
+                "url": url,
+                "is_public_url": is_public,
                 "needs_path_token": source.needs_path_token,
                 "verifies": source.verifies,
+                "watches_builds": source.watches_builds,
                 "setup": facts,
                 "samples": samples,
                 "command": format!("everhook send {name}"),

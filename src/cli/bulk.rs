@@ -162,7 +162,7 @@ pub(super) fn report(job: &Value, common: &Common) -> Result<(), Failure> {
         let (deliveries, events) = (of("deliveries"), of("events"));
         print(&format!("{id} {state}: {deliveries} deliveries of {events} events"))?;
         if of("failed") > 0 {
-            let why = super::table::safe(text(job, "error"));
+            let why = super::terminal::safe(text(job, "error"));
             complain(&format!("{} events could not be changed, the latest: {why}", of("failed")));
         }
     }

@@ -1,7 +1,10 @@
 //! `everhook dead-letters`: deliveries that were given up, once more or for good.
 
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
 use clap::{Args, Subcommand};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::bulk::{self, Deed, text};
 use super::events::{listed, shown};
@@ -87,13 +90,23 @@ fn last(latest: Option<&Value>) -> String {
 
 fn groups(list: &List, common: &Common) -> Result<(), Failure> {
     let operator = Operator::of(&list.reach, common)?;
-    let mut table = Table::new(&["TARGET", "REASON", "COUNT", "OLDEST", "NEWEST"]);
-    let query = list.filters.parameters(&[]);
-    let page = operator.get(&super::reach::with_query("dead-letters/groups", &query))?;
+    let mut sums: BTreeMap<(String, String), Value> = BTreeMap::new();
+    // A filter that reads bodies is counted in parts.
+    operator.pages("dead-letters/groups", &list.filters.parameters(&[]), |group| {
+        let key = (text(&group, "target").to_owned(), text(&group, "reason").to_owned());
+        let sum = match sums.get(&key) {
+            Some(sum) => added(sum, &group),
+            None => group,
+        };
+        sums.insert(key, sum);
+        Ok(ControlFlow::Continue(()))
+    })?;
     if common.json {
-        return super::print(&page);
+        let items: Vec<_> = sums.into_values().collect();
+        return super::print(&json!({ "items": items, "next": null, "complete": true }));
     }
-    for group in page.get("items").and_then(Value::as_array).into_iter().flatten() {
+    let mut table = Table::new(&["TARGET", "REASON", "COUNT", "OLDEST", "NEWEST"]);
+    for group in sums.values() {
         table.row(&[
             text(group, "target").to_owned(),
             text(group, "reason").to_owned(),
@@ -103,4 +116,29 @@ fn groups(list: &List, common: &Common) -> Result<(), Failure> {
         ]);
     }
     shown(&table, common, "there are no dead letters that fit")
+}
+
+/// A group whose dead letters were counted in two parts. Its moments are as long as each other, and in order as texts.
+fn added(sum: &Value, group: &Value) -> Value {
+    let count = |of: &Value| of.get("count").and_then(Value::as_u64).unwrap_or(0);
+    json!({
+        "target": text(sum, "target"),
+        "reason": text(sum, "reason"),
+        "count": count(sum).saturating_add(count(group)),
+        "oldest": text(sum, "oldest").min(text(group, "oldest")),
+        "newest": text(sum, "newest").max(text(group, "newest")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_a_count_are_one_count() {
+        let part = |count: u64, oldest: &str, newest: &str| json!({ "target": "t", "reason": "gone", "count": count, "oldest": oldest, "newest": newest });
+        let (late, early) = ("2026-03-29T13:00:00.000Z", "2026-03-28T13:00:00.000Z");
+        let sum = added(&part(2, late, late), &part(3, early, early));
+        assert_eq!(sum, part(5, early, late));
+    }
 }

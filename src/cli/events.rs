@@ -1,7 +1,7 @@
 //! `everhook events`: what came, what became of it, and once more.
 
 use std::collections::{HashMap, VecDeque};
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use super::bulk::{self, Deed, text};
 use super::filters::{Filters, States};
 use super::reach::{Operator, Reach, part};
-use super::table::{Table, safe, safe_lines};
+use super::table::Table;
+use super::terminal::{safe, safe_lines};
 use super::{Common, Failure, print};
 
 /// Most events whose source and name a tail remembers.
@@ -51,7 +52,7 @@ pub(super) struct List {
 pub(super) struct Show {
     /// The event's id.
     id: String,
-    /// Write its body alone, byte for byte.
+    /// Write its body alone, byte for byte; on a terminal as text that cannot steer it.
     #[arg(long)]
     body: bool,
     #[command(flatten)]
@@ -183,6 +184,9 @@ fn show(show: &Show, common: &Common) -> Result<(), Failure> {
     let id = part(&show.id);
     if show.body {
         let body = operator.bytes(&format!("events/{id}/body"))?;
+        if std::io::stdout().is_terminal() {
+            return print(&safe_lines(&String::from_utf8_lossy(&body)));
+        }
         return std::io::stdout()
             .write_all(&body)
             .context("cannot write to stdout")

@@ -15,12 +15,14 @@ mod overview;
 mod providers;
 mod reach;
 mod rejections;
+mod reload;
 mod secret;
 mod send;
 mod serve;
 mod shell;
 mod table;
 mod targets;
+mod terminal;
 
 use std::fmt::Display;
 use std::io::Write as _;
@@ -105,8 +107,13 @@ enum Command {
     /// Sources of the running daemon.
     #[command(subcommand)]
     Sources(overview::Sources),
+    /// Builds that sources of the running daemon watch, with their steps, gaps and stalls.
+    #[command(subcommand)]
+    Stages(overview::Stages),
     /// Figures of the running daemon.
     Stats(overview::Arguments),
+    /// Have the running daemon read its configuration again.
+    Reload(reload::Arguments),
     /// The providers that are known, and how each is set up. Needs no configuration.
     Providers(providers::Arguments),
     /// Make a new secret for signing.
@@ -158,6 +165,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Rejections(command) => rejections::run(&command, &common),
         Command::Jobs(command) => overview::jobs(&command, &common),
         Command::Sources(command) => overview::sources(&command, &common),
+        Command::Stages(command) => overview::stages(&command, &common),
+        Command::Reload(arguments) => reload::run(&arguments, &common),
         Command::Stats(arguments) => overview::stats(&arguments, &common),
         Command::Providers(arguments) => providers::run(&arguments, &common),
         Command::Secret(command) => secret::run(&command, &common),
@@ -192,9 +201,10 @@ impl Common {
     }
 }
 
-/// Prints data. A closed pipe (`everhook ... | head`) is the reader's decision, not a failure.
+/// Prints data, of which nothing steers a terminal. A closed pipe (`everhook ... | head`) is the reader's decision, not a
+/// failure.
 fn print(data: &impl Display) -> Result<(), Failure> {
-    match writeln!(std::io::stdout(), "{data}") {
+    match writeln!(std::io::stdout(), "{}", terminal::inert(&data.to_string())) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(anyhow::Error::new(error).context("cannot write to stdout").into())
         }
@@ -216,5 +226,5 @@ fn counted(count: usize, noun: &str) -> String {
 
 /// Tells the person at the terminal. When even stderr is gone there is nobody to tell.
 fn complain(message: &impl Display) {
-    drop(writeln!(std::io::stderr(), "everhook: {message}"));
+    drop(writeln!(std::io::stderr(), "everhook: {}", terminal::safe_lines(&message.to_string())));
 }

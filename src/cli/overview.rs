@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::bulk::{report, text};
-use super::events::shown;
+use super::events::{listed, shown};
 use super::reach::{Operator, Reach, part};
 use super::table::Table;
 use super::{Common, Failure, print};
@@ -20,6 +20,34 @@ pub(super) struct Arguments {
 pub(super) enum Sources {
     /// List sources with where they listen and what came.
     List(Arguments),
+}
+
+#[derive(Subcommand)]
+pub(super) enum Stages {
+    /// List the builds that are watched, those heard of last first, with what they miss.
+    List(ListStages),
+}
+
+/// Which builds.
+#[derive(Args)]
+pub(super) struct ListStages {
+    /// Of this source; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    source: Vec<String>,
+    /// In this state: going, stalled, ended; may be repeated.
+    #[arg(long, value_name = "STATE")]
+    state: Vec<String>,
+    /// Only those of which a step never came.
+    #[arg(long)]
+    missing: bool,
+    /// With this text in the build's order key.
+    #[arg(short, long, value_name = "TEXT")]
+    q: Option<String>,
+    /// Most builds.
+    #[arg(long, default_value_t = 50, value_name = "COUNT")]
+    limit: usize,
+    #[command(flatten)]
+    reach: Reach,
 }
 
 #[derive(Subcommand)]
@@ -47,7 +75,7 @@ pub(super) fn stats(arguments: &Arguments, common: &Common) -> Result<(), Failur
     for section in ["journal", "queue", "totals", "ack_seconds"] {
         let members = stats.get(section).and_then(Value::as_object);
         for (name, value) in members.into_iter().flatten().filter(|(_, value)| !value.is_null()) {
-            let value = value.as_str().map_or_else(|| value.to_string(), super::table::safe);
+            let value = value.as_str().map_or_else(|| value.to_string(), super::terminal::safe);
             lines.push(format!("{section} {}: {value}", name.replace('_', " ")));
         }
     }
@@ -77,6 +105,42 @@ pub(super) fn sources(command: &Sources, common: &Common) -> Result<(), Failure>
         ]);
     }
     shown(&table, common, "no source is configured")
+}
+
+pub(super) fn stages(command: &Stages, common: &Common) -> Result<(), Failure> {
+    let Stages::List(list) = command;
+    let operator = Operator::of(&list.reach, common)?;
+    let mut table =
+        Table::new(&["SOURCE", "BUILD", "STATE", "LAST STEP", "HEARD OF", "MISSING", "LATE"]);
+    listed(&operator, ("stages", list.parameters()), list.limit, common, |item| {
+        let all = |name: &str| {
+            let events = item.get(name).and_then(Value::as_array).into_iter().flatten();
+            events.filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
+        };
+        table.row(&[
+            text(item, "source").to_owned(),
+            text(item, "build").to_owned(),
+            text(item, "state").to_owned(),
+            text(item, "last").to_owned(),
+            text(item, "heard_at").to_owned(),
+            all("missing"),
+            all("late"),
+        ]);
+    })?;
+    shown(&table, common, "no build is watched that fits; a source watches them with `stages`")
+}
+
+impl ListStages {
+    fn parameters(&self) -> Vec<(String, String)> {
+        let pair = |name: &str| {
+            let name = name.to_owned();
+            move |value: &String| (name.clone(), value.clone())
+        };
+        let missing = self.missing.then(|| ("missing".to_owned(), "true".to_owned()));
+        let sources = self.source.iter().map(pair("source"));
+        let states = self.state.iter().map(pair("state"));
+        sources.chain(states).chain(self.q.iter().map(pair("q"))).chain(missing).collect()
+    }
 }
 
 pub(super) fn jobs(command: &Jobs, common: &Common) -> Result<(), Failure> {

@@ -85,6 +85,16 @@ impl Operator {
         self.json("POST", path, Some(body), TIMEOUT)
     }
 
+    /// The same for what may be refused with more than a sentence: the status, and what was answered.
+    pub(super) fn try_post(&self, path: &str, body: &Value) -> Result<(u16, Value), Failure> {
+        let posted = self.send("POST", path, Some(body), TIMEOUT)?;
+        let is_known = (200..300).contains(&posted.status) || posted.status == 422;
+        if !is_known {
+            return Err(refused(&posted));
+        }
+        Ok((posted.status, self.read(&posted)?))
+    }
+
     /// The same for what takes as long as it takes.
     pub(super) fn post_long(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         self.json("POST", path, Some(body), LONG)
@@ -176,6 +186,10 @@ impl Operator {
         if !(200..300).contains(&posted.status) {
             return Err(refused(&posted));
         }
+        self.read(&posted)
+    }
+
+    fn read(&self, posted: &Posted) -> Result<Value, Failure> {
         let json = serde_json::from_slice(&posted.body);
         Ok(json.with_context(|| format!("the daemon at {} answered no JSON", self.base))?)
     }

@@ -10,7 +10,8 @@ use super::bulk::text;
 use super::events::{body, headers, listed, shown};
 use super::journal::confirm;
 use super::reach::{Operator, Reach, part};
-use super::table::{Table, safe};
+use super::table::Table;
+use super::terminal::safe;
 use super::{Common, EXIT_FAILURE, Failure, complain, print};
 
 #[derive(Subcommand)]
@@ -188,7 +189,7 @@ fn discard(chosen: &Chosen, common: &Common) -> Result<(), Failure> {
         let mut dry = body.clone();
         set(&mut dry, "dry_run", json!(true));
         let counted = operator.post("rejections/discard", &dry)?;
-        let count = counted.get("dropped").and_then(Value::as_u64).unwrap_or(0);
+        let count = counted.get("matched").and_then(Value::as_u64).unwrap_or(0);
         if chosen.dry_run {
             return if common.json {
                 print(&counted)

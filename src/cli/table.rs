@@ -1,10 +1,11 @@
-//! Tables for a terminal. What a sender made up is shown as the text it is: nothing of it reaches the terminal as a
-//! control character, or turns the direction of what stands beside it.
+//! Tables for a terminal.
 
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+
+use super::terminal::safe;
 
 /// Between two columns.
 const GAP: usize = 2;
@@ -127,42 +128,6 @@ fn fitted(cell: &str, width: usize) -> String {
     cut + "\u{2026}"
 }
 
-/// A text that cannot steer a terminal: control characters and those that turn the direction are written out.
-pub(super) fn safe(text: &str) -> String {
-    escaped(text, |_| false)
-}
-
-/// The same for a text of many lines, which it keeps.
-pub(super) fn safe_lines(text: &str) -> String {
-    escaped(text, |c| c == '\n' || c == '\t')
-}
-
-fn escaped(text: &str, keeps: impl Fn(char) -> bool) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for character in text.chars() {
-        if keeps(character) || !is_unsafe(character) {
-            safe.push(character);
-        } else {
-            safe.extend(character.escape_unicode());
-        }
-    }
-    safe
-}
-
-fn is_unsafe(character: char) -> bool {
-    character.is_control()
-        || matches!(
-            character,
-            '\u{61c}'
-                | '\u{200b}'..='\u{200f}'
-                | '\u{2028}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}'
-                | '\u{feff}'
-                | '\u{fff9}'..='\u{fffb}'
-                | '\u{e0000}'..='\u{e007f}'
-        )
-}
-
 /// What `COLUMNS` says, or the terminal itself.
 fn terminal_width() -> usize {
     let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
@@ -202,13 +167,5 @@ mod tests {
     fn colours_say_the_state_and_only_when_they_are_wanted() {
         assert!(table().within(None, true).contains("\x1b[31mdead\x1b[0m"));
         assert!(!table().within(None, false).contains('\x1b'));
-    }
-
-    #[test]
-    fn no_text_steers_the_terminal() {
-        let hostile = "a\x1b[31m\r\n\u{202e}b\u{9b}\u{200b}c\u{7f}";
-        assert_eq!(safe(hostile), "a\\u{1b}[31m\\u{d}\\u{a}\\u{202e}b\\u{9b}\\u{200b}c\\u{7f}");
-        assert_eq!(safe_lines("a\n\tb\r"), "a\n\tb\\u{d}");
-        assert_eq!(safe("grün 日本"), "grün 日本");
     }
 }

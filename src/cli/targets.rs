@@ -153,7 +153,7 @@ fn outcome(attempt: &Value, common: &Common) -> Result<(), Failure> {
     if common.json {
         print(attempt)?;
     } else {
-        let detail = super::table::safe(text(attempt, "detail"));
+        let detail = super::terminal::safe(text(attempt, "detail"));
         let line = format!("{}: {what} after {took:.0} ms  {detail}", text(attempt, "outcome"));
         print(&line.trim_end())?;
     }

@@ -198,6 +198,8 @@ pub struct Source {
     pub path: String,
     /// The secret last segment of the path.
     pub path_token: Option<Secret>,
+    /// The URL by which the provider reaches it, if that is said.
+    pub public_url: Option<String>,
     /// Verification, dedup and routing, compiled.
     pub intake: Arc<Intake>,
     /// The networks it takes requests from; every one when empty.

@@ -8,6 +8,7 @@ mod answer;
 mod append;
 mod afterwards;
 mod body;
+mod builds;
 mod clean;
 mod conflict;
 mod connection;
@@ -35,6 +36,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+pub use self::builds::Watched;
 pub use self::release::Releaser;
 use self::settings::{Around, Settings, SourceState};
 use crate::config;

@@ -7,7 +7,7 @@ use super::clean::Before;
 use crate::journal::{Journal, Note};
 use crate::metrics::{Counter, Metrics};
 use crate::model::Name;
-use crate::rules::stages::{Notice, Stages};
+use crate::rules::stages::{Looked, Notice, Stages, View};
 use crate::time::Timestamp;
 
 /// The notes' topic.
@@ -72,6 +72,11 @@ impl Watch {
             self.tell(notice);
         }
         notices
+    }
+
+    /// How builds stand.
+    pub(super) fn builds(&self, wanted: &Looked<'_>) -> Vec<View> {
+        self.lock().stages.look(wanted)
     }
 
     /// Remembers what has changed.

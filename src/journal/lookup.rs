@@ -1,5 +1,7 @@
 //! What an operator asks of the journal and is answered: lists, one event whole, replay and discard.
 
+use std::collections::BTreeMap;
+
 use super::repeats::Repeats;
 use super::slot::State;
 use super::{DeliveryState, Stage};
@@ -49,6 +51,26 @@ pub struct Listed {
     pub bytes: u64,
     /// One for each target it was routed to.
     pub deliveries: Vec<DeliveryState>,
+}
+
+/// Dead letters that were counted, by target and by why they are dead.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// What was counted.
+    pub groups: BTreeMap<(Name, DeadReason), Group>,
+    /// Where to go on counting; `None` when there is nothing more.
+    pub next: Option<u64>,
+}
+
+/// Dead letters of one target that are dead for the same reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// How many there are.
+    pub count: u64,
+    /// When the event of the oldest was received.
+    pub oldest: Timestamp,
+    /// When the event of the newest was received.
+    pub newest: Timestamp,
 }
 
 /// A recorded attempt with its target and when the delivery was due again, if it was.
@@ -156,6 +178,35 @@ pub enum What {
     },
     /// A delivery of it changed.
     Delivery(DeliveryState),
+}
+
+impl Tally {
+    /// Counts what was counted of one target and reason elsewhere.
+    pub fn add(&mut self, target: Name, reason: DeadReason, group: Group) {
+        self.groups.entry((target, reason)).and_modify(|it| it.add(group)).or_insert(group);
+    }
+
+    /// Takes up a count that goes on where this one ended.
+    pub fn go_on(&mut self, later: Self) {
+        self.next = later.next;
+        for ((target, reason), group) in later.groups {
+            self.add(target, reason, group);
+        }
+    }
+}
+
+impl Group {
+    /// One dead letter, of an event that was received then.
+    pub(super) fn of_one(received_at: Timestamp) -> Self {
+        Self { count: 1, oldest: received_at, newest: received_at }
+    }
+
+    /// Takes another one in.
+    pub(super) fn add(&mut self, other: Self) {
+        self.count = self.count.saturating_add(other.count);
+        self.oldest = self.oldest.min(other.oldest);
+        self.newest = self.newest.max(other.newest);
+    }
 }
 
 impl Scope {

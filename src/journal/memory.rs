@@ -14,9 +14,9 @@ use super::quarantine::{Kept as Quarantined, Quarantine};
 use super::repeats::{Repeat, Repeated};
 use super::slot::Slots;
 use super::{
-    Append, AppendError, Appended, Ask, BoxFuture, Changed, Claimed, Demand, Depth, Found,
+    Append, AppendError, Appended, Ask, BoxFuture, Changed, Claimed, Demand, Depth, Found, Group,
     Happening, Health, Journal, Lease, Listed, LoadError, MAX_PAGE, Note, NoteError, OperateError,
-    Page, RejectionAsk, Scope, SettleError, What,
+    Page, RejectionAsk, Scope, SettleError, Tally, What,
 };
 use crate::model::{
     Attempt, Event, EventId, Name, Rejection, RejectionId, RejectionOutline, Settlement,
@@ -247,6 +247,28 @@ impl Inner {
     }
 }
 
+impl Inner {
+    fn tally(&self, ask: &Ask) -> Tally {
+        let page = self.list(&Ask { limit: MAX_PAGE, ..ask.clone() });
+        let mut tally = Tally { next: page.next, ..Tally::default() };
+        for item in &page.items {
+            let attempts = self.events.get(&item.sequence).map(|kept| &kept.attempts);
+            for state in &item.deliveries {
+                let of_target = attempts
+                    .and_then(|all| all.iter().rev().find(|(name, ..)| *name == state.target));
+                let outline = state.outline();
+                let fits = ask.query.fits_delivery(outline)
+                    && ask.query.fits_attempt(of_target.map(|(_, attempt, _)| attempt));
+                if let Some(reason) = outline.reason.filter(|_| fits) {
+                    let one = Group::of_one(item.received_at);
+                    tally.add(state.target.clone(), reason, one);
+                }
+            }
+        }
+        tally
+    }
+}
+
 impl Kept {
     fn put(&mut self, slot: Slot) {
         if let Some(old) = self.deliveries.iter_mut().find(|it| it.target == slot.target) {
@@ -301,6 +323,11 @@ impl Journal for MemoryJournal {
     fn list(&self, ask: Ask) -> BoxFuture<'_, Result<Page, LoadError>> {
         let page = self.lock().list(&ask);
         Box::pin(async move { Ok(page) })
+    }
+
+    fn tally(&self, ask: Ask) -> BoxFuture<'_, Result<Tally, LoadError>> {
+        let tally = self.lock().tally(&ask);
+        Box::pin(async move { Ok(tally) })
     }
 
     fn replay(&self, id: EventId, scope: Scope) -> BoxFuture<'_, Result<Changed, OperateError>> {

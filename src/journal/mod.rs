@@ -34,8 +34,8 @@ use crate::model::{
 use crate::time::{Clock, Timestamp};
 
 pub use self::lookup::{
-    Ask, Changed, Found, Happening, Listed, MAX_PAGE, OperateError, Page, PastAttempt,
-    RejectionAsk, Scope, What,
+    Ask, Changed, Found, Group, Happening, Listed, MAX_PAGE, OperateError, Page, PastAttempt,
+    RejectionAsk, Scope, Tally, What,
 };
 pub use self::repeats::{MAX_TOLD, Repeat, Repeats};
 
@@ -86,6 +86,12 @@ pub trait Journal: Send + Sync + 'static {
     /// A page may hold fewer events than asked for, or none, before the end is reached: looking takes at most about
     /// 50 ms at a time, and [`Page::next`] says where to go on.
     fn list(&self, ask: Ask) -> BoxFuture<'_, Result<Page, LoadError>>;
+
+    /// Counts dead letters that fit a query, by target and by why they are dead, from the latest event on.
+    ///
+    /// Counting takes at most about 50 ms at a time, and [`Tally::next`] says where to go on; [`Ask::limit`] bounds
+    /// nothing. Each is counted once, also while events arrive, unless it changes meanwhile.
+    fn tally(&self, ask: Ask) -> BoxFuture<'_, Result<Tally, LoadError>>;
 
     /// Makes settled deliveries of an event due again, with no attempts counted, and resolves when that is durable.
     /// Deliveries that are pending are left as they are, so that repeating this does nothing more.

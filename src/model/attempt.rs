@@ -135,7 +135,7 @@ pub struct Timing {
 }
 
 /// Why a delivery was given up. A closed set: it is a metric label and a log field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DeadReason {
     /// The retry policy has no further attempt.
     Attempts,

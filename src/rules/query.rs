@@ -118,6 +118,11 @@ impl Query {
         after && before && source && name && id
     }
 
+    /// Whether it asks for events by where they came from or what they are called.
+    pub fn asks_name(&self) -> bool {
+        !self.source.is_empty() || !self.event.is_empty()
+    }
+
     /// Whether it asks anything of a delivery: else an event without any fits, too.
     pub fn asks_delivery(&self) -> bool {
         !self.target.is_empty()

@@ -12,12 +12,14 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
+pub use self::view::{Looked, Standing, StepStanding, StepView, View};
 use super::provider::Step;
 use crate::time::Timestamp;
 
 mod memo;
 #[cfg(test)]
 mod tests;
+mod view;
 
 /// Most builds of one source that are watched at once; the one not heard of for the longest time is forgotten.
 pub const MAX_BUILDS: usize = 10_000;

@@ -33,7 +33,7 @@ async function holds(it, what) {
 test("scripts, direction marks and terminal codes in every field are shown as texts", async () => {
   const body = JSON.stringify({ error: SCRIPT, more: TURN + ANSI });
   const rude = await receiver(() => [422, { "x-why": SCRIPT, "retry-after": SCRIPT, "content-type": SCRIPT }, body]);
-  const relay = await everhook(`${SOURCES}[source.build]\nprovider = "buildpixel"\nsecret = "plain:s"\n[target.rude]\nurl = "${rude.url}"\nfrom = ["shop", "raw"]\nretry = { give_up = [422] }\n`);
+  const relay = await everhook(`${SOURCES}[source.build]\nprovider = "buildpixel"\nsecret = "plain:s"\n[source.games]\nprovider = "streampixel"\nstages = { gap_after = "1s", stall_after = "1h" }\n[target.rude]\nurl = "${rude.url}"\nfrom = ["shop", "raw"]\nretry = { give_up = [422] }\n`);
   const fields = { "x-script": SCRIPT, "content-type": "application/json", "x-latin": "a\u00e9\u009b", "user-agent": WORD };
   const name = `${SCRIPT}${TURN}`;
   const content = { event: name, [SCRIPT]: SCRIPT, [TURN]: TURN, ansi: ANSI, long: WORD, arabic: "\u0645\u0631\u062d\u0628\u0627 (abc)", __proto__x: 1, big: 0 };
@@ -42,11 +42,14 @@ test("scripts, direction marks and terminal codes in every field are shown as te
   const blob = await relay.send(new Uint8Array([0, 255, 27, 91, 51, 49, 109]), { "content-type": "application/octet-stream" }, "raw");
   await relay.send({ event: WORD.slice(0, 120) });
   await relay.send(JSON.stringify({ type: SCRIPT, more: TURN + ANSI }), { "x-script": SCRIPT }, "build");
+  const upload = `${SCRIPT}${TURN}${WORD.slice(0, 60)}`;
+  await relay.send({ event: "build.extracting", projectId: "p", uploadId: upload, objection: null }, {}, "games");
+  assert.equal((await relay.api("GET", "stages")).items.length, 1);
   await until("all is dead", async () => (await relay.api("GET", "dead-letters")).items.length === 3);
   const rejected = (await relay.api("GET", "rejections")).items[0].id;
   const link = encodeURIComponent(`${SCRIPT}${TURN}`);
-  const pages = ["#/", "#/events", `#/events/${id}`, `#/events/${blob}`, "#/targets", "#/dead-letters", "#/rejections", `#/rejections/${rejected}`, "#/sources",
-    `#/events?q=${link}&source=${link}&state=${link}`, `#/dead-letters?reason=${link}`, `#/events/${link}`, `#/${link}`, "#/events/..%2f..%2fstats", "#/%E0%A4%A"];
+  const pages = ["#/", "#/events", `#/events/${id}`, `#/events/${blob}`, "#/targets", "#/dead-letters", "#/rejections", `#/rejections/${rejected}`, "#/sources", "#/stages",
+    `#/stages?q=${link}&state=${link}`, `#/events?q=${link}&source=${link}&state=${link}`, `#/dead-letters?reason=${link}`, `#/events/${link}`, `#/${link}`, "#/events/..%2f..%2fstats", "#/%E0%A4%A"];
   for (const size of ["wide", "phone"]) {
     const it = await tab(window, relay, { size });
     for (const hash of pages) {

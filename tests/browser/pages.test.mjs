@@ -14,7 +14,8 @@ before(async () => {
   window = await browser();
   good = await receiver();
   bad = await receiver(() => (isBroken ? [422, {}, "no"] : 200));
-  relay = await everhook(`${SOURCES}[source.build]\nprovider = "buildpixel"\nsecret = "plain:s"\n`
+  relay = await everhook(`${SOURCES}[source.build]\nprovider = "buildpixel"\nsecret = "plain:s"\npublic_url = "https://hooks.example.com/in/build"\n`
+    + `[source.games]\nprovider = "streampixel"\npath_token = "plain:canary-0123456789-canary"\nstages = { gap_after = "1s", stall_after = "3s" }\n`
     + `[target.good]\nurl = "${good.url}"\nfrom = ["shop"]\n[target.bad]\nurl = "${bad.url}"\nfrom = ["shop"]\nevents = ["bad.*"]\nretry = { give_up = [422] }\n`);
 });
 after(() => Promise.all([window.close(), relay.stop(), good.stop(), bad.stop()]));
@@ -177,10 +178,42 @@ test("a refused request says why, is released once its sender is known, or given
   });
 });
 
+test("a build shows its steps, what is late and then missing, and that it got stuck", async () => {
+  const step = (uploadId, event) => relay.send({ event: `build.${event}`, projectId: "p", uploadId, objection: null }, {}, "games/canary-0123456789-canary");
+  await on("#/stages", async (page) => {
+    await page.getByText("No build is like this.").waitFor();
+    await page.locator("#state", { hasText: "live" }).waitFor();
+    for (const event of ["uploaded", "downloading", "extracting", "saving", "approved"]) await step("whole", event);
+    await step("odd", "uploaded");
+    await step("odd", "extracting");
+    const card = (name) => page.locator(".card", { has: page.getByRole("heading", { name }) });
+    await card(/whole/).getByText("Its last step came.").waitFor();
+    assert.equal(await card(/whole/).locator("li.good").count(), 5);
+    await card(/odd/).getByText("1 missing").waitFor();
+    await card(/odd/).locator("li.bad", { hasText: "build.downloading" }).waitFor();
+    await card(/odd stalled/).getByText("Nothing was heard of it").waitFor();
+    await page.getByLabel("State").selectOption("stalled");
+    await card(/odd/).waitFor();
+    assert.equal(await page.locator(".card").count(), 1);
+    assert.match(page.url(), /#\/stages\?state=stalled$/);
+    await page.getByLabel("Steps missing").selectOption("true");
+    await card(/odd/).waitFor();
+    await page.getByLabel("Steps missing").selectOption("false");
+    await page.getByText("No build is like this.").waitFor();
+    await page.getByLabel("Steps missing").selectOption("");
+    await card(/odd/).waitFor();
+    await page.getByLabel("Text in the build's key").fill("WHOLE");
+    await page.keyboard.press("Enter");
+    await page.getByText("No build is like this.").waitFor();
+  });
+});
+
 test("a source says what to paste at the provider, and the configuration is read again", async () => {
   await on("#/sources", async (page) => {
     const card = page.locator(".card", { has: page.getByRole("heading", { name: /^build/ }) });
-    assert.match(await card.getByRole("textbox", { name: "URL of build" }).inputValue(), /\/in\/build$/);
+    assert.equal(await card.getByRole("textbox", { name: "URL of build" }).inputValue(), "https://hooks.example.com/in/build");
+    assert.match(await page.getByRole("textbox", { name: "URL of games" }).inputValue(), /:\d+\/in\/games\/PATH_TOKEN$/);
+    assert.doesNotMatch(await page.content(), /canary/);
     await card.getByRole("button", { name: "Copy: Command that sends a sample to build" }).click();
     assert.equal(await page.evaluate(() => navigator.clipboard.readText()), "everhook send build");
     await page.getByRole("link", { name: "Overview" }).click();
@@ -194,7 +227,7 @@ test("everything is reached by keyboard, has a name, and fits a phone, light and
   const id = await relay.send({ event: "order.small" });
   for (const options of [{ size: "phone", colours: "light" }, { size: "phone", colours: "dark" }, { size: "wide", colours: "dark" }]) {
     await on("#/", async (page, { open, overflow }) => {
-      for (const hash of ["#/", "#/events", `#/events/${id}`, "#/targets", "#/dead-letters", "#/rejections", "#/sources"]) {
+      for (const hash of ["#/", "#/events", `#/events/${id}`, "#/targets", "#/dead-letters", "#/rejections", "#/stages", "#/sources"]) {
         await open(hash);
         assert.equal(await overflow(), 0, `${hash} ${options.size}`);
         const nameless = await page.evaluate(() => [...document.querySelectorAll("button, a, input, select, textarea")]

@@ -12,6 +12,10 @@ const relay = await everhook(`${SOURCES}
 [source.build]
 provider = "buildpixel"
 secret = "plain:demo"
+[source.games]
+provider = "streampixel"
+public_url = "https://hooks.example.com/in/games"
+stages = { gap_after = "1s", stall_after = "3s" }
 [target.archive]
 url = "${archive.url}"
 from = ["shop"]
@@ -32,6 +36,12 @@ for (let n = 0; n < 24; n += 1) {
 await relay.send("{}", {}, "build");
 await until("dead letters", async () => (await relay.api("GET", "dead-letters")).items.length === 8);
 
+const step = (uploadId, event) => relay.send({ event: `build.${event}`, projectId: "demo", uploadId, objection: null }, {}, "games");
+for (const event of ["uploaded", "extracting"]) await step("4711", event);
+await until("it is stuck", async () => (await relay.api("GET", "stages?state=stalled")).items.length === 1);
+for (const event of ["uploaded", "downloading", "extracting", "saving", "approved"]) await step("4712", event);
+for (const event of ["uploaded", "downloading"]) await step("4713", event);
+
 const window = await browser();
 async function shoot(name, hash, { size = "wide", colours = "light", height, before = async () => {} } = {}) {
   const it = await tab(window, relay, { size, colours });
@@ -47,6 +57,7 @@ const openAttempt = (page) => page.locator("details.attempt > summary", { hasTex
 await shoot("overview", "#/", { height: 900 });
 await shoot("event", `#/events/${id}`, { height: 1200, before: openAttempt });
 await shoot("dead-letters", "#/dead-letters", { height: 760 });
+await shoot("stages", "#/stages", { height: 620 });
 await shoot("phone", `#/events/${id}`, { size: "phone", colours: "dark", height: 740 });
 await window.close();
 await Promise.all([relay.stop(), archive.stop(), billing.stop(), crm.stop()]);

@@ -20,7 +20,7 @@ use everhook::time::Clock;
 use crate::journal_contract::{HOUR, append, attempt, due, event, exact, on_each, options, start};
 
 /// Small generations, so that a few thousand events fill several of them.
-fn open(path: &Path, clock: &Clock) -> SledJournal {
+pub fn open(path: &Path, clock: &Clock) -> SledJournal {
     let options = Options { max_bytes: 96 << 20, ..options(path) };
     let metrics = JournalMetrics::detached().expect("metrics");
     SledJournal::open(&options, clock, metrics).expect("opens").0
@@ -35,7 +35,7 @@ fn stages(found: &Found) -> Vec<(&str, Stage, u32)> {
 }
 
 /// All pages of a query.
-async fn pages(journal: &dyn Journal, query: &Query, limit: usize) -> Vec<Listed> {
+pub async fn pages(journal: &dyn Journal, query: &Query, limit: usize) -> Vec<Listed> {
     let (mut all, mut before) = (Vec::new(), None);
     loop {
         let ask = Ask { query: query.clone(), before, limit };
@@ -53,14 +53,14 @@ fn numbers(listed: &[Listed]) -> Vec<u64> {
     listed.iter().map(|it| it.sequence).collect()
 }
 
-async fn put(journal: &dyn Journal, number: u64, targets: &[&str], clock: &Clock) -> EventId {
+pub async fn put(journal: &dyn Journal, number: u64, targets: &[&str], clock: &Clock) -> EventId {
     let event = event(number, format!("{{\"n\":{number}}}").as_bytes(), clock);
     let id = event.id;
     journal.append(append(event, targets, &[exact(number.into())])).await.expect("appended");
     id
 }
 
-async fn settle(journal: &dyn Journal, target: &str, settlement: Settlement, clock: &Clock) {
+pub async fn settle(journal: &dyn Journal, target: &str, settlement: Settlement, clock: &Clock) {
     let claimed = due(journal, target, 1).remove(0);
     let made = attempt(&claimed, clock);
     journal.settle(claimed.lease, settlement, Some(made)).await.expect("taken");
@@ -390,7 +390,7 @@ async fn a_dropped_rejection_stays_dropped_when_the_record_of_it_outlives_its_ge
 }
 
 /// Several sealed generations and one that is written.
-async fn fill(journal: &SledJournal, clock: &Clock, count: u64) -> Vec<EventId> {
+pub async fn fill(journal: &SledJournal, clock: &Clock, count: u64) -> Vec<EventId> {
     let mut ids = Vec::new();
     for from in (0..count).step_by(200) {
         let appends: Vec<_> = (from..from + 200)

@@ -50,13 +50,13 @@ fn dashboard_alerts_and_rules_name_metrics_that_there_are() {
 #[test]
 fn every_alert_has_its_page_in_the_runbook_and_its_test() {
     let (alerts, runbook, tests) =
-        (read("monitoring/alerts.yml"), read("docs/runbook.md"), read("monitoring/tests.yml"));
+        (read("monitoring/alerts.yml"), read("docs/operations.md"), read("monitoring/tests.yml"));
     let names: Vec<_> =
         alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
     assert!(names.len() > 15, "only {} alerts were found", names.len());
     for name in &names {
         assert!(runbook.contains(&format!("\n## {name}\n")), "{name} has no page");
-        let link = format!("runbook: docs/runbook.md#{}\n", name.to_lowercase());
+        let link = format!("runbook: docs/operations.md#{}\n", name.to_lowercase());
         assert!(alerts.contains(&link), "{name} does not lead there");
         assert!(tests.contains(&format!("alertname=\"{name}\"")), "{name} is not tested");
     }

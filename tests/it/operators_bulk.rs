@@ -199,12 +199,16 @@ async fn refused_requests_are_listed_shown_released_and_given_up() {
     let api = Api::of(daemon.admin).await;
     let (_, dry) = api.post("rejections/release", json!({ "filter": {}, "dry_run": true })).await;
     assert_eq!((&dry["matched"], &dry["items"]), (&json!(5), &json!([])));
+    assert_eq!((&dry["dry_run"], &dry["accepted"]), (&json!(true), &json!(0)));
     let (_, released) = api.post("rejections/release", json!({ "filter": {} })).await;
     assert_eq!((&released["accepted"], &released["refused"]), (&json!(4), &json!(1)));
     let got: BTreeSet<_> = receiver.take(4).await.iter().map(|it| it.body[0]).collect();
     assert_eq!(got, BTreeSet::from([0, 1, 2, 3]));
-    let (_, forged) =
-        api.post("rejections/discard", json!({ "ids": [ids[0]], "dry_run": false })).await;
-    assert_eq!(forged["dropped"], 1);
+    let named = |dry_run| json!({ "ids": [ids[0], ids[1]], "dry_run": dry_run });
+    let (_, dry) = api.post("rejections/discard", named(true)).await;
+    // The other one was released.
+    assert_eq!(dry, json!({ "dry_run": true, "matched": 1, "dropped": 0 }));
+    let (_, forged) = api.post("rejections/discard", named(false)).await;
+    assert_eq!((&forged["dry_run"], &forged["dropped"]), (&json!(false), &json!(1)));
     assert_eq!(api.get("rejections").await["items"], json!([]));
 }

@@ -33,7 +33,8 @@ async fn refusing() -> (Home, Daemon, Receiver) {
 #[tokio::test]
 async fn events_and_dead_letters_are_seen_and_acted_on() {
     let (home, daemon, mut receiver) = refusing().await;
-    let body = json!({ "event": "build.failed", "text": "\u{1b}[31mred\u{202e}" }).to_string();
+    let body =
+        json!({ "event": "build.failed", "text": "\u{1b}[31mred\u{202e}\u{9b}2J" }).to_string();
     let id = daemon.post("/in/any", &[], body.as_bytes()).await.ack().0;
     receiver.next().await;
     daemon.metric_becomes("everhook_dead_letters{target=\"deploy\"}", 1.0).await;
@@ -48,6 +49,10 @@ async fn events_and_dead_letters_are_seen_and_acted_on() {
     let (shown, ..) = run(&home, &daemon, &["events", "show", &id]).await;
     assert!(shown.contains("deploy: dead, because refused"), "{shown}");
     assert!(shown.chars().all(|c| c == '\n' || !c.is_control() && c != '\u{202e}'), "{shown:?}");
+    let (whole, ..) = run(&home, &daemon, &["events", "show", &id, "--json"]).await;
+    assert!(whole.trim().chars().all(|c| !c.is_control() && c != '\u{202e}'), "{whole:?}");
+    let whole: Value = serde_json::from_str(&whole).expect("JSON");
+    assert_eq!(whole["body"]["data"], json!(body), "and nothing of it is changed");
     let (raw, ..) = run(&home, &daemon, &["events", "show", &id, "--body"]).await;
     assert_eq!(raw, body, "byte for byte");
     let (groups, ..) = run(&home, &daemon, &["dead-letters", "list", "--groups"]).await;

@@ -15,10 +15,29 @@ const COLUMNS = [["Choose", "narrow"], ["Event", "mono"], ["Name", ""], ["Target
 const PAGE = 50;
 const EVERY_MS = 15_000;
 const MOST_GROUP_MS = 5_000;
+const MOST_PARTS = 20;
 
-/** Groups may take a while to count, so they are counted when something changed and not with every look. */
-async function readGroups(asked) {
-  return get(`dead-letters/groups${ask(asked)}`);
+const keyOfGroup = (group) => `${group.target} ${group.reason}`;
+
+/** Counts in parts, and shows what was counted after each: a filter that reads bodies may take a while. */
+async function readGroups(asked, signal, show) {
+  const sums = new Map();
+  let cursor = null;
+  for (let part = 0; part < MOST_PARTS && !signal.aborted; part += 1) {
+    const got = await get(`dead-letters/groups${ask({ ...asked, cursor })}`);
+    for (const group of got.items) {
+      const sum = sums.get(keyOfGroup(group));
+      sums.set(keyOfGroup(group), sum ? added(sum, group) : group);
+    }
+    cursor = got.next;
+    show([...sums.values()], got.complete);
+    if (cursor === null) return;
+  }
+}
+
+function added(sum, group) {
+  const [oldest, newest] = [[sum.oldest, group.oldest], [sum.newest, group.newest]].map((times) => times.toSorted());
+  return { ...sum, count: sum.count + group.count, oldest: oldest[0], newest: newest[1] };
 }
 
 function groupButtons(group, chosen, done) {
@@ -90,12 +109,13 @@ export default async function dead(place, { query, signal }) {
     picked.firstChild.textContent = `${many(chosen.size, "is", "are")} chosen `;
   };
   const countGroups = async () => {
-    const got = await readGroups(asked);
+    await readGroups(asked, signal, (items, complete) => {
+      reconcile(groups.body, items, keyOfGroup, (it) => groupRow(asked, it, able, done));
+      const sum = items.reduce((all, it) => all + it.count, 0);
+      told.textContent = `${complete ? "" : "At least "}${many(sum, "dead letter")}`;
+      groups.whole.hidden = items.length === 0;
+    });
     counted = Date.now();
-    reconcile(groups.body, got.items, (it) => `${it.target} ${it.reason}`, (it) => groupRow(asked, it, able, done));
-    const sum = got.items.reduce((all, it) => all + it.count, 0);
-    told.textContent = `${got.complete ? "" : "At least "}${many(sum, "dead letter")}`;
-    groups.whole.hidden = got.items.length === 0;
   };
   const read = async () => {
     const got = await readPage("dead-letters", { ...asked, latest: true }, null, Math.max(PAGE, Math.min(items.length, 200)));

@@ -10,6 +10,7 @@ import targets from "/assets/targets.js";
 import dead from "/assets/dead.js";
 import rejections from "/assets/rejections.js";
 import rejection from "/assets/rejection.js";
+import stages from "/assets/stages.js";
 import sources from "/assets/sources.js";
 
 /** Parts by the first word of the hash. Each is given its place, the rest of the path, the query and a signal that ends it. */
@@ -19,6 +20,7 @@ const PAGES = [
   ["targets", "Targets", targets],
   ["dead-letters", "Dead letters", dead],
   ["rejections", "Rejections", rejections],
+  ["stages", "Stages", stages],
   ["sources", "Sources", sources],
 ];
 const SINGLE = { events: event, rejections: rejection };

@@ -15,8 +15,14 @@ const LAST = 8;
 const TARGETS = [["Target", ""], ["State", ""], ["Pending", "number"], ["Oldest", "number"], ["Dead", "number"], ["Last hour", "chart"]];
 const FAILED = [["Event", "mono"], ["Name", ""], ["Target", ""], ["State", ""], ["Why", "wide"], ["Next attempt", ""]];
 
+/** Builds that did not go as they should, as far as one look tells how many there are. */
+function troubled(page, query, one, more) {
+  const [sum, atLeast] = [page.items.length, page.next === null ? "" : "At least "];
+  return sum === 0 ? [] : [["warn", `${atLeast}${many(sum, one, more)}.`, `#/stages?${query}`]];
+}
+
 /** What an operator would want to know first: [kind of colour, sentence, where to go]. */
-function concerns(stats, targets) {
+function concerns(stats, targets, stalled, missing) {
   const found = [];
   const { journal, queue, rejections } = stats;
   if (journal.health === "full") found.push(["bad", `The journal is full, and requests are answered 503: ${journal.detail}`, null]);
@@ -27,13 +33,25 @@ function concerns(stats, targets) {
     const waits = target.ready + target.waiting;
     if (kind === "bad" || kind === "warn") {
       const pending = waits > 0 ? ` ${many(waits, "delivery waits", "deliveries wait")}.` : "";
-      found.push([kind, `${target.target} is ${word}. ${sentence}${pending}`, `#/events?target=${target.target}&state=pending`]);
+      found.push([kind, `${target.target} is ${word}. ${sentence}${pending}`, waits > 0 ? `#/events?target=${target.target}&state=pending` : "#/targets"]);
     }
     if (target.dead > 0) found.push(["bad", `${target.target} has ${many(target.dead, "dead letter")}.`, `#/dead-letters?target=${target.target}`]);
   }
   if (queue.orphaned > 0) found.push(["warn", `${many(queue.orphaned, "delivery waits", "deliveries wait")} for targets that left the configuration.`, "#/targets"]);
+  found.push(...troubled(stalled, "state=stalled", "build is stalled", "builds are stalled"), ...troubled(missing, "missing=true", "build misses a step", "builds miss a step"));
   if (rejections > 0) found.push(["warn", `${many(rejections, "refused request")} kept.`, "#/rejections"]);
-  return found;
+  // What is a problem stands first, in the order in which it was found.
+  return [...found.filter(([kind]) => kind === "bad"), ...found.filter(([kind]) => kind !== "bad")];
+}
+
+/** None while the ingress does not run yet. */
+async function builds(query) {
+  try {
+    return await get(`stages?${query}&limit=50`);
+  } catch (error) {
+    if (error.status === 503) return { items: [], next: null };
+    throw error;
+  }
 }
 
 function concern([kind, sentence, hash]) {
@@ -83,6 +101,14 @@ function failedRow(item) {
   ]);
 }
 
+/** The latest deliveries that failed: given up, waiting for their next attempt, or due again while their target is left alone. */
+async function failed() {
+  const page = (wanted) => readPage("deliveries", { ...wanted, latest: true }, null, LAST);
+  const pages = await Promise.all([page({ state: ["dead", "waiting"] }), page({ state: ["ready"], attempts: 1 })]);
+  const all = pages.flatMap((one) => one.items);
+  return all.toSorted((a, b) => b.received_at.localeCompare(a.received_at)).slice(0, LAST);
+}
+
 export default async function overview(place, { signal }) {
   const attention = el("div", {});
   const numbers = el("div", {});
@@ -90,16 +116,15 @@ export default async function overview(place, { signal }) {
   const failedTable = table("Deliveries that failed last", FAILED);
   const none = nothing("Nothing failed, as far as the latest events go.");
   const work = async () => {
-    const failed = readPage("deliveries", { state: ["dead", "waiting"], latest: true }, null, LAST);
-    const [stats, targets, last] = await Promise.all([get("stats"), get("targets?rates=true"), failed]);
-    const found = concerns(stats, targets.items);
+    const [stats, targets, last, stalled, missing] = await Promise.all([get("stats"), get("targets?rates=true"), failed(), builds("state=stalled"), builds("missing=true")]);
+    const found = concerns(stats, targets.items, stalled, missing);
     attention.replaceChildren(found.length > 0 ? el("ul", { class: "concerns" }, ...found.map(concern))
       : el("p", { class: "good box" }, "Nothing needs attention."));
     numbers.replaceChildren(figures(stats));
     reconcile(targetTable.body, targets.items, (it) => it.target, targetRow);
-    reconcile(failedTable.body, last.items.slice(0, LAST), (it) => `${it.id} ${it.target}`, failedRow);
-    none.hidden = last.items.length > 0;
-    failedTable.whole.hidden = last.items.length === 0;
+    reconcile(failedTable.body, last, (it) => `${it.id} ${it.target}`, failedRow);
+    none.hidden = last.length > 0;
+    failedTable.whole.hidden = last.length === 0;
   };
   await keep(work, { signal, every: EVERY_MS, least: 2_000 });
   add(place,

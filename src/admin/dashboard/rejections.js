@@ -56,8 +56,8 @@ export async function release(chosen, isOne) {
 
 /** Asks and gives up. */
 export async function discard(chosen, isOne) {
-  const { dropped: would } = await post("rejections/discard", { ...chosen, dry_run: true });
-  const what = isOne ? "this request" : many(would, "request");
+  const { matched } = await post("rejections/discard", { ...chosen, dry_run: true });
+  const what = isOne ? "this request" : many(matched, "request");
   if (!await confirm(`Give up ${what}?`, "It cannot be undone.", "Give up", { danger: true })) return false;
   const { dropped } = await post("rejections/discard", chosen);
   say(`${many(dropped, "request is", "requests are")} given up.`);

@@ -77,16 +77,33 @@ export const CAUSES = {
   conflict: "it repeats an event by its key with another body",
 };
 
+/** How a step of a build stands: sign, kind of colour, words. */
+export const STEPS = {
+  came: ["✓", "good", "came"],
+  believed: ["✓", "off", "came before the build was watched, it is believed"],
+  late: ["…", "warn", "late: a step that follows it came"],
+  missing: ["✗", "bad", "never came"],
+  skipped: ["–", "off", "the provider was not asked to send it"],
+  open: ["○", "off", "not yet"],
+};
+
+/** What a target's latest failure was, as the end of a sentence. */
+function because({ last_failure: last }) {
+  if (!last) return "";
+  if (last.status !== null) return `: ${last.status}, ${ofStatus(last.status)}`;
+  return last.error ? `: ${ERRORS[last.error] ?? last.error}` : "";
+}
+
 /** How a target stands: word, kind of colour, sentence. */
 export function health(target) {
   if (!target.configured) return ["not configured", "warn", "It left the configuration; what waits for it is kept."];
   if (target.paused?.reason === "gone") return ["paused", "bad", "It answered 410 Gone. Resume it when it wants events again."];
   if (target.paused) return ["paused", "warn", "An operator paused it. Deliveries wait."];
-  if (target.breaker === "open") return ["left alone", "bad", "It kept failing, so only a probe is sent now and then (breaker open)."];
+  if (target.breaker === "open") return ["left alone", "bad", `It kept failing, so only a probe is sent now and then (breaker open)${because(target)}.`];
   if (target.breaker === "probing") return ["probing", "warn", "It kept failing; a probe is on its way."];
   if (target.held_until) return ["slowed down", "warn", "It asked to be left alone for a while."];
   if (target.last_failure && !(Date.parse(target.last_success_at) > Date.parse(target.last_failure.at))) {
-    return ["failing", "warn", "Its latest attempt failed."];
+    return ["failing", "warn", `Its latest attempt failed${because(target)}.`];
   }
   if (!target.last_success_at) return ["idle", "off", "Nothing was sent since the start."];
   return ["healthy", "good", "Its latest attempt was delivered."];

@@ -1,7 +1,7 @@
 //! `everhook journal export`.
 
 use std::fs::OpenOptions;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
@@ -11,6 +11,7 @@ use everhook::journal::sled::{Archived, Options, SledJournal};
 use everhook::time::Clock;
 use serde_json::json;
 
+use super::super::terminal::Lines;
 use super::super::{Common, EXIT_JOURNAL, Failure, complain};
 use super::lines::{FORMAT, Line};
 use super::{Progress, unusable};
@@ -52,6 +53,9 @@ pub(super) fn run(
                 .map_err(io::IntoInnerError::into_error)
                 .and_then(|file| file.sync_all())
                 .with_context(failed)
+        }
+        None if io::stdout().is_terminal() => {
+            export(&mut Lines::new(io::stdout().lock()), options, &mut counts).map(|()| Ok(()))?
         }
         None => export(&mut BufWriter::new(io::stdout().lock()), options, &mut counts)
             .map(|()| Ok(()))?,

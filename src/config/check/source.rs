@@ -89,12 +89,14 @@ fn source(
     }
     let spec = spec?;
     let (provider, secrets) = (spec.provider.name, spec.secrets.clone());
+    let public_url = spec.public_url.clone();
     let remedy = "see the keys of a source in docs/configuration.md";
     let intake = Arc::new(noted(Intake::new(spec), at, remedy, findings)?);
     Some(Source {
         name,
         path,
         path_token,
+        public_url,
         intake,
         allow_ips,
         rate,

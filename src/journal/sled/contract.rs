@@ -10,7 +10,7 @@ use crate::journal::record::Record;
 use crate::journal::{
     Append, AppendError, Appended, Ask, BoxFuture, Changed, Claimed, Demand, Depth, Found,
     Happening, Health, Journal, Lease, LoadError, MAX_PAGE, Note, NoteError, OperateError, Page,
-    RejectionAsk, Repeat, Scope, SettleError, wait_for_due,
+    RejectionAsk, Repeat, Scope, SettleError, Tally, wait_for_due,
 };
 use crate::model::{
     Attempt, Event, EventId, Name, Rejection, RejectionId, RejectionOutline, Settlement,
@@ -74,6 +74,12 @@ impl Journal for SledJournal {
     fn list(&self, ask: Ask) -> BoxFuture<'_, Result<Page, LoadError>> {
         Box::pin(async move {
             self.look_up(move |library| library.list(&ask).map_err(LoadError::from)).await?
+        })
+    }
+
+    fn tally(&self, ask: Ask) -> BoxFuture<'_, Result<Tally, LoadError>> {
+        Box::pin(async move {
+            self.look_up(move |library| library.tally(&ask).map_err(LoadError::from)).await?
         })
     }
 

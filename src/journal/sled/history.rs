@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::journal::record::Record;
 use crate::journal::record::frame::{self, KIND_EVENT, KIND_SETTLED};
 use crate::model::EventId;
+use crate::time::Timestamp;
 
 /// Bits of the filter for each key, and how many of them a key sets: one stretch in 400 is read in vain.
 const BITS_PER_KEY: usize = 12;
@@ -24,6 +25,8 @@ pub(super) struct Block {
     pub(super) commit: u64,
     /// The lowest and the highest sequence of the events that are recorded in it.
     pub(super) events: Option<(u64, u64)>,
+    /// When the first and the last of them were received.
+    received: Option<(Timestamp, Timestamp)>,
     filter: Box<[u64]>,
 }
 
@@ -41,8 +44,8 @@ pub(super) enum At {
 pub(super) enum About {
     /// Nobody in particular.
     Nothing,
-    /// It records an event.
-    Event(u64, EventId),
+    /// It records an event, which was received then.
+    Event(u64, EventId, Timestamp),
     /// It settles a delivery of the event of this sequence.
     Delivery(u64),
 }
@@ -51,7 +54,9 @@ impl About {
     /// Whom a record is about.
     pub(super) fn of(record: &Record) -> Self {
         match record {
-            Record::Event { sequence, id, .. } => Self::Event(*sequence, *id),
+            Record::Event { sequence, id, received_at, .. } => {
+                Self::Event(*sequence, *id, *received_at)
+            }
             Record::Settled { sequence, .. } => Self::Delivery(*sequence),
             Record::Dedup { .. }
             | Record::Name { .. }
@@ -62,15 +67,21 @@ impl About {
         }
     }
 
-    /// The same from a frame, of which no more is read: sequence and id come first.
+    /// The same from a frame, of which no more is read: sequence, id and moment come first.
     pub(super) fn of_frame(frame: &frame::Frame<'_>) -> Self {
         let Some((sequence, rest)) = frame.payload.split_first_chunk::<8>() else {
             return Self::Nothing;
         };
         let sequence = u64::from_be_bytes(*sequence);
-        match (frame.kind, rest.first_chunk::<16>()) {
-            (KIND_EVENT, Some(id)) => Self::Event(sequence, EventId::from_bytes(*id)),
-            (KIND_SETTLED, _) => Self::Delivery(sequence),
+        if frame.kind == KIND_SETTLED {
+            return Self::Delivery(sequence);
+        }
+        let Some((id, rest)) = rest.split_first_chunk::<16>() else { return Self::Nothing };
+        match (frame.kind, rest.first_chunk::<8>()) {
+            (KIND_EVENT, Some(micros)) => {
+                let received_at = Timestamp::from_micros(i64::from_be_bytes(*micros));
+                Self::Event(sequence, EventId::from_bytes(*id), received_at)
+            }
             _ => Self::Nothing,
         }
     }
@@ -79,7 +90,7 @@ impl About {
 impl Block {
     /// A stretch that holds records about these.
     pub(super) fn new(at: At, commit: u64, about: &[About]) -> Self {
-        let mut block = Self { at, commit, events: None, filter: Box::default() };
+        let mut block = Self { at, commit, events: None, received: None, filter: Box::default() };
         let keys = about.iter().map(|about| match about {
             About::Nothing => 0,
             About::Event(..) => 2,
@@ -90,9 +101,11 @@ impl Block {
         for about in about {
             match about {
                 About::Nothing => {}
-                About::Event(sequence, id) => {
+                About::Event(sequence, id, received_at) => {
                     block.set(of_sequence(*sequence));
                     block.set(of_id(*id));
+                    let (first, last) = block.received.unwrap_or((*received_at, *received_at));
+                    block.received = Some((first.min(*received_at), last.max(*received_at)));
                     let (low, high) = block.events.unwrap_or((*sequence, *sequence));
                     block.events = Some((low.min(*sequence), high.max(*sequence)));
                 }
@@ -110,6 +123,13 @@ impl Block {
     /// Whether it may record the event of this id.
     pub(super) fn may_record(&self, id: EventId) -> bool {
         self.events.is_some() && self.has(of_id(id))
+    }
+
+    /// Whether it may record an event that was received at or after the one moment and before the other.
+    pub(super) fn may_be_of(&self, since: Option<Timestamp>, until: Option<Timestamp>) -> bool {
+        self.received.is_some_and(|(first, last)| {
+            since.is_none_or(|since| last >= since) && until.is_none_or(|until| first < until)
+        })
     }
 
     fn bits(&self, hash: u64) -> impl Iterator<Item = (usize, u64)> + use<> {
@@ -154,7 +174,6 @@ fn mix(value: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::Timestamp;
 
     fn id(number: u8) -> EventId {
         EventId::new(Timestamp::EPOCH, [number; 10])
@@ -163,7 +182,7 @@ mod tests {
     #[test]
     fn a_block_knows_whom_it_is_about_and_seldom_names_another() {
         let about: Vec<_> = (1_000..1_040).map(About::Delivery).collect();
-        let event = About::Event(7, id(1));
+        let event = About::Event(7, id(1), Timestamp::from_secs(10));
         let block = Block::new(
             At::Pack { commit: 1, number: 0 },
             1,
@@ -175,6 +194,26 @@ mod tests {
         let wrong = (2_000..12_000).filter(|sequence| block.may_concern(*sequence)).count();
         assert!(wrong < 100, "{wrong} of 10,000");
         assert!((2..200).filter(|n| block.may_record(id(*n))).count() < 10);
+    }
+
+    #[test]
+    fn a_block_knows_when_its_events_were_received() {
+        let at = Timestamp::from_secs;
+        let event = |second| About::Event(1, id(1), at(second));
+        let of = |about: &[About]| Block::new(At::File { start: 0, length: 0 }, 1, about);
+        let block = of(&[event(20), event(10), About::Delivery(9)]);
+        let cases = [
+            (None, None, true),
+            (Some(20), None, true),
+            (Some(21), None, false),
+            (None, Some(11), true),
+            (None, Some(10), false),
+            (Some(12), Some(15), true),
+        ];
+        for (since, until, may) in cases {
+            assert_eq!(block.may_be_of(since.map(at), until.map(at)), may, "{since:?} {until:?}");
+        }
+        assert!(!of(&[About::Delivery(1)]).may_be_of(None, None));
     }
 
     #[test]

@@ -18,15 +18,15 @@ use crate::journal::record::content::{Content, Place};
 use crate::journal::record::frame::Mark;
 use crate::journal::record::{self, Label, Record};
 use crate::journal::slot::Slots;
-use crate::journal::{Ask, DeliveryState, Found, Listed, LoadError, MAX_PAGE, Page, Stage};
+use crate::journal::{Ask, DeliveryState, Found, Listed, LoadError, MAX_PAGE, Page};
 use crate::model::{Attempt, DedupKey, Event, EventId, Name};
-use crate::rules::query::{DeliveryOutline, Outline};
+use crate::rules::query::{Outline, Query};
 use crate::time::{Stopwatch, Timestamp};
 
+/// How far the moment in an event's id and the one at which it was received are apart at most, as a rule.
+const NEAR: Duration = Duration::from_secs(60);
 /// How long one page may be looked for.
-const PATIENCE: Duration = Duration::from_millis(50);
-/// Events that are looked at in memory without letting others at it.
-const AT_ONCE: usize = 2_048;
+pub(super) const PATIENCE: Duration = Duration::from_millis(50);
 
 /// One generation, open for reading.
 pub(super) struct Chapter {
@@ -88,7 +88,8 @@ impl Library<'_> {
             },
         };
         let mut attempts = Vec::new();
-        self.settlements(sequence, 0, |settled| {
+        let begun = self.first_commit(recorded.received_at);
+        self.settlements(sequence, begun, |settled| {
             let due = settled.slot.state.due();
             let target = self.shared.memory().index.name(settled.slot.target).cloned();
             attempts
@@ -101,16 +102,33 @@ impl Library<'_> {
     }
 
     /// The newest record of an event by its id.
+    ///
+    /// An event was mostly received when its id was made, and all its records say when: the stretches of that time are asked
+    /// first. One that was released from quarantine was received before.
     pub(super) fn newest(&self, id: EventId) -> Result<Option<Recorded>, StoreError> {
-        for chapter in self.chapters.iter().rev() {
-            for block in chapter.blocks.iter().rev().filter(|block| block.may_record(id)) {
-                let recorded = chapter.recorded(block)?;
-                if let Some(found) = recorded.into_iter().rev().find(|it| it.id == id) {
-                    return Ok(Some(found));
+        let (since, until) = (id.made_at().minus(NEAR), id.made_at().plus(NEAR));
+        let is_near = |block: &Block| block.may_be_of(Some(since), Some(until));
+        for near in [true, false] {
+            for chapter in self.chapters.iter().rev() {
+                let asked = chapter.blocks.iter().rev().filter(|block| is_near(block) == near);
+                for block in asked.filter(|block| block.may_record(id)) {
+                    let recorded = chapter.recorded(block)?;
+                    if let Some(found) = recorded.into_iter().rev().find(|it| it.id == id) {
+                        return Ok(Some(found));
+                    }
                 }
             }
         }
         Ok(None)
+    }
+
+    /// A commit before which nothing is recorded of an event that was received then: that of the first stretch that may
+    /// record it.
+    fn first_commit(&self, received_at: Timestamp) -> u64 {
+        let until = Some(received_at.plus(Duration::from_micros(1)));
+        let mut blocks = self.chapters.iter().flat_map(|chapter| &chapter.blocks);
+        let first = blocks.find(|block| block.may_be_of(Some(received_at), until));
+        first.map_or(0, |block| block.commit)
     }
 
     /// An event as a replay needs it; `None` when its retention is over.
@@ -178,8 +196,8 @@ impl Library<'_> {
         mut visit: impl FnMut(Settled) -> bool,
     ) -> Result<(), StoreError> {
         for chapter in &self.chapters {
-            // The stretch before the first that begins later may hold the commit, too.
-            let from = chapter.blocks.partition_point(|block| block.commit <= commit);
+            // A commit may fill several stretches, and begin at the end of the one before them.
+            let from = chapter.blocks.partition_point(|block| block.commit < commit);
             let blocks = chapter.blocks.get(from.saturating_sub(1)..).unwrap_or_default();
             for block in blocks.iter().filter(|block| block.may_concern(sequence)) {
                 for (mark, record) in chapter.reader.records(block.at)? {
@@ -211,12 +229,13 @@ impl Library<'_> {
     fn recorded(&self, ask: &Ask) -> Result<Page, StoreError> {
         let began = Stopwatch::start();
         let before = ask.before.unwrap_or(u64::MAX);
+        let (since, until) = (ask.query.since, ask.query.until);
         let mut blocks: Vec<_> = self
             .chapters
             .iter()
             .flat_map(|chapter| chapter.blocks.iter().map(move |block| (chapter, block)))
             .filter_map(|(chapter, block)| Some((block.events?, chapter, block)))
-            .filter(|((low, _), ..)| *low < before)
+            .filter(|((low, _), _, block)| *low < before && block.may_be_of(since, until))
             .collect();
         blocks.sort_unstable_by_key(|((_, high), ..)| *high);
         let mut page = Page::default();
@@ -265,99 +284,23 @@ impl Library<'_> {
             bytes: u64::from(place.length),
             deliveries,
         };
-        Ok(self.fits(ask, &listed, place)?.then_some(listed))
-    }
-
-    /// Only events that have something that is not delivered: memory knows them.
-    fn unfinished(&self, ask: &Ask) -> Result<Page, StoreError> {
-        let began = Stopwatch::start();
-        let mut page = Page::default();
-        let mut before = ask.before.unwrap_or(u64::MAX);
-        loop {
-            let (candidates, next) = self.candidates(ask, before);
-            for (mut listed, place) in candidates {
-                before = listed.sequence;
-                if listed.source.is_empty() {
-                    self.name(&mut listed, place);
-                }
-                if self.fits(ask, &listed, place)? {
-                    page.items.push(listed);
-                }
-                if page.items.len() >= ask.limit.clamp(1, MAX_PAGE) || began.elapsed() > PATIENCE {
-                    page.next = Some(before);
-                    return Ok(page);
-                }
-            }
-            let Some(next) = next else { return Ok(page) };
-            before = next;
-            if began.elapsed() > PATIENCE {
-                page.next = Some(before);
-                return Ok(page);
-            }
-        }
-    }
-
-    /// The next of those in memory that may fit, and where to go on if there are more.
-    fn candidates(&self, ask: &Ask, before: u64) -> (Vec<(Listed, Place)>, Option<u64>) {
-        let memory = self.shared.memory();
-        let mut found = Vec::new();
-        let mut looked = 0usize;
-        for (sequence, entry) in memory.index.iter_back(before) {
-            looked = looked.saturating_add(1);
-            let fits = |slot: Slot| {
-                memory.index.name(slot.target).is_some_and(|target| {
-                    let (state, reason) = Stage::from(slot.state).word();
-                    let attempts = slot.attempts;
-                    ask.query.fits_delivery(DeliveryOutline { target, state, reason, attempts })
-                })
-            };
-            if entry.deliveries.iter().any(fits) {
-                let label = memory.index.label(entry.label);
-                let listed = Listed {
-                    sequence,
-                    id: entry.id,
-                    source: label.map_or_else(String::new, |label| label.source.clone()),
-                    name: label.map_or_else(String::new, |label| label.name.clone()),
-                    received_at: entry.received_at,
-                    bytes: u64::from(entry.place.length),
-                    deliveries: memory.index.states(&entry.deliveries),
-                };
-                found.push((listed, entry.place));
-            }
-            if looked == AT_ONCE {
-                return (found, Some(sequence));
-            }
-        }
-        (found, None)
-    }
-
-    /// Names an event that has no label in memory. What cannot be read stays without one.
-    fn name(&self, listed: &mut Listed, place: Place) {
-        if let Ok(content) = self.generations.content(place) {
-            listed.source = content.source;
-            listed.name = content.name;
-        }
+        Ok(self.fits(&ask.query, &listed, place)?.then_some(listed))
     }
 
     /// Every step of the query, the cheap ones first.
-    fn fits(&self, ask: &Ask, listed: &Listed, place: Place) -> Result<bool, StoreError> {
-        let query = &ask.query;
+    pub(super) fn fits(
+        &self,
+        query: &Query,
+        listed: &Listed,
+        place: Place,
+    ) -> Result<bool, StoreError> {
         if !listed.fits(query) {
             return Ok(false);
         }
         if query.needs_attempts() {
-            let mut latest: BTreeMap<Number, Attempt> = BTreeMap::new();
-            self.settlements(listed.sequence, 0, |settled| {
-                latest.extend(settled.attempt.map(|attempt| (settled.slot.target, attempt)));
-                true
-            })?;
-            let memory = self.shared.memory();
-            let latest_of = |target: &Name| {
-                let number = latest.keys().find(|it| memory.index.name(**it) == Some(target))?;
-                latest.get(number)
-            };
+            let latest = self.latest(listed)?;
             let fits = |it: &DeliveryState| {
-                query.fits_delivery(it.outline()) && query.fits_attempt(latest_of(&it.target))
+                query.fits_delivery(it.outline()) && query.fits_attempt(latest.get(&it.target))
             };
             if !listed.deliveries.iter().any(fits) {
                 return Ok(false);
@@ -369,6 +312,19 @@ impl Library<'_> {
         // What cannot be read, or has just been moved, does not fit.
         let content = self.generations.content(place).ok().and_then(|it| event(it).ok());
         Ok(content.is_some_and(|event| query.fits_content(&event)))
+    }
+
+    /// The latest recorded attempt of an event at each target.
+    pub(super) fn latest(&self, listed: &Listed) -> Result<BTreeMap<Name, Attempt>, StoreError> {
+        let mut latest: BTreeMap<Number, Attempt> = BTreeMap::new();
+        let begun = self.first_commit(listed.received_at);
+        self.settlements(listed.sequence, begun, |settled| {
+            latest.extend(settled.attempt.map(|attempt| (settled.slot.target, attempt)));
+            true
+        })?;
+        let memory = self.shared.memory();
+        let named = |(number, attempt)| Some((memory.index.name(number)?.clone(), attempt));
+        Ok(latest.into_iter().filter_map(named).collect())
     }
 
     fn place(&self, sequence: u64) -> Option<Place> {

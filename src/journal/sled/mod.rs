@@ -37,6 +37,7 @@ mod sealed;
 mod stats;
 mod shared;
 mod store;
+mod unfinished;
 mod upkeep;
 mod usage;
 mod write;

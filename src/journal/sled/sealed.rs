@@ -173,7 +173,7 @@ fn blocks(records: &[Sighting<(u32, About)>]) -> Blocks {
             let follows = copy.at == end && end.saturating_sub(first.at) < STRETCH;
             end = end.saturating_add(length);
             let ascends = match about {
-                About::Event(sequence, _) => {
+                About::Event(sequence, ..) => {
                     highest.replace(sequence).is_none_or(|it| it < sequence)
                 }
                 About::Delivery(_) | About::Nothing => true,

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpStream, UnixDatagram};
 
 use crate::harness::daemon::Home;
 use crate::harness::receiver::{Act, Receiver};
@@ -59,26 +60,57 @@ async fn a_second_daemon_with_the_same_configuration_names_the_first() {
     assert_eq!(daemon.post("/in/any", &[], b"still there").await.status, 200);
 }
 
-#[tokio::test]
-async fn the_service_manager_is_told_what_is_relayed_in_good_grammar() {
-    let receiver = Receiver::good().await;
-    let home = Home::new(&relay_to(&receiver));
-    let path = home.config().with_file_name("notify");
-    let manager = tokio::net::UnixDatagram::bind(&path).expect("a socket");
-    let mut daemon = home.command(&["serve"]).env("NOTIFY_SOCKET", &path).spawn().expect("it runs");
-    let told = within("it is ready", async {
-        loop {
-            let mut message = [0; 1024];
-            let length = manager.recv(&mut message).await.expect("a message");
-            let text = String::from_utf8_lossy(&message[..length]).into_owned();
-            if text.contains("READY=1") {
-                return text;
+/// The service manager's end of the socket that the daemon tells it things by.
+struct Manager(UnixDatagram);
+
+impl Manager {
+    /// The next message with this in it.
+    async fn told(&self, part: &str) -> String {
+        within(part, async {
+            loop {
+                let mut message = [0; 1024];
+                let length = self.0.recv(&mut message).await.expect("a message");
+                let text = String::from_utf8_lossy(&message[..length]).into_owned();
+                if text.contains(part) {
+                    return text;
+                }
             }
-        }
-    });
-    let told = told.await;
+        })
+        .await
+    }
+}
+
+#[tokio::test]
+async fn the_service_manager_is_told_what_is_relayed_and_what_came_of_a_reload() {
+    let receiver = Receiver::good().await;
+    let right = relay_to(&receiver);
+    let home = Home::new(&right);
+    let path = home.config().with_file_name("notify");
+    let manager = Manager(UnixDatagram::bind(&path).expect("a socket"));
+    let mut daemon = home.command(&["serve"]);
+    daemon.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000");
+    let mut daemon = daemon.spawn().expect("it runs");
+    let told = manager.told("READY=1").await;
     assert!(told.contains("STATUS=relaying 1 source to 1 target\n"), "{told}");
-    daemon.kill().await.expect("it was running");
+    manager.told("WATCHDOG=1").await;
+    let pid = daemon.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)).expect("it runs");
+    let mut moments = Vec::new();
+    for (configuration, status) in [
+        ("[source.any]\nprovider = \"custom\"\n", "a new configuration was refused"),
+        (right.as_str(), "STATUS=relaying 1 source to 1 target\n"),
+    ] {
+        home.configure(configuration);
+        kill_process(pid, Signal::HUP).expect("it runs");
+        let reloading = manager.told("RELOADING=1\nMONOTONIC_USEC=").await;
+        let moment = reloading.lines().find_map(|line| line.strip_prefix("MONOTONIC_USEC="));
+        moments.push(moment.and_then(|digits| digits.parse::<u64>().ok()).expect("a number"));
+        let ready = manager.told("READY=1").await;
+        assert!(ready.contains(status), "{ready}");
+    }
+    assert!(moments[0] > 0 && moments[1] > moments[0], "{moments:?}");
+    kill_process(pid, Signal::TERM).expect("it runs");
+    manager.told("STOPPING=1").await;
+    assert!(within("it ends", daemon.wait()).await.expect("a status").success());
 }
 
 #[tokio::test]
@@ -96,6 +128,40 @@ async fn health_is_asked_by_the_binary_itself_and_told_by_its_exit_code() {
     let unwell = ask("127.0.0.1:1").await;
     let said = String::from_utf8_lossy(&unwell.stderr).into_owned();
     assert!(unwell.status.code() == Some(1) && said.contains("is it running?"), "{said}");
+}
+
+#[tokio::test]
+async fn a_target_to_try_things_with_shows_what_it_answered() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = free.local_addr().expect("an address");
+    drop(free);
+    let home = Home::new(&format!(
+        "[source.any]\nprovider = \"streampixel\"\n[target.t]\nurl = \"http://{address}/\"\n\
+         retry = {{ schedule = [\"100ms\", \"100ms\", \"100ms\", \"100ms\"], jitter = 0.0 }}\n"
+    ));
+    let listen = address.to_string();
+    let receive = ["receive", "--listen", &listen, "--status", "503", "--count", "2", "--json"];
+    let mut receiver = home.command(&receive).spawn().expect("it runs");
+    let mut said = BufReader::new(receiver.stderr.take().expect("piped")).lines();
+    let line = within("it listens", said.next_line()).await.expect("readable").expect("a line");
+    assert!(line.contains(&format!("answering 503 on http://{address}/")), "{line}");
+    let daemon = home.start().await;
+    let url = format!("http://{}/in/any", daemon.ingress);
+    let sent = home.command(&["send", "any", "--url", &url]).output();
+    assert!(within("it is sent", sent).await.expect("it ran").status.success());
+    let output = within("two attempts come", receiver.wait_with_output()).await.expect("it ran");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let lines: Vec<serde_json::Value> =
+        said.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let attempts: Vec<_> = lines
+        .iter()
+        .flat_map(|line| line["headers"].as_array().expect("a list"))
+        .filter(|field| field[0] == "everhook-attempt")
+        .map(|field| field[1].as_str().expect("a text"))
+        .collect();
+    assert!(output.status.success() && lines.iter().all(|it| it["status"] == 503), "{said}");
+    assert_eq!(attempts, ["1", "2"], "{said}");
+    assert!(lines[0]["body"]["data"].as_str().expect("a text").contains("uploadId"), "{said}");
 }
 
 #[tokio::test]

@@ -193,6 +193,7 @@ impl Daemon {
                 targets,
                 metrics: around.metrics,
                 clock: around.clock,
+                rng,
             };
             reload.spawn(reloader.run(requests, reload.stop_token().clone()));
         }

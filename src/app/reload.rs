@@ -6,18 +6,22 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use rand::RngExt as _;
+use rand::rngs::StdRng;
 use tokio_util::sync::CancellationToken;
 
 use super::{declare, journal_options, relay_targets, report_orphans, status};
 use crate::admin::Admin;
-use crate::config::{Config, Live, LoadOptions, Outline, Source};
+use crate::config::{self, Change, Config, Live, LoadOptions, Outline, Source};
 use crate::ingress::Ingress;
 use crate::journal::sled::SledJournal;
+use crate::journal::{Append, Journal as _};
 use crate::lifecycle::{self, Tasks};
 use crate::metrics::Metrics;
-use crate::model::Name;
+use crate::model::{EventId, Name};
 use crate::relay::{RelayReload, RelayTarget};
 use crate::reload::{Outcome, ReloadError, Reloaded, Requests};
+use crate::rules::notice::Told;
 use crate::target::TargetClient;
 use crate::time::Clock;
 
@@ -65,6 +69,8 @@ pub(super) struct Reloader {
     pub(super) targets: Targets,
     pub(super) metrics: Metrics,
     pub(super) clock: Clock,
+    /// For the ids of events of our own.
+    pub(super) rng: StdRng,
 }
 
 /// A configuration that can take effect.
@@ -157,8 +163,36 @@ impl Reloader {
             }
         }
         report_orphans(&*self.engine, &config.targets);
+        self.ping(&config.targets, &reloaded.changes).await;
         Ok(reloaded)
     }
+
+    /// Tells the targets that want to know it what changed for them. A ping that the journal does not take is left out:
+    /// the configuration is in effect all the same.
+    async fn ping(&mut self, targets: &[config::Target], changes: &[Change]) {
+        for target in targets.iter().filter(|target| target.ping && target.active) {
+            let changed = changed(&target.name, changes);
+            if changed.is_empty() {
+                continue;
+            }
+            let now = self.clock.now();
+            let id = EventId::new(now, self.rng.random());
+            let Some(event) = Told::Ping(&changed).event(&target.name, id, now) else { continue };
+            let append = Append { event, targets: vec![target.name.clone()], dedup: Vec::new() };
+            if let Err(error) = self.engine.append(append).await {
+                tracing::warn!(%error, target_name = %target.name, "the target could not be sent a ping");
+            }
+        }
+    }
+}
+
+/// The keys of one target that changed.
+fn changed(target: &Name, changes: &[Change]) -> Vec<String> {
+    let own = format!("target.{target}");
+    let is_own = |key: &str| {
+        key.strip_prefix(&own).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    changes.iter().filter(|it| is_own(&it.key)).map(|it| it.key.clone()).collect()
 }
 
 /// Logs what changed, key by key and without values: they may be secrets.

@@ -268,6 +268,8 @@ pub struct Target {
     pub deny_private: bool,
     /// Passes the provider's tokens on.
     pub forward_tokens: bool,
+    /// Is told when a reload changed something in its settings.
+    pub ping: bool,
     /// The names it had before.
     pub was: Vec<Name>,
 }

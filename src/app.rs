@@ -30,7 +30,7 @@ use crate::model::Name;
 use crate::relay::{Relay, RelayStop, RelayTarget, replacements};
 use crate::reload::{ReloadControl, reload_control};
 use crate::rules::dispatch::TargetPolicy;
-use crate::target::{TargetClient, shared_tls};
+use crate::target::{SystemTls, TargetClient};
 use crate::time::Clock;
 
 /// How long attempts in flight may take to finish when the daemon stops.
@@ -294,7 +294,7 @@ impl Around {
         seed: u64,
     ) -> anyhow::Result<Targets> {
         let (relay, replacements) = replacements();
-        let tls = shared_tls().context("TLS toward targets")?;
+        let tls = SystemTls::default();
         let targets = relay_targets(&config.targets, &tls, tasks, |_name| None)?;
         let clients = clients(&targets);
         let deliver = Relay::new(
@@ -393,14 +393,14 @@ fn report_orphans(journal: &dyn Journal, targets: &[config::Target]) {
 /// What the relay is told of the targets; `kept` gives the clients that go on.
 fn relay_targets(
     targets: &[config::Target],
-    tls: &Arc<rustls::ClientConfig>,
+    tls: &SystemTls,
     tasks: &Tasks,
     kept: impl Fn(&Name) -> Option<Arc<TargetClient>>,
 ) -> anyhow::Result<Vec<RelayTarget>> {
     let target = |target: &config::Target| {
         let client = match kept(&target.name) {
             Some(client) => client,
-            None => TargetClient::new(target, Arc::clone(tls), tasks)
+            None => TargetClient::new(target, tls, tasks)
                 .map(Arc::new)
                 .with_context(|| format!("target.{}", target.name))?,
         };

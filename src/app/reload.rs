@@ -22,7 +22,7 @@ use crate::model::{EventId, Name};
 use crate::relay::{RelayReload, RelayTarget};
 use crate::reload::{Outcome, ReloadError, Reloaded, Requests};
 use crate::rules::notice::Told;
-use crate::target::TargetClient;
+use crate::target::{SystemTls, TargetClient};
 use crate::time::Clock;
 
 /// Most changes that are logged one by one.
@@ -44,7 +44,7 @@ pub(super) struct Targets {
     pub(super) relay: RelayReload,
     /// Of the targets in effect.
     pub(super) clients: Clients,
-    pub(super) tls: Arc<rustls::ClientConfig>,
+    pub(super) tls: SystemTls,
     /// Owns the connections to targets.
     pub(super) tasks: Tasks,
 }

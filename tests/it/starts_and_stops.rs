@@ -165,6 +165,34 @@ async fn a_target_to_try_things_with_shows_what_it_answered() {
 }
 
 #[tokio::test]
+async fn a_machine_without_authorities_serves_the_targets_that_need_none() {
+    let mut receiver = Receiver::good().await;
+    let home = Home::new(&relay_to(&receiver));
+    let (none, nowhere) =
+        (home.config().with_file_name("none"), home.config().with_file_name("no"));
+    std::fs::write(&none, "").expect("written");
+    let mut command = home.command(&["serve"]);
+    let daemon = Home::started({
+        command.env("SSL_CERT_FILE", &none).env("SSL_CERT_DIR", &nowhere);
+        command
+    });
+    let daemon = daemon.await;
+    daemon.post("/in/any", &[], b"plain").await.ack();
+    assert_eq!(receiver.next().await.body, "plain");
+    let secure = relay_to(&receiver).replace("http://", "https://");
+    home.configure(&secure);
+    let refused = daemon.admin_post("/api/v1/reload").await;
+    let said = String::from_utf8_lossy(&refused.body).into_owned();
+    assert!(
+        refused.status >= 400 && said.contains("target.t") && said.contains("ca-certificates"),
+        "{said}"
+    );
+    // It needs none of the system's when it checks by its own, or not at all.
+    home.configure(&format!("{secure}tls = {{ verify = false }}\n"));
+    assert_eq!(daemon.admin_post("/api/v1/reload").await.status, 200);
+}
+
+#[tokio::test]
 async fn completions_and_man_pages_come_from_the_binary() {
     let home = Home::new("");
     let out = home.config().with_file_name("man").display().to_string();

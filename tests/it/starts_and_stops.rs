@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpStream, UnixDatagram};
 
@@ -60,57 +59,34 @@ async fn a_second_daemon_with_the_same_configuration_names_the_first() {
     assert_eq!(daemon.post("/in/any", &[], b"still there").await.status, 200);
 }
 
-/// The service manager's end of the socket that the daemon tells it things by.
-struct Manager(UnixDatagram);
-
-impl Manager {
-    /// The next message with this in it.
-    async fn told(&self, part: &str) -> String {
-        within(part, async {
+#[tokio::test]
+async fn the_service_manager_is_told_what_is_relayed_that_the_daemon_lives_and_that_it_stops() {
+    let receiver = Receiver::good().await;
+    let home = Home::new(&relay_to(&receiver));
+    let path = home.config().with_file_name("notify");
+    let manager = UnixDatagram::bind(&path).expect("a socket");
+    let hears = async |what: &str| {
+        within(what, async {
             loop {
                 let mut message = [0; 1024];
-                let length = self.0.recv(&mut message).await.expect("a message");
+                let length = manager.recv(&mut message).await.expect("a message");
                 let text = String::from_utf8_lossy(&message[..length]).into_owned();
-                if text.contains(part) {
+                if text.contains(what) {
                     return text;
                 }
             }
         })
         .await
-    }
-}
-
-#[tokio::test]
-async fn the_service_manager_is_told_what_is_relayed_and_what_came_of_a_reload() {
-    let receiver = Receiver::good().await;
-    let right = relay_to(&receiver);
-    let home = Home::new(&right);
-    let path = home.config().with_file_name("notify");
-    let manager = Manager(UnixDatagram::bind(&path).expect("a socket"));
-    let mut daemon = home.command(&["serve"]);
-    daemon.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000");
-    let mut daemon = daemon.spawn().expect("it runs");
-    let told = manager.told("READY=1").await;
+    };
+    let mut command = home.command(&["serve"]);
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000");
+    let daemon = Home::started(command).await;
+    let told = hears("READY=1").await;
     assert!(told.contains("STATUS=relaying 1 source to 1 target\n"), "{told}");
-    manager.told("WATCHDOG=1").await;
-    let pid = daemon.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)).expect("it runs");
-    let mut moments = Vec::new();
-    for (configuration, status) in [
-        ("[source.any]\nprovider = \"custom\"\n", "a new configuration was refused"),
-        (right.as_str(), "STATUS=relaying 1 source to 1 target\n"),
-    ] {
-        home.configure(configuration);
-        kill_process(pid, Signal::HUP).expect("it runs");
-        let reloading = manager.told("RELOADING=1\nMONOTONIC_USEC=").await;
-        let moment = reloading.lines().find_map(|line| line.strip_prefix("MONOTONIC_USEC="));
-        moments.push(moment.and_then(|digits| digits.parse::<u64>().ok()).expect("a number"));
-        let ready = manager.told("READY=1").await;
-        assert!(ready.contains(status), "{ready}");
-    }
-    assert!(moments[0] > 0 && moments[1] > moments[0], "{moments:?}");
-    kill_process(pid, Signal::TERM).expect("it runs");
-    manager.told("STOPPING=1").await;
-    assert!(within("it ends", daemon.wait()).await.expect("a status").success());
+    hears("WATCHDOG=1").await;
+    daemon.terminate();
+    hears("STOPPING=1").await;
+    assert!(daemon.ended().await.success());
 }
 
 #[tokio::test]

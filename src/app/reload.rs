@@ -171,13 +171,13 @@ impl Reloader {
     /// the configuration is in effect all the same.
     async fn ping(&mut self, targets: &[config::Target], changes: &[Change]) {
         for target in targets.iter().filter(|target| target.ping && target.active) {
-            let changed = changed(&target.name, changes);
-            if changed.is_empty() {
+            let keys = keys_of(&target.name, changes);
+            if keys.is_empty() {
                 continue;
             }
             let now = self.clock.now();
             let id = EventId::new(now, self.rng.random());
-            let Some(event) = Told::Ping(&changed).event(&target.name, id, now) else { continue };
+            let Some(event) = Told::Ping(&keys).event(&target.name, id, now) else { continue };
             let append = Append { event, targets: vec![target.name.clone()], dedup: Vec::new() };
             if let Err(error) = self.engine.append(append).await {
                 tracing::warn!(%error, target_name = %target.name, "the target could not be sent a ping");
@@ -187,7 +187,7 @@ impl Reloader {
 }
 
 /// The keys of one target that changed.
-fn changed(target: &Name, changes: &[Change]) -> Vec<String> {
+fn keys_of(target: &Name, changes: &[Change]) -> Vec<String> {
     let own = format!("target.{target}");
     let is_own = |key: &str| {
         key.strip_prefix(&own).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))

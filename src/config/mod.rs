@@ -231,6 +231,7 @@ pub enum OnUnverified {
 
 /// `[target.NAME]`
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the file")]
 pub struct Target {
     /// NAME
     pub name: Name,

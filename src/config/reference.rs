@@ -12,7 +12,7 @@ pub fn reference() -> String {
         }
         let title = path.join(".").replace(".name", ".NAME");
         let about = table.doc.trim();
-        text += &format!("### `[{title}]`\n\n{about}\n\n");
+        text.extend(["### `[", &title, "]`\n\n", about, "\n\n"]);
         text += "| key | value | default | bounds | meaning |\n|---|---|---|---|---|\n";
         for field in table.fields.iter().filter(|field| !matches!(field.shape, Shape::Table(_))) {
             let default = match (field.required, field.default) {
@@ -20,10 +20,9 @@ pub fn reference() -> String {
                 (None, None) => "-".to_owned(),
                 (None, Some(default)) => format!("`{default}`"),
             };
-            let row = [field.key().to_owned(), named(&field.shape), default, bounds(field)];
-            let [key, value, default, bounds] = row;
-            let about = field.doc.trim();
-            text += &format!("| `{key}` | {value} | {default} | {bounds} | {about} |\n");
+            let row =
+                [&*named(&field.shape), &*default, &*bounds(field), field.doc.trim()].join(" | ");
+            text.extend(["| `", field.key(), "` | ", &row, " |\n"]);
         }
         text.push('\n');
     });

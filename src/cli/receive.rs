@@ -44,18 +44,18 @@ async fn receive(arguments: &Arguments, as_json: bool) -> Result<(), Failure> {
     complain(&format!("answering {status} on http://{}/, until Ctrl-C", receiver.address));
     let mut left = arguments.count;
     while left != Some(0) {
-        let received = tokio::select! {
-            received = receiver.received.recv() => received,
+        let came = tokio::select! {
+            came = receiver.received.recv() => came,
             asked = signals.next() => match asked {
                 Asked::Stop(_) => break,
                 Asked::Reload => continue,
             },
         };
-        let Some(received) = received else { break };
+        let Some(request) = came else { break };
         if as_json {
-            print(&told(&received))?;
+            print(&told(&request))?;
         } else {
-            print(&line(&received))?;
+            print(&line(&request))?;
         }
         left = left.map(|left| left.saturating_sub(1));
     }

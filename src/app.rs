@@ -31,7 +31,7 @@ use crate::model::Name;
 use crate::relay::{Relay, RelayStop, RelayTarget, replacements};
 use crate::reload::{ReloadControl, reload_control};
 use crate::rules::dispatch::TargetPolicy;
-use crate::target::{TargetClient, shared_tls};
+use crate::target::{SystemTls, TargetClient};
 use crate::time::Clock;
 
 /// How long attempts in flight may take to finish when the daemon stops.
@@ -194,6 +194,7 @@ impl Daemon {
                 targets,
                 metrics: around.metrics,
                 clock: around.clock,
+                rng,
             };
             reload.spawn(reloader.run(requests, reload.stop_token().clone()));
         }
@@ -294,7 +295,7 @@ impl Around {
         seed: u64,
     ) -> anyhow::Result<Targets> {
         let (relay, replacements) = replacements();
-        let tls = shared_tls().context("TLS toward targets")?;
+        let tls = SystemTls::default();
         let targets = relay_targets(config, &tls, tasks, |_name, _tokens| None)?;
         let clients = clients(&targets);
         let deliver = Relay::new(
@@ -393,7 +394,7 @@ fn report_orphans(journal: &dyn Journal, targets: &[config::Target]) {
 /// What the relay is told of the targets; `kept` gives the clients that go on, if they know of the same tokens.
 fn relay_targets(
     config: &Config,
-    tls: &Arc<rustls::ClientConfig>,
+    tls: &SystemTls,
     tasks: &Tasks,
     kept: impl Fn(&Name, &[&str]) -> Option<Arc<TargetClient>>,
 ) -> anyhow::Result<Vec<RelayTarget>> {
@@ -402,7 +403,7 @@ fn relay_targets(
     let target = |target: &config::Target| {
         let client = match kept(&target.name, &tokens) {
             Some(client) => client,
-            None => TargetClient::new(target, &tokens, Arc::clone(tls), tasks)
+            None => TargetClient::new(target, &tokens, tls, tasks)
                 .map(Arc::new)
                 .with_context(|| format!("target.{}", target.name))?,
         };

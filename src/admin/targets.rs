@@ -13,16 +13,13 @@ use super::setup::TargetSetup;
 use crate::control::ControlError;
 use crate::journal::{Append, Depth};
 use crate::metrics::{TargetTotals, Totals};
-use crate::model::{Event, Headers, Name};
+use crate::model::Name;
 use crate::rules::breaker;
 use crate::rules::dispatch::{Last, TargetView};
+use crate::rules::notice::Told;
 
 /// How long the relay may take to answer: it may not have begun yet.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The name of the event to try a target with.
-const TEST: &str = "everhook.test";
-/// The source it is said to come from.
-const OURSELVES: &str = "everhook";
 
 impl Shared {
     /// Every target: those that are configured, and those that only the journal still knows.
@@ -70,18 +67,8 @@ impl Shared {
         if !self.setup().has_target(name) {
             return Err(Problem::unknown("no target of that name is configured"));
         }
-        let source = Name::parse(OURSELVES).ok_or_else(|| Problem::unavailable("no source"))?;
-        let now = self.clock.now();
-        let body = json!({ "event": TEST, "target": name.as_str(), "sent_at": now });
-        let event = Event {
-            id: self.new_event_id(),
-            source,
-            name: TEST.to_owned(),
-            order_key: None,
-            received_at: now,
-            headers: Headers::from_pairs([("content-type", &b"application/json"[..])]),
-            body: body.to_string().into(),
-        };
+        let event = Told::Test.event(name, self.new_event_id(), self.clock.now());
+        let event = event.ok_or_else(|| Problem::unavailable("no source"))?;
         let append = Append { event, targets: vec![name.clone()], dedup: Vec::new() };
         let id = self.append(append).await?;
         tracing::info!(target_name = %name, event = %id, %peer, "an operator tries the target");

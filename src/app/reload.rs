@@ -6,19 +6,23 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use rand::RngExt as _;
+use rand::rngs::StdRng;
 use tokio_util::sync::CancellationToken;
 
 use super::{declare, journal_options, relay_targets, report_orphans, status};
 use crate::admin::Admin;
-use crate::config::{Config, Live, LoadOptions, Outline, Source};
+use crate::config::{self, Change, Config, Live, LoadOptions, Outline, Source};
 use crate::ingress::Ingress;
 use crate::journal::sled::SledJournal;
+use crate::journal::{Append, Journal as _};
 use crate::lifecycle::{self, Tasks};
 use crate::metrics::Metrics;
-use crate::model::Name;
+use crate::model::{EventId, Name};
 use crate::relay::{RelayReload, RelayTarget};
 use crate::reload::{Outcome, ReloadError, Reloaded, Requests};
-use crate::target::TargetClient;
+use crate::rules::notice::Told;
+use crate::target::{SystemTls, TargetClient};
 use crate::time::Clock;
 
 /// Most changes that are logged one by one.
@@ -40,7 +44,7 @@ pub(super) struct Targets {
     pub(super) relay: RelayReload,
     /// Of the targets in effect.
     pub(super) clients: Clients,
-    pub(super) tls: Arc<rustls::ClientConfig>,
+    pub(super) tls: SystemTls,
     /// Owns the connections to targets.
     pub(super) tasks: Tasks,
 }
@@ -65,6 +69,8 @@ pub(super) struct Reloader {
     pub(super) targets: Targets,
     pub(super) metrics: Metrics,
     pub(super) clock: Clock,
+    /// For the ids of events of our own.
+    pub(super) rng: StdRng,
 }
 
 /// A configuration that can take effect.
@@ -160,8 +166,36 @@ impl Reloader {
             }
         }
         report_orphans(&*self.engine, &config.targets);
+        self.ping(&config.targets, &reloaded.changes).await;
         Ok(reloaded)
     }
+
+    /// Tells the targets that want to know it what changed for them. A ping that the journal does not take is left out:
+    /// the configuration is in effect all the same.
+    async fn ping(&mut self, targets: &[config::Target], changes: &[Change]) {
+        for target in targets.iter().filter(|target| target.ping && target.active) {
+            let keys = keys_of(&target.name, changes);
+            if keys.is_empty() {
+                continue;
+            }
+            let now = self.clock.now();
+            let id = EventId::new(now, self.rng.random());
+            let Some(event) = Told::Ping(&keys).event(&target.name, id, now) else { continue };
+            let append = Append { event, targets: vec![target.name.clone()], dedup: Vec::new() };
+            if let Err(error) = self.engine.append(append).await {
+                tracing::warn!(%error, target_name = %target.name, "the target could not be sent a ping");
+            }
+        }
+    }
+}
+
+/// The keys of one target that changed.
+fn keys_of(target: &Name, changes: &[Change]) -> Vec<String> {
+    let own = format!("target.{target}");
+    let is_own = |key: &str| {
+        key.strip_prefix(&own).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    changes.iter().filter(|it| is_own(&it.key)).map(|it| it.key.clone()).collect()
 }
 
 /// Logs what changed, key by key and without values: they may be secrets.

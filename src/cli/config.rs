@@ -1,4 +1,4 @@
-//! `everhook config check|show|schema`.
+//! `everhook config check|show|schema|reference`.
 
 use clap::Subcommand;
 use everhook::config::{self, Config, ConfigError, Place};
@@ -14,6 +14,8 @@ pub(super) enum Command {
     Show,
     /// Print the JSON Schema of a configuration file.
     Schema,
+    /// Print the reference in Markdown: every key with what it takes, its default and its bounds.
+    Reference,
 }
 
 pub(super) fn run(command: &Command, common: &Common) -> Result<(), Failure> {
@@ -27,6 +29,7 @@ pub(super) fn run(command: &Command, common: &Common) -> Result<(), Failure> {
             print(&config::toml_text(&effective).trim_end())
         }
         Command::Schema => print(&format!("{:#}", config::schema())),
+        Command::Reference => print(&config::reference().trim_end()),
     }
 }
 

@@ -14,6 +14,8 @@ mod logs;
 mod overview;
 mod providers;
 mod reach;
+mod receive;
+mod receiver;
 mod rejections;
 mod reload;
 mod secret;
@@ -89,6 +91,8 @@ enum Command {
     Demo,
     /// Post a correctly signed sample, or a file, to one of the configured sources.
     Send(send::Arguments),
+    /// Be a target to try things with: answer every request and show it. Needs no configuration.
+    Receive(receive::Arguments),
     /// Events of the running daemon: list, show, tail, replay, resend.
     #[command(subcommand)]
     Events(events::Command),
@@ -159,6 +163,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Health => health::run(&common),
         Command::Demo => demo::run(&common),
         Command::Send(arguments) => send::run(&arguments, &common),
+        Command::Receive(arguments) => receive::run(&arguments, &common),
         Command::Events(command) => events::run(&command, &common),
         Command::DeadLetters(command) => dead_letters::run(&command, &common),
         Command::Targets(command) => targets::run(&command, &common),

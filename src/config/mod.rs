@@ -14,11 +14,13 @@ mod table;
 mod setting;
 mod origin;
 mod policy;
+mod connection;
 mod pem;
 mod either;
 mod raw;
 mod check;
 mod describe;
+mod reference;
 mod show;
 mod outline;
 mod live;
@@ -33,8 +35,7 @@ use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider, Source as Written};
 use ipnet::IpNet;
 
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-
+pub use self::connection::{ClientCertificate, Proxy, ProxyKind, TargetTls};
 pub use self::describe::schema;
 pub use self::live::Live;
 use self::locate::Document;
@@ -42,6 +43,7 @@ use self::mistake::Findings;
 pub use self::mistake::{ConfigError, Mistake, Place};
 pub use self::outline::{Change, Outline, What};
 pub use self::pem::{Unusable, certificates};
+pub use self::reference::reference;
 pub use self::show::toml_text;
 use self::tree::{Datum, KeyPath, Node, Origin};
 use crate::model::{Name, Order, Secret};
@@ -231,6 +233,7 @@ pub enum OnUnverified {
 
 /// `[target.NAME]`
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own in the file")]
 pub struct Target {
     /// NAME
     pub name: Name,
@@ -268,50 +271,10 @@ pub struct Target {
     pub deny_private: bool,
     /// Passes the provider's tokens on.
     pub forward_tokens: bool,
+    /// Is told when a reload changed something in its settings.
+    pub ping: bool,
     /// The names it had before.
     pub was: Vec<Name>,
-}
-
-/// `[target.NAME.proxy]`
-#[derive(Clone, Debug)]
-pub struct Proxy {
-    /// What it speaks.
-    pub kind: ProxyKind,
-    /// Its host, an IPv6 address without brackets.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-    /// User and password.
-    pub credentials: Option<(String, Secret)>,
-}
-
-/// What a proxy speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProxyKind {
-    /// HTTP with CONNECT.
-    Http,
-    /// SOCKS version 5.
-    Socks5,
-}
-
-/// `[target.NAME.tls]`, its files read.
-#[derive(Clone, Debug)]
-pub struct TargetTls {
-    /// Whether the target's certificate is checked.
-    pub verify: bool,
-    /// The authorities that are trusted instead of the system's.
-    pub roots: Option<Vec<CertificateDer<'static>>>,
-    /// What we show of ourselves.
-    pub client: Option<ClientCertificate>,
-}
-
-/// A certificate of our own.
-#[derive(Clone, Debug)]
-pub struct ClientCertificate {
-    /// Its chain.
-    pub chain: Vec<CertificateDer<'static>>,
-    /// Its key; prints nothing of itself.
-    pub key: Arc<PrivateKeyDer<'static>>,
 }
 
 impl Config {

@@ -256,6 +256,8 @@ table! {
         deny_private: bool = "false";
         /// Whether the provider's header fields that carry a token are passed on with those of preset raw.
         forward_tokens: bool = "true";
+        /// Whether a reload that added the target, or changed something in its settings, sends it the event everhook.ping.
+        ping: bool = "false";
     }
 
     /// The proxy that connections to the target go through.

@@ -1,4 +1,4 @@
-//! What was noticed, as an event of our own: for targets that ask for it by name.
+//! Events of our own: what was noticed, for targets that ask for it by name, and what one target alone is told.
 
 use std::time::Duration;
 
@@ -6,11 +6,46 @@ use serde_json::{Map, Value, json};
 
 use super::dedup::Hash;
 use super::stages::{Notice, Seen};
-use crate::model::{DedupKey, Name};
+use crate::model::{DedupKey, Event, EventId, Headers, Name};
 use crate::time::Timestamp;
 
 /// How long the same notice is not stored twice: after a crash it may be made again.
 const WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The source that events for one target alone are said to come from.
+const OURSELVES: &str = "everhook";
+
+/// What one target alone is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told<'a> {
+    /// An operator tries it.
+    Test,
+    /// A reload changed these keys of its settings.
+    Ping(&'a [String]),
+}
+
+impl Told<'_> {
+    /// It as an event; `None` never, as long as our own name is a name.
+    pub fn event(self, target: &Name, id: EventId, now: Timestamp) -> Option<Event> {
+        let name = match self {
+            Self::Test => "everhook.test",
+            Self::Ping(_) => "everhook.ping",
+        };
+        let mut body = json!({ "event": name, "target": target.as_str(), "sent_at": now });
+        if let (Self::Ping(changes), Some(body)) = (self, body.as_object_mut()) {
+            body.insert("changes".to_owned(), json!(changes));
+        }
+        Some(Event {
+            id,
+            source: Name::parse(OURSELVES)?,
+            name: name.to_owned(),
+            order_key: None,
+            received_at: now,
+            headers: Headers::from_pairs([("content-type", &b"application/json"[..])]),
+            body: body.to_string().into(),
+        })
+    }
+}
 
 /// An event of our own before it has an id.
 #[derive(Clone, Debug, PartialEq)]
@@ -106,6 +141,26 @@ mod tests {
 
     fn parsed(event: &OwnEvent) -> Value {
         serde_json::from_slice(&event.body).unwrap()
+    }
+
+    #[test]
+    fn one_target_alone_is_told_what_changed() {
+        let (target, id) = (Name::parse("t").unwrap(), EventId::new(NOW, [7; 10]));
+        let changes = ["target.t.timeout".to_owned()];
+        let ping = Told::Ping(&changes).event(&target, id, NOW).unwrap();
+        assert_eq!(
+            (ping.name.as_str(), ping.source.as_str(), ping.id),
+            ("everhook.ping", "everhook", id)
+        );
+        let body: Value = serde_json::from_slice(&ping.body).unwrap();
+        let expected = json!({
+            "event": "everhook.ping", "target": "t", "sent_at": "2026-03-31T23:33:20.000Z",
+            "changes": ["target.t.timeout"],
+        });
+        assert_eq!(body, expected);
+        let test = Told::Test.event(&target, id, NOW).unwrap();
+        let body: Value = serde_json::from_slice(&test.body).unwrap();
+        assert_eq!((test.name.as_str(), body.get("changes")), ("everhook.test", None));
     }
 
     #[test]

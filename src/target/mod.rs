@@ -13,7 +13,6 @@ mod proxy;
 mod seen;
 mod tls;
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -29,8 +28,8 @@ use self::connect::{Carried, Connector, Route};
 pub use self::post::{Asking, PostError, Posted, ask, follow, post};
 pub use self::seen::MAX_ANSWER_BODY;
 use self::seen::Outgoing;
-use self::tls::own_tls;
-pub use self::tls::shared_tls;
+pub use self::tls::SystemTls;
+use self::tls::{no_tls, own_tls};
 use crate::config::Target;
 use crate::lifecycle::Tasks;
 use crate::model::{Answer, Event, Seen, Timing};
@@ -86,7 +85,12 @@ pub struct Exchange {
 /// Why a client could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The system's certificate store, or the target's own certificates, cannot be used.
+    /// The system has no certificate store that can be used.
+    #[error(
+        "the system has no authorities to check certificates by; install ca-certificates, or name a tls.ca_file ({0})"
+    )]
+    Authorities(#[source] rustls::Error),
+    /// The target's own certificates cannot be used.
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
     /// The URL is not one.
@@ -98,22 +102,27 @@ pub enum ClientError {
 }
 
 impl TargetClient {
-    /// A client with an empty pool; its connections run as `tasks`. `shared` is the TLS of a target without its own,
+    /// A client with an empty pool; its connections run as `tasks`. `shared` is the TLS of targets without their own,
     /// `provider_tokens` the header fields in which sources are shown a token.
     pub fn new(
         target: &Target,
         provider_tokens: &[&str],
-        shared: Arc<rustls::ClientConfig>,
+        shared: &SystemTls,
         tasks: &Tasks,
     ) -> Result<Self, ClientError> {
-        let tls = target.tls.as_ref().map_or(Ok(shared), own_tls)?;
+        let url = url(target)?;
+        let tls = match &target.tls {
+            _ if url.scheme_str() != Some("https") => no_tls()?,
+            Some(own) => own_tls(own)?,
+            None => shared.get()?,
+        };
         let route = Route { proxy: target.proxy.clone(), public_only: target.deny_private };
         let connector = Connector::new(tls, target.connect_timeout, route);
         let name = |name: &&str| HeaderName::from_bytes(name.as_bytes());
         let known_tokens = provider_tokens.iter().filter_map(|it| name(it).ok()).collect();
         Ok(Self {
             client: client(connector, target.concurrency, tasks),
-            url: url(target)?,
+            url,
             method: Method::from_bytes(target.method.as_bytes()).unwrap_or(Method::POST),
             body: target.body.clone(),
             fields: headers::Fields {

@@ -11,7 +11,7 @@ use rustls::pki_types::CertificateDer;
 
 use super::connect::{Connector, Route};
 use super::seen::{MAX_ANSWER_BODY, Outgoing, class_of};
-use super::tls::{no_tls, own_tls, shared_tls};
+use super::tls::{SystemTls, no_tls, own_tls};
 use super::{ClientError, client, header_map};
 use crate::config::TargetTls;
 use crate::lifecycle::Tasks;
@@ -114,7 +114,7 @@ async fn answered(asking: Asking<'_>, tasks: &Tasks) -> Result<Response<Incoming
     // Loading the system's certificates takes longer than the whole exchange does without them.
     let tls = match roots {
         _ if !secure => no_tls()?,
-        None => shared_tls()?,
+        None => SystemTls::default().get()?,
         Some(_) => own_tls(&TargetTls { verify: true, roots, client: None })?,
     };
     let connector = Connector::new(tls, timeout, Route::default());

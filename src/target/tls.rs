@@ -1,6 +1,6 @@
 //! TLS toward targets: whom they are believed to be, and who we say we are.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -13,15 +13,26 @@ use super::ClientError;
 use crate::config::TargetTls;
 
 /// What targets without a `tls` of their own share: certificates are checked as the system checks them.
-pub fn shared_tls() -> Result<Arc<ClientConfig>, ClientError> {
-    let provider = provider();
-    let verifier = Arc::new(Verifier::new(Arc::clone(&provider))?);
-    Ok(Arc::new(with_alpn(
-        builder(provider)?
-            .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth(),
-    )))
+///
+/// It is made when the first target needs it, so that a machine without any authorities serves the targets that need none.
+#[derive(Clone, Debug, Default)]
+pub struct SystemTls(Arc<OnceLock<Arc<ClientConfig>>>);
+
+impl SystemTls {
+    pub(super) fn get(&self) -> Result<Arc<ClientConfig>, ClientError> {
+        if let Some(made) = self.0.get() {
+            return Ok(Arc::clone(made));
+        }
+        let provider = provider();
+        let verifier = Arc::new(system_verifier(&provider)?);
+        let builder = builder(provider)?.dangerous().with_custom_certificate_verifier(verifier);
+        let made = Arc::new(with_alpn(builder.with_no_client_auth()));
+        Ok(Arc::clone(self.0.get_or_init(|| made)))
+    }
+}
+
+fn system_verifier(provider: &Arc<CryptoProvider>) -> Result<Verifier, ClientError> {
+    Verifier::new(Arc::clone(provider)).map_err(ClientError::Authorities)
 }
 
 /// One target's own.
@@ -38,7 +49,7 @@ pub(super) fn own_tls(tls: &TargetTls) -> Result<Arc<ClientConfig>, ClientError>
                 .build()
                 .map_err(|error| rustls::Error::General(error.to_string()))?
         }
-        None => Arc::new(Verifier::new(Arc::clone(&provider))?),
+        None => Arc::new(system_verifier(&provider)?),
     };
     let builder = builder(provider)?.dangerous().with_custom_certificate_verifier(verifier);
     let config = match &tls.client {

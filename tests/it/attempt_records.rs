@@ -6,7 +6,7 @@ use bytes::Bytes;
 use everhook::config::{Config, LoadOptions};
 use everhook::lifecycle::Tasks;
 use everhook::model::{Answer, ErrorClass, Event, EventId, Headers, MAX_SEEN_BODY, Name};
-use everhook::target::{Call, Exchange, TargetClient, shared_tls};
+use everhook::target::{Call, Exchange, SystemTls, TargetClient};
 use everhook::time::Timestamp;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -26,8 +26,8 @@ pub fn client(url: &str, keys: &str) -> TargetClient {
     std::fs::write(&file, text).expect("writable");
     let options = LoadOptions { file: Some(file), ..LoadOptions::default() };
     let config = Config::load(&options).expect("a configuration");
-    let tls = shared_tls().expect("certificates");
-    TargetClient::new(&config.targets[0], &[], tls, &Tasks::new()).expect("a client")
+    let tls = SystemTls::default();
+    TargetClient::new(&config.targets[0], &[], &tls, &Tasks::new()).expect("a client")
 }
 
 /// One attempt with this body.

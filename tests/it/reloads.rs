@@ -186,6 +186,32 @@ async fn a_target_that_was_renamed_takes_what_is_queued_for_its_old_name() {
 }
 
 #[tokio::test]
+async fn a_target_that_wants_to_know_is_pinged_when_a_reload_changed_its_settings() {
+    let (mut told, mut quiet) = (Receiver::good().await, Receiver::good().await);
+    let configured = |more: &str| {
+        let told = target("told", &told, &format!("ping = true\n{more}"));
+        format!("{SOURCE}{told}{}", target("quiet", &quiet, more))
+    };
+    let (before, after) = (configured(""), configured("timeout = \"3s\"\n"));
+    let home = Home::new(&before);
+    let daemon = home.start().await;
+    // Neither a start nor a reload that changed nothing is worth a ping.
+    assert_eq!(daemon.admin_post("/api/v1/reload").await.status, 200);
+    home.configure(&after);
+    assert_eq!(daemon.admin_post("/api/v1/reload").await.status, 200);
+    let ping = told.next().await;
+    assert_eq!(ping.header("everhook-event"), "everhook.ping");
+    let body: serde_json::Value = serde_json::from_slice(&ping.body).expect("JSON");
+    assert_eq!(body["changes"], json!(["target.told.timeout"]), "{body}");
+    daemon.post("/in/any", &[], b"an event").await.ack();
+    assert_eq!(
+        (told.next().await.body, quiet.next().await.body),
+        ("an event".into(), "an event".into())
+    );
+    assert_eq!((told.seen().len(), quiet.seen().len()), (2, 1));
+}
+
+#[tokio::test]
 async fn another_rate_counts_at_once() {
     let mut receiver = Receiver::good().await;
     let limited = "rate = \"1/h\"\nburst = 1\n";

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpStream, UnixDatagram};
 
 use crate::harness::daemon::Home;
 use crate::harness::receiver::{Act, Receiver};
@@ -60,25 +60,33 @@ async fn a_second_daemon_with_the_same_configuration_names_the_first() {
 }
 
 #[tokio::test]
-async fn the_service_manager_is_told_what_is_relayed_in_good_grammar() {
+async fn the_service_manager_is_told_what_is_relayed_that_the_daemon_lives_and_that_it_stops() {
     let receiver = Receiver::good().await;
     let home = Home::new(&relay_to(&receiver));
     let path = home.config().with_file_name("notify");
-    let manager = tokio::net::UnixDatagram::bind(&path).expect("a socket");
-    let mut daemon = home.command(&["serve"]).env("NOTIFY_SOCKET", &path).spawn().expect("it runs");
-    let told = within("it is ready", async {
-        loop {
-            let mut message = [0; 1024];
-            let length = manager.recv(&mut message).await.expect("a message");
-            let text = String::from_utf8_lossy(&message[..length]).into_owned();
-            if text.contains("READY=1") {
-                return text;
+    let manager = UnixDatagram::bind(&path).expect("a socket");
+    let hears = async |what: &str| {
+        within(what, async {
+            loop {
+                let mut message = [0; 1024];
+                let length = manager.recv(&mut message).await.expect("a message");
+                let text = String::from_utf8_lossy(&message[..length]).into_owned();
+                if text.contains(what) {
+                    return text;
+                }
             }
-        }
-    });
-    let told = told.await;
+        })
+        .await
+    };
+    let mut command = home.command(&["serve"]);
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000");
+    let daemon = Home::started(command).await;
+    let told = hears("READY=1").await;
     assert!(told.contains("STATUS=relaying 1 source to 1 target\n"), "{told}");
-    daemon.kill().await.expect("it was running");
+    hears("WATCHDOG=1").await;
+    daemon.terminate();
+    hears("STOPPING=1").await;
+    assert!(daemon.ended().await.success());
 }
 
 #[tokio::test]
@@ -96,6 +104,68 @@ async fn health_is_asked_by_the_binary_itself_and_told_by_its_exit_code() {
     let unwell = ask("127.0.0.1:1").await;
     let said = String::from_utf8_lossy(&unwell.stderr).into_owned();
     assert!(unwell.status.code() == Some(1) && said.contains("is it running?"), "{said}");
+}
+
+#[tokio::test]
+async fn a_target_to_try_things_with_shows_what_it_answered() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = free.local_addr().expect("an address");
+    drop(free);
+    let home = Home::new(&format!(
+        "[source.any]\nprovider = \"streampixel\"\n[target.t]\nurl = \"http://{address}/\"\n\
+         retry = {{ schedule = [\"100ms\", \"100ms\", \"100ms\", \"100ms\"], jitter = 0.0 }}\n"
+    ));
+    let listen = address.to_string();
+    let receive = ["receive", "--listen", &listen, "--status", "503", "--count", "2", "--json"];
+    let mut receiver = home.command(&receive).spawn().expect("it runs");
+    let mut said = BufReader::new(receiver.stderr.take().expect("piped")).lines();
+    let line = within("it listens", said.next_line()).await.expect("readable").expect("a line");
+    assert!(line.contains(&format!("answering 503 on http://{address}/")), "{line}");
+    let daemon = home.start().await;
+    let url = format!("http://{}/in/any", daemon.ingress);
+    let sent = home.command(&["send", "any", "--url", &url]).output();
+    assert!(within("it is sent", sent).await.expect("it ran").status.success());
+    let output = within("two attempts come", receiver.wait_with_output()).await.expect("it ran");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let lines: Vec<serde_json::Value> =
+        said.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let attempts: Vec<_> = lines
+        .iter()
+        .flat_map(|line| line["headers"].as_array().expect("a list"))
+        .filter(|field| field[0] == "everhook-attempt")
+        .map(|field| field[1].as_str().expect("a text"))
+        .collect();
+    assert!(output.status.success() && lines.iter().all(|it| it["status"] == 503), "{said}");
+    assert_eq!(attempts, ["1", "2"], "{said}");
+    assert!(lines[0]["body"]["data"].as_str().expect("a text").contains("uploadId"), "{said}");
+}
+
+#[tokio::test]
+async fn a_machine_without_authorities_serves_the_targets_that_need_none() {
+    let mut receiver = Receiver::good().await;
+    let home = Home::new(&relay_to(&receiver));
+    let (none, nowhere) =
+        (home.config().with_file_name("none"), home.config().with_file_name("no"));
+    std::fs::write(&none, "").expect("written");
+    let mut command = home.command(&["serve"]);
+    let daemon = Home::started({
+        command.env("SSL_CERT_FILE", &none).env("SSL_CERT_DIR", &nowhere);
+        command
+    });
+    let daemon = daemon.await;
+    daemon.post("/in/any", &[], b"plain").await.ack();
+    assert_eq!(receiver.next().await.body, "plain");
+    let secure = relay_to(&receiver).replace("http://", "https://");
+    home.configure(&secure);
+    let refused = daemon.admin_post("/api/v1/reload").await;
+    let said = String::from_utf8_lossy(&refused.body).into_owned();
+    assert!(
+        refused.status >= 400 && said.contains("target.t") && said.contains("ca-certificates"),
+        "{said}"
+    );
+    // It needs none of the system's when it checks by its own, or not at all.
+    home.configure(&format!("{secure}tls = {{ verify = false }}\n"));
+    assert_eq!(daemon.admin_post("/api/v1/reload").await.status, 200);
 }
 
 #[tokio::test]

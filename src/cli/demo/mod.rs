@@ -1,11 +1,9 @@
 //! `everhook demo`: a newcomer's first minute. One process on loopback sends itself the builds of three providers,
 //! lets its receiver fail, repeats a webhook, forges one, stops hard and recovers, and counts at the end.
 
-mod receiver;
-
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,7 +13,7 @@ use everhook::config::{Config, LoadOptions};
 use everhook::target::post;
 use everhook::time::Clock;
 
-use self::receiver::{Received, Receiver};
+use super::receiver::{Received, Receiver};
 use super::send::{Webhook, webhook};
 use super::{Common, EXIT_FAILURE, Failure, print};
 
@@ -25,6 +23,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How many of the receiver's first answers are failures.
 const FAILURES: usize = 4;
+/// A port of the receiver's own.
+const ANYWHERE: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
 /// Where the path token goes in an URL.
 const TOKEN: &str = "demo-path-token-1";
 
@@ -111,7 +111,8 @@ struct Summary {
 
 impl<'a> Demo<'a> {
     async fn run(home: &'a Home, quiet: bool) -> Result<Summary, Failure> {
-        let receiver = Receiver::start().await.context("starting the demo's receiver")?;
+        let receiver =
+            Receiver::start(ANYWHERE, 200).await.context("starting the demo's receiver")?;
         let mut demo = Self {
             home,
             quiet,
@@ -261,10 +262,11 @@ impl<'a> Demo<'a> {
 
     fn received(&mut self, received: &Received) -> Result<(), Failure> {
         self.attempts = self.attempts.saturating_add(1);
-        let Received { id, event, attempt, status } = received;
+        let (id, event) = (received.field("webhook-id"), received.field("everhook-event"));
+        let (status, attempt) = (received.status, received.field("everhook-attempt"));
         self.say(&format!("   <- receiver     {event:<20} {status} attempt {attempt} {id}"))?;
-        if *status == 200 {
-            let count = self.delivered.entry(id.clone()).or_insert(0);
+        if status == 200 {
+            let count = self.delivered.entry(id.to_owned()).or_insert(0);
             *count = count.saturating_add(1);
         }
         Ok(())

@@ -151,6 +151,7 @@ fn target(name: Name, raw: raw::Target, sources: &[Name], findings: &mut Finding
             },
             deny_private: raw.deny_private?,
             forward_tokens: raw.forward_tokens?,
+            ping: raw.ping?,
             was: raw.was.iter().flatten().filter_map(|name| Name::parse(name)).collect(),
         })
     };

@@ -6,13 +6,14 @@
 
 use std::collections::HashMap;
 
+use super::agenda::Agenda;
 use super::labels::{LabelNumber, Labels};
 use super::queue::Queue;
 use super::record::Label;
 use super::slot::Slots;
 pub(super) use super::slot::{Number, Slot, State};
 use super::table::Table;
-use super::{Claimed, DeliveryState, Demand, Depth, Lease, Stage};
+use super::{Claimed, DeliveryState, Depth, Lease, Stage};
 use crate::model::{EventId, Name, Settlement, Wanted};
 use crate::time::Timestamp;
 
@@ -62,7 +63,8 @@ pub(super) struct Settled<P> {
     pub(super) forgotten: bool,
 }
 
-/// Deliveries that one claim looks at for a target, so that a backlog of one key does not hold everybody up.
+/// Deliveries that one claim looks at for a target, so that a backlog of one key does not hold everybody up. The next
+/// claim goes on at once where this one left off.
 const LOOKS: usize = 8 * 1024;
 
 /// Every pending and every dead delivery.
@@ -71,8 +73,14 @@ pub(super) struct Index<P> {
     events: Table<Entry<P>>,
     numbers: HashMap<Name, Number>,
     queues: Vec<Queue>,
+    agenda: Agenda,
+    /// What is wanted of targets that have had no delivery yet.
+    wanted: HashMap<Name, Wanted>,
     labels: Labels,
     turn: u32,
+    /// Queues that claims have looked at so far.
+    #[cfg(test)]
+    looked: usize,
 }
 
 impl<P: Clone> Index<P> {
@@ -81,8 +89,12 @@ impl<P: Clone> Index<P> {
             events: Table::new(),
             numbers: HashMap::new(),
             queues: Vec::new(),
+            agenda: Agenda::default(),
+            wanted: HashMap::new(),
             labels: Labels::default(),
             turn: 0,
+            #[cfg(test)]
+            looked: 0,
         }
     }
 
@@ -93,7 +105,12 @@ impl<P: Clone> Index<P> {
         }
         let number = Number::try_from(self.queues.len()).ok()?;
         self.numbers.insert(name.clone(), number);
-        self.queues.push(Queue::new(name.clone()));
+        let mut queue = Queue::new(name.clone());
+        if let Some(Wanted { most, order, .. }) = self.wanted.remove(name) {
+            queue.wanted = most;
+            queue.keep_order(order, &self.events, number);
+        }
+        self.queues.push(queue);
         Some(number)
     }
 
@@ -133,6 +150,7 @@ impl<P: Clone> Index<P> {
             if let Some(queue) = self.queues.get_mut(usize::from(slot.target)) {
                 queue.enter(sequence, slot.state);
             }
+            self.arrange(slot.target);
         }
         if !entry.is_delivered() {
             self.events.insert(sequence, entry);
@@ -150,66 +168,95 @@ impl<P: Clone> Index<P> {
             }
         }
         self.events = events;
+        (0..=Number::MAX).take(self.queues.len()).for_each(|number| self.arrange(number));
     }
 
-    /// Leases what is due, at most what the demand allows, the longest due first.
-    pub(super) fn take(&mut self, demand: &Demand, now: Timestamp) -> Vec<Claimed> {
-        let mut claimed = Vec::new();
-        for Wanted { target: name, most, order } in &demand.0 {
-            let Some(number) = self.numbers.get(name).copied() else { continue };
-            let Some(queue) = self.queues.get_mut(usize::from(number)) else { continue };
-            queue.keep_order(*order, &self.events, number);
-            queue.promote(now, &mut self.events, number);
-            let (mut left, mut looked) = (*most, 0usize);
-            while left > 0 {
-                looked = looked.saturating_add(1);
-                queue.look_again = looked > LOOKS;
-                if queue.look_again {
-                    break;
-                }
-                let Some(sequence) = queue.ready.pop_front() else { break };
-                let turn = self.turn.wrapping_add(1);
-                let entry = self.events.get_mut(sequence);
-                let is_ready =
-                    |slot: Option<Slot>| slot.is_some_and(|slot| slot.state == State::Ready);
-                let entry = entry.filter(|entry| is_ready(entry.deliveries.get(number)));
-                if let (Some(lines), Some(entry)) = (&mut queue.lines, &entry)
-                    && !lines.may_go(entry.order, sequence)
-                {
-                    continue;
-                }
-                let leased = entry.and_then(|entry| {
-                    let slot = entry.deliveries.set(number, State::InFlight(turn))?;
-                    Some((entry, slot))
-                });
-                let Some((entry, slot)) = leased else {
-                    queue.ready_gone = queue.ready_gone.saturating_sub(1);
-                    continue;
-                };
-                self.turn = turn;
-                left = left.saturating_sub(1);
-                queue.in_flight = queue.in_flight.saturating_add(1);
-                claimed.push(Claimed {
-                    lease: Lease { sequence, target: number, turn },
-                    target: name.clone(),
-                    event: entry.id,
-                    received_at: entry.received_at,
-                    attempts: slot.attempts,
-                });
+    /// From now on at most so many of a target may be leased, in this order.
+    pub(super) fn demand(&mut self, wanted: Wanted) {
+        let Some(number) = self.numbers.get(&wanted.target).copied() else {
+            if wanted.most > 0 {
+                self.wanted.insert(wanted.target.clone(), wanted);
+            } else {
+                self.wanted.remove(&wanted.target);
             }
+            return;
+        };
+        if let Some(queue) = self.queues.get_mut(usize::from(number)) {
+            queue.wanted = wanted.most;
+            queue.keep_order(wanted.order, &self.events, number);
+        }
+        self.arrange(number);
+    }
+
+    /// Leases what is due, at most what is wanted, the longest due first. What is leased is wanted no longer.
+    pub(super) fn take(&mut self, now: Timestamp) -> Vec<Claimed> {
+        while let Some((_due, number)) = self.agenda.first_due().filter(|(due, _)| *due <= now) {
+            if let Some(queue) = self.queues.get_mut(usize::from(number)) {
+                queue.promote(now, &mut self.events, number);
+            }
+            self.arrange(number);
+        }
+        let mut claimed = Vec::new();
+        let mut next = self.agenda.ready_from(0);
+        while let Some(number) = next {
+            self.lease(number, &mut claimed);
+            self.arrange(number);
+            next = number.checked_add(1).and_then(|from| self.agenda.ready_from(from));
         }
         claimed
     }
 
-    /// When the next of the demanded deliveries becomes due; `None` when none is waiting.
-    pub(super) fn next_due(&self, demand: &Demand) -> Option<Timestamp> {
-        let numbers = demand.0.iter().filter_map(|wanted| self.numbers.get(&wanted.target));
-        let queues = numbers.filter_map(|number| self.queues.get(usize::from(*number)));
-        let next = |queue: &Queue| {
-            let waiting = queue.waiting.first().map(|(due, _)| *due);
-            if queue.look_again { Some(Timestamp::EPOCH) } else { waiting }
-        };
-        queues.filter_map(next).min()
+    /// Leases what one queue has ready.
+    fn lease(&mut self, number: Number, claimed: &mut Vec<Claimed>) {
+        #[cfg(test)]
+        (self.looked = self.looked.saturating_add(1));
+        let Some(queue) = self.queues.get_mut(usize::from(number)) else { return };
+        for _look in 0..LOOKS {
+            if queue.wanted == 0 {
+                return;
+            }
+            let Some(sequence) = queue.ready.pop_front() else { return };
+            let turn = self.turn.wrapping_add(1);
+            let entry = self.events.get_mut(sequence);
+            let is_ready = |slot: Option<Slot>| slot.is_some_and(|slot| slot.state == State::Ready);
+            let entry = entry.filter(|entry| is_ready(entry.deliveries.get(number)));
+            if let (Some(lines), Some(entry)) = (&mut queue.lines, &entry)
+                && !lines.may_go(entry.order, sequence)
+            {
+                continue;
+            }
+            let leased = entry.and_then(|entry| {
+                let slot = entry.deliveries.set(number, State::InFlight(turn))?;
+                Some((entry, slot))
+            });
+            let Some((entry, slot)) = leased else {
+                queue.ready_gone = queue.ready_gone.saturating_sub(1);
+                continue;
+            };
+            self.turn = turn;
+            queue.wanted = queue.wanted.saturating_sub(1);
+            queue.in_flight = queue.in_flight.saturating_add(1);
+            claimed.push(Claimed {
+                lease: Lease { sequence, target: number, turn },
+                target: queue.name.clone(),
+                event: entry.id,
+                received_at: entry.received_at,
+                attempts: slot.attempts,
+            });
+        }
+    }
+
+    /// When the next of what is wanted becomes due; `None` when none is waiting.
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        self.agenda.next()
+    }
+
+    /// A queue has changed.
+    fn arrange(&mut self, number: Number) {
+        let Some(queue) = self.queues.get(usize::from(number)) else { return };
+        let is_wanted = queue.wanted > 0;
+        let due = queue.waiting.first().map(|(due, _)| *due).filter(|_due| is_wanted);
+        self.agenda.arrange(number, is_wanted && !queue.ready.is_empty(), due);
     }
 
     /// Where the content of a leased delivery is, and whose it is.
@@ -252,6 +299,7 @@ impl<P: Clone> Index<P> {
                 queue.leave_line(order, lease.sequence);
             }
         }
+        self.arrange(lease.target);
         if forgotten {
             self.events.remove(lease.sequence);
         }
@@ -273,6 +321,7 @@ impl<P: Clone> Index<P> {
         let slot = Slot { target, attempts, state };
         entry.deliveries.put(slot);
         queue.enter(sequence, state);
+        self.arrange(target);
         Some(slot)
     }
 
@@ -287,6 +336,7 @@ impl<P: Clone> Index<P> {
                 queue.dead = queue.dead.saturating_sub(1);
                 queue.leave_line(entry.order, sequence);
             }
+            self.arrange(slot.target);
         }
         Some(entry.place)
     }
@@ -306,7 +356,9 @@ impl<P: Clone> Index<P> {
                 queue.enter(sequence, slot.state);
             }
         }
-        Some(std::mem::replace(&mut entry.place, place))
+        let old = std::mem::replace(&mut entry.place, place);
+        new.iter().for_each(|slot| self.arrange(slot.target));
+        Some(old)
     }
 
     /// The deliveries of an event as they stand.
@@ -322,8 +374,8 @@ impl<P: Clone> Index<P> {
     /// Every target in numbers.
     pub(super) fn depth(&mut self, now: Timestamp) -> Vec<Depth> {
         let mut all = Vec::with_capacity(self.queues.len());
-        for (number, queue) in self.queues.iter_mut().enumerate() {
-            let Ok(number) = Number::try_from(number) else { break };
+        for number in (0..=Number::MAX).take(self.queues.len()) {
+            let Some(queue) = self.queues.get_mut(usize::from(number)) else { break };
             queue.promote(now, &mut self.events, number);
             let oldest = queue.pending.first().and_then(|sequence| self.events.get(sequence));
             let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
@@ -335,7 +387,105 @@ impl<P: Clone> Index<P> {
                 dead: queue.dead,
                 oldest: oldest.map(|entry| entry.received_at),
             });
+            self.arrange(number);
         }
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{DeadReason, Order};
+
+    const TARGETS: Number = 1_000;
+
+    fn name(number: Number) -> Name {
+        Name::parse(&format!("t-{number}")).unwrap()
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_secs(seconds)
+    }
+
+    fn wanted(number: Number, most: usize) -> Wanted {
+        Wanted { target: name(number), most, order: Order::None }
+    }
+
+    fn put(index: &mut Index<()>, sequence: u64, target: Number, state: State) {
+        let target = index.number(&name(target)).unwrap();
+        let (id, received_at) = (EventId::new(at(0), [0; 10]), at(0));
+        let deliveries = Slots::new(&[Slot { target, attempts: 0, state }]);
+        let entry = Entry { id, received_at, order: 0, label: 0, place: (), deliveries };
+        index.insert(sequence, entry);
+    }
+
+    /// A thousand targets in demand, a hundred of which have something that waits.
+    fn many() -> Index<()> {
+        let mut index = Index::new();
+        for target in 0..TARGETS {
+            index.demand(wanted(target, 4));
+        }
+        for target in 0..100 {
+            put(&mut index, u64::from(target), target, State::Waiting(at(1_000)));
+        }
+        index
+    }
+
+    #[test]
+    fn a_claim_looks_at_those_that_have_something_and_at_no_others() {
+        let mut index = many();
+        for sequence in 1_000..2_000 {
+            put(&mut index, sequence, 500, State::Ready);
+            let claimed = index.take(at(1));
+            assert_eq!(claimed.len(), 1);
+            assert_eq!(index.next_due(), Some(at(1_000)));
+            index.settle(claimed[0].lease, Settlement::Delivered, true).unwrap();
+            index.demand(wanted(500, 4));
+            assert!(index.take(at(1)).is_empty());
+        }
+        assert_eq!(index.looked, 1_000, "once for each event");
+        assert_eq!(
+            index.take(at(1_000)).len(),
+            100,
+            "and those that waited come when they are due"
+        );
+        assert_eq!(index.looked, 1_100);
+    }
+
+    #[test]
+    fn what_is_leased_is_wanted_no_longer_and_what_was_not_asked_for_stays() {
+        let mut index = many();
+        for sequence in 0..6 {
+            put(&mut index, 1_000 + sequence, 7, State::Ready);
+            put(&mut index, 2_000 + sequence, TARGETS, State::Ready);
+        }
+        assert_eq!(index.take(at(1)).len(), 4);
+        assert_eq!(index.take(at(1)), [], "no more was asked for");
+        index.demand(wanted(7, 1));
+        assert_eq!(index.take(at(1)).len(), 1);
+        index.demand(wanted(TARGETS, 9));
+        index.demand(wanted(7, 0));
+        let targets: Vec<_> = index.take(at(1)).into_iter().map(|it| it.target).collect();
+        assert_eq!(targets, vec![name(TARGETS); 6]);
+    }
+
+    #[test]
+    fn every_change_of_a_queue_is_seen_by_the_next_claim() {
+        let mut index = many();
+        put(&mut index, 1_000, 7, State::Ready);
+        let lease = index.take(at(1))[0].lease;
+        index.settle(lease, Settlement::RetryAt(at(5)), true).unwrap();
+        assert_eq!(index.next_due(), Some(at(5)));
+        let lease = index.take(at(5))[0].lease;
+        index.settle(lease, Settlement::Released, false).unwrap();
+        let lease = index.take(at(5))[0].lease;
+        index.settle(lease, Settlement::Dead(DeadReason::Attempts), true).unwrap();
+        assert!(index.decide(1_000, lease.target, State::Ready).is_some(), "replayed");
+        index.depth(at(5));
+        assert_eq!(index.take(at(5)).len(), 1);
+        index.demand(wanted(7, 4));
+        index.depth(at(1_000));
+        assert_eq!(index.take(at(1_000)).len(), 100, "what a look at the depth found to be due");
     }
 }

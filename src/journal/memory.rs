@@ -14,12 +14,12 @@ use super::quarantine::{Kept as Quarantined, Quarantine};
 use super::repeats::{Repeat, Repeated};
 use super::slot::Slots;
 use super::{
-    Append, AppendError, Appended, Ask, BoxFuture, Changed, Claimed, Demand, Depth, Found,
-    Happening, Health, Journal, Lease, Listed, LoadError, MAX_PAGE, Note, NoteError, OperateError,
-    Page, RejectionAsk, Scope, SettleError, What,
+    Append, AppendError, Appended, Ask, BoxFuture, Changed, Claimed, Depth, Found, Happening,
+    Health, Journal, Lease, Listed, LoadError, MAX_PAGE, Note, NoteError, OperateError, Page,
+    RejectionAsk, Scope, SettleError, What,
 };
 use crate::model::{
-    Attempt, Event, EventId, Name, Rejection, RejectionId, RejectionOutline, Settlement,
+    Attempt, Event, EventId, Name, Rejection, RejectionId, RejectionOutline, Settlement, Wanted,
 };
 use crate::time::{Clock, Timestamp};
 
@@ -265,13 +265,19 @@ impl Journal for MemoryJournal {
         self.lock().repeated.note(event, repeat);
     }
 
-    fn claim(&self, demand: Demand) -> BoxFuture<'_, Vec<Claimed>> {
-        let take = move |journal: &Self, now| {
-            let mut inner = journal.lock();
-            let claimed = inner.index.take(&demand, now);
-            (claimed, inner.index.next_due(&demand))
-        };
-        Box::pin(super::wait_for_due(&self.clock, &self.changed, move |now| take(self, now)))
+    fn demand(&self, wanted: Vec<Wanted>) {
+        let mut inner = self.lock();
+        wanted.into_iter().for_each(|wanted| inner.index.demand(wanted));
+        drop(inner);
+        self.changed.notify_waiters();
+    }
+
+    fn claim(&self) -> BoxFuture<'_, Vec<Claimed>> {
+        Box::pin(super::wait_for_due(&self.clock, &self.changed, move |now| {
+            let mut inner = self.lock();
+            let claimed = inner.index.take(now);
+            (claimed, inner.index.next_due())
+        }))
     }
 
     fn load(&self, lease: Lease) -> BoxFuture<'_, Result<Event, LoadError>> {

@@ -20,8 +20,8 @@ pub(super) struct Queue {
     pub(super) dead: u64,
     /// Everything pending.
     pub(super) pending: Sequences,
-    /// There are more that are ready than one claim looks at.
-    pub(super) look_again: bool,
+    /// How many may be leased.
+    pub(super) wanted: usize,
     /// Who stands behind whom, if they keep an order.
     pub(super) lines: Option<Lines>,
 }
@@ -36,7 +36,7 @@ impl Queue {
             in_flight: 0,
             dead: 0,
             pending: Sequences::default(),
-            look_again: false,
+            wanted: 0,
             lines: None,
         }
     }

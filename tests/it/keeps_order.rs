@@ -1,32 +1,27 @@
 //! `order = "key"`: the deliveries of one order key go one after the other, whatever happens to one of them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use everhook::journal::memory::MemoryJournal;
-use everhook::journal::{Changed, Claimed, Demand, Journal, Scope};
+use everhook::journal::{Changed, Claimed, Journal, Scope};
 use everhook::model::{DeadReason, EventId, Name, OnDead, Order, Settlement, Wanted};
 use everhook::time::Clock;
 use proptest::prelude::*;
 
 use crate::harness::daemon::Home;
 use crate::harness::receiver::{Act, OK, Receiver};
-use crate::journal_contract::{append, event, reopen, start};
+use crate::journal_contract::{append, event, now, reopen, start};
 
 const CONTINUE: Order = Order::Key(OnDead::Continue);
 const HOLD: Order = Order::Key(OnDead::Hold);
 
 fn claim(journal: &dyn Journal, most: usize, order: Order) -> Vec<Claimed> {
     let target = Name::parse("a").unwrap();
-    let claim = pin!(journal.claim(Demand(vec![Wanted { target, most, order }])));
-    match claim.poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(claimed) => claimed,
-        Poll::Pending => Vec::new(),
-    }
+    journal.demand(vec![Wanted { target, most, order }]);
+    now(journal)
 }
 
 async fn put(journal: &dyn Journal, number: u64, key: Option<&str>, clock: &Clock) -> EventId {

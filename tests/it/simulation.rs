@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use everhook::journal::memory::MemoryJournal;
-use everhook::journal::{Append, Demand, Journal, Lease, Scope};
+use everhook::journal::{Append, Journal, Lease, Scope};
 use everhook::model::{
-    Answer, Attempt, DeadReason, Event, EventId, Headers, Name, OnDead, Order, Settlement, Wanted,
+    Answer, Attempt, DeadReason, Event, EventId, Headers, Name, OnDead, Order, Settlement,
 };
 use everhook::rules::dispatch::{
     Action, Dispatcher, Finished, Job, Notice, PauseReason, Remembered, Renewed,
@@ -66,7 +66,6 @@ struct World {
     /// What the scheduler wants to outlive it.
     remembered: HashMap<Name, Remembered>,
     discarded: HashSet<Delivery>,
-    demand: Vec<Wanted>,
     /// What was under way when the configuration was reloaded.
     before: HashSet<Lease>,
     drained: bool,
@@ -95,7 +94,6 @@ impl World {
             keys: Vec::new(),
             remembered: HashMap::new(),
             discarded: HashSet::new(),
-            demand: Vec::new(),
             before: HashSet::new(),
             drained: false,
         }
@@ -179,12 +177,8 @@ impl World {
             while let Some(action) = self.dispatcher.poll_action() {
                 self.act(action);
             }
-            let demand = self.demand.clone();
-            let claimed =
-                if demand.is_empty() { None } else { ready(self.journal.claim(Demand(demand))) };
-            let Some(claimed) = claimed else { break };
+            let Some(claimed) = ready(self.journal.claim()) else { break };
             assert!(!claimed.is_empty(), "a claim resolves only with something");
-            self.demand.clear();
             let jobs = claimed.into_iter().map(|c| Job {
                 lease: c.lease,
                 target: c.target,
@@ -213,7 +207,7 @@ impl World {
 
     fn act(&mut self, action: Action<Lease>) {
         match action {
-            Action::Claim(demand) => self.demand = demand,
+            Action::Demand(wanted) => self.journal.demand(wanted),
             Action::Start(job) => self.start(job),
             Action::Settle { job, settlement, attempt } => {
                 let delivery = (job.event, job.target.clone());

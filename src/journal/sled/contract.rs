@@ -8,12 +8,12 @@ use super::keep::{self, Keeping};
 use super::{Ending, SledJournal};
 use crate::journal::record::Record;
 use crate::journal::{
-    Append, AppendError, Appended, Ask, BoxFuture, Changed, Claimed, Demand, Depth, Found,
-    Happening, Health, Journal, Lease, LoadError, MAX_PAGE, Note, NoteError, OperateError, Page,
-    RejectionAsk, Repeat, Scope, SettleError, wait_for_due,
+    Append, AppendError, Appended, Ask, BoxFuture, Changed, Claimed, Depth, Found, Happening,
+    Health, Journal, Lease, LoadError, MAX_PAGE, Note, NoteError, OperateError, Page, RejectionAsk,
+    Repeat, Scope, SettleError, wait_for_due,
 };
 use crate::model::{
-    Attempt, Event, EventId, Name, Rejection, RejectionId, RejectionOutline, Settlement,
+    Attempt, Event, EventId, Name, Rejection, RejectionId, RejectionOutline, Settlement, Wanted,
 };
 
 impl Journal for SledJournal {
@@ -25,11 +25,18 @@ impl Journal for SledJournal {
         self.shared.memory().repeated.note(event, repeat);
     }
 
-    fn claim(&self, demand: Demand) -> BoxFuture<'_, Vec<Claimed>> {
+    fn demand(&self, wanted: Vec<Wanted>) {
+        let mut memory = self.shared.memory();
+        wanted.into_iter().for_each(|wanted| memory.index.demand(wanted));
+        drop(memory);
+        self.shared.changed.notify_waiters();
+    }
+
+    fn claim(&self) -> BoxFuture<'_, Vec<Claimed>> {
         Box::pin(wait_for_due(&self.shared.clock, &self.shared.changed, move |now| {
             let mut memory = self.shared.memory();
-            let claimed = memory.index.take(&demand, now);
-            (claimed, memory.index.next_due(&demand))
+            let claimed = memory.index.take(now);
+            (claimed, memory.index.next_due())
         }))
     }
 
@@ -54,6 +61,10 @@ impl Journal for SledJournal {
         let taken = settled.is_none_or(|settled| {
             self.shared.changed.notify_waiters();
             self.shared.settled(lease.target, &settled);
+            if settlement == Settlement::Released && attempt.is_none() {
+                // On the disk it was never leased.
+                return true;
+            }
             let record = Record::Settled {
                 sequence: lease.sequence,
                 target: lease.target,

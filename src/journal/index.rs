@@ -13,7 +13,7 @@ use super::record::Label;
 use super::slot::Slots;
 pub(super) use super::slot::{Number, Slot, State};
 use super::table::Table;
-use super::{Claimed, DeliveryState, Depth, Lease, Stage};
+use super::{Claimed, DeliveryState, Depth, Lease, Scope, Stage};
 use crate::model::{EventId, Name, Settlement, Wanted};
 use crate::time::Timestamp;
 
@@ -325,6 +325,39 @@ impl<P: Clone> Index<P> {
         Some(slot)
     }
 
+    /// Hastens those of an event that are meant, and says which of them are due by that.
+    pub(super) fn hasten_all(&mut self, sequence: u64, scope: &Scope) -> Vec<Slot> {
+        let slots: Vec<_> =
+            self.get(sequence).into_iter().flat_map(|entry| entry.deliveries.iter()).collect();
+        let is_meant = |index: &Self, slot: &Slot| {
+            let is_dead = matches!(slot.state, State::Dead(_));
+            index.name(slot.target).is_some_and(|name| scope.includes(name, is_dead))
+        };
+        let meant: Vec<_> = slots.into_iter().filter(|slot| is_meant(self, slot)).collect();
+        meant.into_iter().filter_map(|slot| self.hasten(sequence, slot.target)).collect()
+    }
+
+    /// Makes a pending delivery due at once, with the attempts that it has had, before all others that are due: but
+    /// where an order is kept it stays in its place. `None` when it is not pending or in flight.
+    fn hasten(&mut self, sequence: u64, target: Number) -> Option<Slot> {
+        let entry = self.events.get_mut(sequence)?;
+        let slot = entry.deliveries.get(target)?;
+        let queue = self.queues.get_mut(usize::from(target))?;
+        match slot.state {
+            State::Waiting(due) => {
+                queue.waiting.remove(&(due, sequence));
+                entry.deliveries.set(target, State::Ready)?;
+                queue.is_due(entry.order, sequence, true);
+            }
+            State::Ready => queue.go_first(sequence),
+            State::InFlight(_) | State::Delivered | State::Dead(_) | State::Discarded => {
+                return None;
+            }
+        }
+        self.arrange(target);
+        Some(Slot { state: State::Ready, ..slot })
+    }
+
     /// Forgets an event none of whose deliveries is pending, dead letters with it. Answers where it was.
     pub(super) fn forget_settled(&mut self, sequence: u64) -> Option<P> {
         if !self.events.get(sequence)?.is_settled() {
@@ -394,98 +427,4 @@ impl<P: Clone> Index<P> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{DeadReason, Order};
-
-    const TARGETS: Number = 1_000;
-
-    fn name(number: Number) -> Name {
-        Name::parse(&format!("t-{number}")).unwrap()
-    }
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_secs(seconds)
-    }
-
-    fn wanted(number: Number, most: usize) -> Wanted {
-        Wanted { target: name(number), most, order: Order::None }
-    }
-
-    fn put(index: &mut Index<()>, sequence: u64, target: Number, state: State) {
-        let target = index.number(&name(target)).unwrap();
-        let (id, received_at) = (EventId::new(at(0), [0; 10]), at(0));
-        let deliveries = Slots::new(&[Slot { target, attempts: 0, state }]);
-        let entry = Entry { id, received_at, order: 0, label: 0, place: (), deliveries };
-        index.insert(sequence, entry);
-    }
-
-    /// A thousand targets in demand, a hundred of which have something that waits.
-    fn many() -> Index<()> {
-        let mut index = Index::new();
-        for target in 0..TARGETS {
-            index.demand(wanted(target, 4));
-        }
-        for target in 0..100 {
-            put(&mut index, u64::from(target), target, State::Waiting(at(1_000)));
-        }
-        index
-    }
-
-    #[test]
-    fn a_claim_looks_at_those_that_have_something_and_at_no_others() {
-        let mut index = many();
-        for sequence in 1_000..2_000 {
-            put(&mut index, sequence, 500, State::Ready);
-            let claimed = index.take(at(1));
-            assert_eq!(claimed.len(), 1);
-            assert_eq!(index.next_due(), Some(at(1_000)));
-            index.settle(claimed[0].lease, Settlement::Delivered, true).unwrap();
-            index.demand(wanted(500, 4));
-            assert!(index.take(at(1)).is_empty());
-        }
-        assert_eq!(index.looked, 1_000, "once for each event");
-        assert_eq!(
-            index.take(at(1_000)).len(),
-            100,
-            "and those that waited come when they are due"
-        );
-        assert_eq!(index.looked, 1_100);
-    }
-
-    #[test]
-    fn what_is_leased_is_wanted_no_longer_and_what_was_not_asked_for_stays() {
-        let mut index = many();
-        for sequence in 0..6 {
-            put(&mut index, 1_000 + sequence, 7, State::Ready);
-            put(&mut index, 2_000 + sequence, TARGETS, State::Ready);
-        }
-        assert_eq!(index.take(at(1)).len(), 4);
-        assert_eq!(index.take(at(1)), [], "no more was asked for");
-        index.demand(wanted(7, 1));
-        assert_eq!(index.take(at(1)).len(), 1);
-        index.demand(wanted(TARGETS, 9));
-        index.demand(wanted(7, 0));
-        let targets: Vec<_> = index.take(at(1)).into_iter().map(|it| it.target).collect();
-        assert_eq!(targets, vec![name(TARGETS); 6]);
-    }
-
-    #[test]
-    fn every_change_of_a_queue_is_seen_by_the_next_claim() {
-        let mut index = many();
-        put(&mut index, 1_000, 7, State::Ready);
-        let lease = index.take(at(1))[0].lease;
-        index.settle(lease, Settlement::RetryAt(at(5)), true).unwrap();
-        assert_eq!(index.next_due(), Some(at(5)));
-        let lease = index.take(at(5))[0].lease;
-        index.settle(lease, Settlement::Released, false).unwrap();
-        let lease = index.take(at(5))[0].lease;
-        index.settle(lease, Settlement::Dead(DeadReason::Attempts), true).unwrap();
-        assert!(index.decide(1_000, lease.target, State::Ready).is_some(), "replayed");
-        index.depth(at(5));
-        assert_eq!(index.take(at(5)).len(), 1);
-        index.demand(wanted(7, 4));
-        index.depth(at(1_000));
-        assert_eq!(index.take(at(1_000)).len(), 100, "what a look at the depth found to be due");
-    }
-}
+mod tests;

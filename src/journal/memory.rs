@@ -314,6 +314,19 @@ impl Journal for MemoryJournal {
         Box::pin(async move { changed })
     }
 
+    fn hasten(&self, id: EventId, scope: Scope) -> BoxFuture<'_, Result<Changed, OperateError>> {
+        let mut inner = self.lock();
+        let mut found = inner.events.iter().filter(|(_, kept)| kept.event.id == id);
+        let sequence = found.next().map(|(sequence, _)| *sequence).ok_or(OperateError::Unknown);
+        let changed = sequence.map(|sequence| {
+            let changed = inner.index.hasten_all(sequence, &scope);
+            Changed { deliveries: changed.len() }
+        });
+        drop(inner);
+        self.changed.notify_waiters();
+        Box::pin(async move { changed })
+    }
+
     fn discard(&self, id: EventId, scope: Scope) -> BoxFuture<'_, Result<Changed, OperateError>> {
         let changed = self.decide(id, &scope, State::given_up);
         Box::pin(async move { changed })

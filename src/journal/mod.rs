@@ -96,6 +96,11 @@ pub trait Journal: Send + Sync + 'static {
     /// Deliveries that are pending are left as they are, so that repeating this does nothing more.
     fn replay(&self, id: EventId, scope: Scope) -> BoxFuture<'_, Result<Changed, OperateError>>;
 
+    /// Makes pending deliveries of an event due at once, with the attempts that they have had, and before all others of
+    /// their target unless it keeps an order. What is in flight or settled is left as it is. It becomes durable with a
+    /// later commit: lost in a crash, they are due when they were.
+    fn hasten(&self, id: EventId, scope: Scope) -> BoxFuture<'_, Result<Changed, OperateError>>;
+
     /// Gives up deliveries of an event that are dead or pending, and resolves when that is durable. One that is in
     /// flight is left alone.
     fn discard(&self, id: EventId, scope: Scope) -> BoxFuture<'_, Result<Changed, OperateError>>;

@@ -177,6 +177,10 @@ impl Relay {
             Command::Resume(target, answer) => {
                 answer.send(self.dispatcher.handle_resume(&target)).is_ok()
             }
+            Command::Hasten(target, answer) => {
+                let now = self.clock.now();
+                answer.send(self.dispatcher.handle_hasten(&target, now)).is_ok()
+            }
             Command::View(answer) => answer.send(self.dispatcher.view()).is_ok(),
         };
         if !answered {

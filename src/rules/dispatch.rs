@@ -264,13 +264,23 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
         self.switch(target, |lane| lane.paused.take().map(|_pause| Notice::Resumed))
     }
 
+    /// An operator wants something of the target attempted now: if its breaker is open, that is the next probe, and need
+    /// not wait for it. A pause, a hold and a rate stand. False when the target is not known.
+    pub fn handle_hasten(&mut self, target: &Name, now: Timestamp) -> bool {
+        self.passed(now);
+        self.switch(target, |lane| {
+            lane.hasten(now);
+            None
+        })
+    }
+
     /// Changes a target by hand, and says so if something changed.
     fn switch(&mut self, target: &Name, change: impl FnOnce(&mut Lane) -> Option<Notice>) -> bool {
         let Some(index) = self.lane_of.get(target).copied() else { return false };
         let lane = self.lanes.get_mut(index).filter(|lane| !lane.has_left);
         let Some(lane) = lane else { return false };
+        self.ledger.touch(index);
         if let Some(notice) = change(lane) {
-            self.ledger.touch(index);
             let remembered = lane.remembered();
             self.actions.push_back(Action::Notify(target.clone(), notice));
             self.actions.push_back(Action::Remember(target.clone(), remembered));

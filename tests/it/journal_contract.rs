@@ -10,7 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use everhook::journal::memory::MemoryJournal;
 use everhook::journal::sled::{OpenError, Opened, Options, SledJournal};
-use everhook::journal::{Append, AppendError, Appended, Claimed, Health, Journal, Stage};
+use everhook::journal::{
+    Append, AppendError, Appended, Claimed, Health, Journal, OperateError, Scope, Stage,
+};
 use everhook::metrics::JournalMetrics;
 use everhook::model::{
     Answer, Attempt, DeadReason, DedupKey, Event, EventId, Headers, Name, Order, Settlement, Wanted,
@@ -326,6 +328,38 @@ async fn the_demand_stands_until_it_is_met_and_each_target_has_its_own() {
         journal.demand(demand("b", 0));
         put(4, &["b"]).await;
         assert_eq!(now(&*journal), [], "taken back");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_hastened_is_due_at_once_and_first_and_keeps_its_attempts() {
+    on_each(|journal, clock| async move {
+        let events: Vec<_> = (1..=3).map(|number| event(number, b"x", &clock)).collect();
+        for event in &events {
+            journal.append(append(event.clone(), &["a", "b"], &[])).await.unwrap();
+        }
+        let first = due(&*journal, "a", 1).remove(0);
+        let later = Settlement::RetryAt(clock.now().plus(HOUR));
+        journal.settle(first.lease, later, Some(attempt(&first, &clock))).await.unwrap();
+        let of_a = || Scope::Targets(vec![name("a")]);
+        let hasten = async |id| journal.hasten(id, of_a()).await.map(|changed| changed.deliveries);
+        assert_eq!(hasten(first.event).await, Ok(1));
+        let found = journal.find(first.event).await.unwrap().expect("kept");
+        let stages: Vec<_> = found.deliveries.iter().map(|it| (it.stage, it.attempts)).collect();
+        assert_eq!(stages, [(Stage::Ready, 1), (Stage::Ready, 0)]);
+        assert_eq!(hasten(events[2].id).await, Ok(1), "it is due, and goes before the others");
+        let claimed = due(&*journal, "a", 9);
+        let order: Vec<_> = claimed.iter().map(|it| (it.event, it.attempts)).collect();
+        assert_eq!(order, [(events[2].id, 0), (events[0].id, 1), (events[1].id, 0)]);
+        assert_eq!(hasten(events[0].id).await, Ok(0), "it is in flight");
+        for claimed in &claimed {
+            journal.settle(claimed.lease, Settlement::Delivered, None).await.unwrap();
+        }
+        assert_eq!(hasten(events[0].id).await, Ok(0), "it is over");
+        let unknown = event(9, b"x", &clock).id;
+        assert_eq!(hasten(unknown).await, Err(OperateError::Unknown));
+        assert_eq!(due(&*journal, "b", 9).len(), 3, "nothing is lost and nothing twice");
     })
     .await;
 }

@@ -41,6 +41,32 @@ fn ids(claimed: &[Claimed]) -> Vec<EventId> {
 }
 
 #[tokio::test]
+async fn what_is_hastened_does_not_overtake_its_key() {
+    let (clock, dir) = (start(), tempfile::tempdir().unwrap());
+    let engines: [Arc<dyn Journal>; 2] =
+        [Arc::new(MemoryJournal::new(clock.clone())), Arc::new(reopen(dir.path(), &clock))];
+    for journal in engines {
+        let first = put(&*journal, 1, Some("k"), &clock).await;
+        let second = put(&*journal, 2, Some("k"), &clock).await;
+        let head = claim(&*journal, 9, CONTINUE);
+        assert_eq!(head.iter().map(|it| it.event).collect::<Vec<_>>(), [first]);
+        settle(&*journal, &head[0], Settlement::RetryAt(clock.now().plus(Duration::from_secs(60))))
+            .await;
+        journal.hasten(second, Scope::All).await.unwrap();
+        assert!(claim(&*journal, 9, CONTINUE).is_empty(), "its turn has not come");
+        journal.hasten(first, Scope::All).await.unwrap();
+        let head = claim(&*journal, 9, CONTINUE);
+        assert_eq!(head.iter().map(|it| it.event).collect::<Vec<_>>(), [first]);
+        settle(&*journal, &head[0], Settlement::Delivered).await;
+        let next = claim(&*journal, 9, CONTINUE);
+        assert_eq!(next.iter().map(|it| it.event).collect::<Vec<_>>(), [second]);
+        settle(&*journal, &next[0], Settlement::Delivered).await;
+        let depth = &journal.depth()[0];
+        assert_eq!((depth.ready, depth.waiting, depth.in_flight), (0, 0, 0));
+    }
+}
+
+#[tokio::test]
 async fn a_failing_head_holds_its_key_up_and_no_other() {
     let clock = start();
     let journal = MemoryJournal::new(clock.clone());

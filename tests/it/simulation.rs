@@ -112,6 +112,7 @@ impl World {
                 10 if self.rng.random_ratio(1, 3) => self.resume_one(),
                 10 if self.rng.random_ratio(1, 6) => self.pause_one(),
                 11 if self.rng.random_ratio(1, 6) => self.reload(),
+                11 if self.rng.random_ratio(1, 2) => self.hasten_one(),
                 _ if self.rng.random_ratio(1, 10) => self.restart(),
                 _ => {}
             }
@@ -375,6 +376,26 @@ impl World {
         let name = self.targets[index].policy.name.clone();
         if self.targets[index].listed {
             self.dispatcher.handle_pause(&name, self.clock.now());
+        }
+    }
+
+    /// An operator wants one event attempted now, whatever its deliveries wait for.
+    fn hasten_one(&mut self) {
+        if self.keys.is_empty() {
+            return;
+        }
+        let (id, _) = self.keys[self.rng.random_range(0..self.keys.len())];
+        let changed = ready(self.journal.hasten(id, Scope::All)).expect("resolves").expect("known");
+        for target in self.targets.iter_mut().filter(|target| target.listed) {
+            let name = &target.policy.name;
+            let waits = self.expected.contains(&(id, name.clone()))
+                && !self.ended.contains_key(&(id, name.clone()))
+                && !target.running.iter().any(|(job, _)| job.event == id);
+            if waits {
+                assert!(changed.deliveries > 0, "{id} for {name} is pending");
+                self.dispatcher.handle_hasten(name, self.clock.now());
+                target.hastened();
+            }
         }
     }
 

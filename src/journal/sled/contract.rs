@@ -6,6 +6,7 @@ use tokio::sync::broadcast;
 
 use super::keep::{self, Keeping};
 use super::{Ending, SledJournal};
+use crate::journal::index::Slot;
 use crate::journal::record::Record;
 use crate::journal::{
     Append, AppendError, Appended, Ask, BoxFuture, Changed, Claimed, Depth, Found, Happening,
@@ -90,6 +91,30 @@ impl Journal for SledJournal {
 
     fn replay(&self, id: EventId, scope: Scope) -> BoxFuture<'_, Result<Changed, OperateError>> {
         Box::pin(self.wish(id, scope, true))
+    }
+
+    fn hasten(&self, id: EventId, scope: Scope) -> BoxFuture<'_, Result<Changed, OperateError>> {
+        Box::pin(async move {
+            let sequence = self.newest(id).await?.sequence;
+            let (hastened, place) = {
+                let mut memory = self.shared.memory();
+                let hastened = memory.index.hasten_all(sequence, &scope);
+                let place = memory.index.get(sequence).map(|entry| entry.place);
+                for slot in &hastened {
+                    self.shared.changed_delivery(&memory, sequence, slot.target);
+                }
+                (hastened, place)
+            };
+            self.shared.changed.notify_waiters();
+            for Slot { target, attempts, state } in &hastened {
+                let (target, attempts, state) = (*target, *attempts, *state);
+                let at = self.shared.clock.now();
+                let record =
+                    Record::Settled { sequence, target, attempts, state, at, attempt: None };
+                self.shared.ride_along(record, place);
+            }
+            Ok(Changed { deliveries: hastened.len() })
+        })
     }
 
     fn discard(&self, id: EventId, scope: Scope) -> BoxFuture<'_, Result<Changed, OperateError>> {

@@ -415,7 +415,29 @@ fn what_a_full_pool_kept_from_a_target_it_has_when_there_is_room_again() {
     assert_eq!(settlements(&actions(&mut d)), released, "the one that is due first goes back last");
     assert_eq!(demand(&mut d), []);
     d.handle_finished(0, answered(200, None), moment(1));
-    assert_eq!(demand(&mut d), [wanted("b", 1), wanted("c", 1)], "not a, which has more than they");
+    assert_eq!(demand(&mut d), [wanted("c", 1)], "not a and b, which have more");
     d.handle_claimed(vec![job(7, "c")], moment(1).now);
     assert!(actions(&mut d).contains(&Action::Start(job(7, "c"))));
+}
+
+#[test]
+fn an_operator_need_not_wait_for_the_next_probe_but_for_everything_else() {
+    let probe_every = Duration::from_secs(10);
+    let breaker = Some(BreakerPolicy { failures: 1, failure_rate: 1.0, probe_every });
+    let mut d = with(vec![TargetPolicy { breaker, ..policy("a", 8) }], 1_000);
+    d.handle_claimed(vec![job(1, "a")], moment(0).now);
+    d.handle_finished(1, answered(500, None), moment(0));
+    assert_eq!(demand(&mut d), []);
+    assert!(d.handle_hasten(&name("a"), moment(1).now));
+    assert_eq!(demand(&mut d), [wanted("a", 1)], "one attempt finds out");
+    d.handle_claimed(vec![job(2, "a")], moment(1).now);
+    assert!(d.handle_hasten(&name("a"), moment(1).now), "a probe is under way");
+    assert_eq!(demand(&mut d), []);
+    d.handle_finished(2, answered(429, Some("60")), moment(2));
+    d.handle_hasten(&name("a"), moment(3).now);
+    assert_eq!((demand(&mut d), d.poll_timeout()), (vec![], Some(moment(62).now)), "it asked so");
+    d.handle_pause(&name("a"), moment(62).now);
+    d.handle_hasten(&name("a"), moment(62).now);
+    assert_eq!(demand(&mut d), [], "it is paused");
+    assert!(!d.handle_hasten(&name("nobody"), moment(62).now));
 }

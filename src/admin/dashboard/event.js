@@ -90,6 +90,8 @@ function attemptDetail(attempt) {
       fact("Retry-After", attempt.retry_after && el("bdi", {}, attempt.retry_after)),
       fact("Next attempt", attempt.next_attempt_at && exact(attempt.next_attempt_at))),
     el("h4", {}, "Where the time went"), steps(attempt),
+    el("h4", {}, "Request: header fields"), attempt.request_headers.length > 0
+      ? headerTable(attempt.request_headers, `Header fields of attempt ${attempt.number}`) : nothing("Nothing was sent."),
     el("h4", {}, "Answer: header fields"), headerTable(attempt.headers, `Header fields of the answer to attempt ${attempt.number}`),
     el("h4", {}, "Answer: body"), showBody(attempt.body, attempt.headers, "No body was recorded."));
 }

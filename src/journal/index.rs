@@ -390,7 +390,9 @@ impl<P: Clone> Index<P> {
             }
         }
         let old = std::mem::replace(&mut entry.place, place);
-        new.iter().for_each(|slot| self.arrange(slot.target));
+        for slot in new {
+            self.arrange(slot.target);
+        }
         Some(old)
     }
 

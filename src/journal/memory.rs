@@ -267,7 +267,9 @@ impl Journal for MemoryJournal {
 
     fn demand(&self, wanted: Vec<Wanted>) {
         let mut inner = self.lock();
-        wanted.into_iter().for_each(|wanted| inner.index.demand(wanted));
+        for wanted in wanted {
+            inner.index.demand(wanted);
+        }
         drop(inner);
         self.changed.notify_waiters();
     }

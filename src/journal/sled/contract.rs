@@ -28,7 +28,9 @@ impl Journal for SledJournal {
 
     fn demand(&self, wanted: Vec<Wanted>) {
         let mut memory = self.shared.memory();
-        wanted.into_iter().for_each(|wanted| memory.index.demand(wanted));
+        for wanted in wanted {
+            memory.index.demand(wanted);
+        }
         drop(memory);
         self.shared.changed.notify_waiters();
     }

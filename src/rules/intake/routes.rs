@@ -191,10 +191,11 @@ mod tests {
             value in prop::sample::select(vec!["null", "7", "true", r#""a""#, r#""b""#, r#"["c", "b", 7]"#, "[]", "{}"]),
         ) {
             let (set, branch) = set();
-            let route = |(index, (events, values)): (usize, &(Option<Vec<&str>>, Option<Vec<&str>>))| {
-                route(&index.to_string(), events.as_deref(), values.as_deref().map(|it| (branch, it)))
-            };
-            let routes = Routes::new(all.iter().enumerate().map(route).collect());
+            let each = all.iter().enumerate().map(|(index, (events, values))| {
+                let values = values.as_deref().map(|it| (branch, it));
+                route(&index.to_string(), events.as_deref(), values)
+            });
+            let routes = Routes::new(each.collect());
             let (headers, body) = (Headers::default(), format!(r#"{{"branch": {value}}}"#));
             let fields = set.extract(&headers, body.as_bytes()).unwrap();
             let wants = |route: &&Route| {

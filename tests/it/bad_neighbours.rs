@@ -96,7 +96,9 @@ impl Rounds {
     fn all(&self, quantile: f64) -> (u64, u64) {
         let of = |halves: &[Histogram<u64>]| {
             let mut all = Histogram::<u64>::new(3).expect("three digits");
-            halves.iter().for_each(|half| all.add(half).expect("alike"));
+            for half in halves {
+                all.add(half).expect("alike");
+            }
             all.value_at_quantile(quantile)
         };
         (of(&self.0[0]), of(&self.0[1]))
@@ -104,7 +106,9 @@ impl Rounds {
 
     /// The median of each half's quantile, alone and beside, and of the ratio of the two in each round.
     fn medians(&self, quantile: f64) -> (f64, f64, f64) {
-        let of = |half: &Histogram<u64>| half.value_at_quantile(quantile) as f64;
+        let of = |half: &Histogram<u64>| {
+            f64::from(u32::try_from(half.value_at_quantile(quantile)).expect("below an hour"))
+        };
         let [alone, beside] = [0, 1].map(|half| self.0[half].iter().map(of).collect::<Vec<_>>());
         let ratios = alone.iter().zip(&beside).map(|(alone, beside)| beside / alone).collect();
         (median(alone), median(beside), median(ratios))
@@ -130,7 +134,11 @@ impl std::fmt::Display for Rounds {
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
-    if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 }
+    if values.len() % 2 == 1 {
+        values[middle]
+    } else {
+        f64::midpoint(values[middle - 1], values[middle])
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

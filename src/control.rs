@@ -34,6 +34,8 @@ pub enum Command {
     Pause(Name, oneshot::Sender<bool>),
     /// Attempt a target again; true when it is known.
     Resume(Name, oneshot::Sender<bool>),
+    /// Attempt what is due at a target at once, if only its breaker stands against it; true when it is known.
+    Hasten(Name, oneshot::Sender<bool>),
     /// Say how every target stands.
     View(oneshot::Sender<Vec<TargetView>>),
 }
@@ -175,6 +177,11 @@ impl RelayControl {
     /// Resumes a target. One that is not paused is left as it is.
     pub async fn resume(&self, target: &Name) -> Result<(), ControlError> {
         self.ask(|answer| Command::Resume(target.clone(), answer)).await.and_then(known)
+    }
+
+    /// Lets what is due at a target be attempted at once, though its breaker is open. A pause, a hold and a rate stand.
+    pub async fn hasten(&self, target: &Name) -> Result<(), ControlError> {
+        self.ask(|answer| Command::Hasten(target.clone(), answer)).await.and_then(known)
     }
 
     /// How every target stands.

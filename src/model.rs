@@ -16,8 +16,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use zeroize::Zeroizing;
 
 pub use self::attempt::{
-    Answer, Attempt, DeadReason, ErrorClass, MAX_SEEN_BODY, MAX_SEEN_DETAIL, MAX_SEEN_HEADERS,
-    Seen, Settlement, Timing,
+    AS_IT_CAME, Answer, Attempt, DeadReason, ErrorClass, MASKED, MAX_SEEN_BODY, MAX_SEEN_DETAIL,
+    MAX_SEEN_HEADERS, Seen, Settlement, Timing,
 };
 pub use self::id::{EventId, JobId, RejectionId};
 pub use self::rejection::{Refusal, Rejection, RejectionOutline};

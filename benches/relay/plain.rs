@@ -11,14 +11,14 @@ use std::sync::{Arc, Condvar, Mutex};
 use everhook::config::Config;
 use everhook::ingress::Ingress;
 use everhook::journal::{
-    Append, AppendError, Appended, Ask, BoxFuture, Changed, Claimed, Demand, Depth, Found,
-    Happening, Health, Journal, Lease, LoadError, Note, NoteError, OperateError, Page,
-    RejectionAsk, Repeat, Scope, SettleError,
+    Append, AppendError, Appended, Ask, BoxFuture, Changed, Claimed, Depth, Found, Happening,
+    Health, Journal, Lease, LoadError, Note, NoteError, OperateError, Page, RejectionAsk, Repeat,
+    Scope, SettleError, Tally,
 };
 use everhook::lifecycle::Tasks;
 use everhook::metrics::Metrics;
 use everhook::model::{
-    Attempt, Event, EventId, Name, Rejection, RejectionId, RejectionOutline, Settlement,
+    Attempt, Event, EventId, Name, Rejection, RejectionId, RejectionOutline, Settlement, Wanted,
 };
 use everhook::time::Clock;
 use tokio::net::TcpListener;
@@ -88,7 +88,9 @@ impl Journal for PlainFile {
 
     fn repeated(&self, _event: EventId, _repeat: Repeat) {}
 
-    fn claim(&self, _demand: Demand) -> BoxFuture<'_, Vec<Claimed>> {
+    fn demand(&self, _wanted: Vec<Wanted>) {}
+
+    fn claim(&self) -> BoxFuture<'_, Vec<Claimed>> {
         Box::pin(std::future::pending())
     }
 
@@ -110,6 +112,14 @@ impl Journal for PlainFile {
     }
 
     fn list(&self, _ask: Ask) -> BoxFuture<'_, Result<Page, LoadError>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn tally(&self, _ask: Ask) -> BoxFuture<'_, Result<Tally, LoadError>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn hasten(&self, _id: EventId, _scope: Scope) -> BoxFuture<'_, Result<Changed, OperateError>> {
         Box::pin(std::future::pending())
     }
 

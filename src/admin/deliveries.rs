@@ -67,7 +67,9 @@ impl Shared {
                 return Ok(None);
             }
             if asked.latest {
-                let latest = latest.map(|(made, due)| shown::attempt(&state.target, made, due));
+                let latest = latest.map(|(made, due)| {
+                    shown::attempt(&state.target, made, due, &found.event.headers)
+                });
                 shown::merge(&mut shown, json!({ "latest": latest }));
             }
         }

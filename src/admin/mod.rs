@@ -19,6 +19,7 @@ mod rates;
 mod rejections;
 mod reload;
 mod resend;
+mod retry;
 mod route;
 mod setup;
 mod shown;
@@ -266,6 +267,7 @@ impl Shared {
             Route::EventBody(id) => self.event_body(id).await,
             Route::Replay(id) => self.replay(id, &body(request, MAX_BODY).await?, peer).await,
             Route::Resend(id) => self.resend(id, &body(request, MAX_EVENT_BODY).await?, peer).await,
+            Route::Retry(id) => self.retry(id, &body(request, MAX_BODY).await?, peer).await,
             Route::Deliveries => self.list_deliveries(Which::All, query).await,
             Route::DeadLetters => self.list_deliveries(Which::Dead, query).await,
             Route::DeadGroups => self.dead_groups(query).await,

@@ -22,6 +22,7 @@ pub(super) enum Route {
     EventBody(EventId),
     Replay(EventId),
     Resend(EventId),
+    Retry(EventId),
     Deliveries,
     DeadLetters,
     DeadGroups,
@@ -79,6 +80,7 @@ impl Route {
             ("events", Some(id), Some("body")) => Self::EventBody(EventId::parse(id)?),
             ("events", Some(id), Some("replay")) => Self::Replay(EventId::parse(id)?),
             ("events", Some(id), Some("resend")) => Self::Resend(EventId::parse(id)?),
+            ("events", Some(id), Some("retry")) => Self::Retry(EventId::parse(id)?),
             ("replay", None, None) => Self::Bulk(Kind::Replay),
             ("deliveries", None, None) => Self::Deliveries,
             ("dead-letters", None, None) => Self::DeadLetters,
@@ -110,6 +112,7 @@ impl Route {
             Self::Job(_) => "GET, HEAD, DELETE",
             Self::Replay(_)
             | Self::Resend(_)
+            | Self::Retry(_)
             | Self::Bulk(_)
             | Self::Pause(_)
             | Self::Resume(_)

@@ -1,5 +1,6 @@
 //! How what the journal holds is shown as JSON. Credentials in header fields are masked, bodies are cut.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -9,9 +10,10 @@ use serde_json::{Value, json};
 
 use crate::journal::{DeliveryState, Found, Listed, Repeat, Stage};
 use crate::model::{
-    Answer, Attempt, Event, Headers, MAX_SEEN_BODY, Name, Rejection, RejectionOutline, Timing,
+    AS_IT_CAME, Answer, Attempt, Event, Headers, MASKED, MAX_SEEN_BODY, Name, Rejection,
+    RejectionOutline, Timing,
 };
-use crate::rules::outbound::speaks_of_a_secret;
+use crate::rules::outbound::is_a_proof;
 use crate::time::Timestamp;
 
 /// Most bytes of a body that an answer shows.
@@ -75,7 +77,7 @@ pub(super) fn found(found: &Found, proofs: &[String]) -> Value {
     let Event { id, source, name, order_key, received_at, headers, body } = &found.event;
     let attempts = found.attempts.iter();
     let attempts: Vec<_> =
-        attempts.map(|(target, made, due)| attempt(target, made, *due)).collect();
+        attempts.map(|(target, made, due)| attempt(target, made, *due, headers)).collect();
     let repeat = |it: &Repeat| json!({ "received_at": it.at, "client": address(it.client) });
     let repeats: Vec<_> = found.repeats.latest.iter().map(repeat).collect();
     json!({
@@ -92,8 +94,28 @@ pub(super) fn found(found: &Found, proofs: &[String]) -> Value {
     })
 }
 
-/// One attempt.
-pub(super) fn attempt(target: &Name, made: &Attempt, due: Option<Timestamp>) -> Value {
+/// The fields of a request with the values that came with the event filled in.
+fn sent(recorded: &Headers, event: &Headers) -> Headers {
+    let mut passed: HashMap<&str, usize> = HashMap::new();
+    let filled = recorded.iter().map(|(name, value)| {
+        if value != AS_IT_CAME {
+            return (name, value);
+        }
+        let nth = passed.entry(name).or_default();
+        let own = event.get_all(name).nth(*nth).unwrap_or_default();
+        *nth = nth.saturating_add(1);
+        (name, own)
+    });
+    Headers::from_pairs(filled)
+}
+
+/// One attempt. `event` is what came with its event: what of it was passed on is not recorded again.
+pub(super) fn attempt(
+    target: &Name,
+    made: &Attempt,
+    due: Option<Timestamp>,
+    event: &Headers,
+) -> Value {
     let (status, error, retry_after) = match &made.answer {
         Answer::Status { status, retry_after } => (Some(*status), None, retry_after.as_deref()),
         Answer::Failed(class) => (None, Some(class.as_str()), None),
@@ -123,7 +145,8 @@ pub(super) fn attempt(target: &Name, made: &Attempt, due: Option<Timestamp>) -> 
             "tls_ms": tls.map(millis),
             "first_byte_ms": first_byte.map(millis),
         },
-        "headers": fields(&seen.headers, &[]),
+            "request_headers": fields(&sent(&seen.request, event), &[]),
+            "headers": fields(&seen.headers, &[]),
         "body": shown_body(&seen.body, seen.body_cut),
         "next_attempt_at": due,
     })
@@ -169,7 +192,7 @@ fn millis(took: Duration) -> f64 {
 /// Header fields as names and values, with a third word where a value is not as it came.
 fn fields(headers: &Headers, proofs: &[String]) -> Value {
     let field = |(name, value): (&str, &[u8])| {
-        if is_secret(name) || proofs.iter().any(|proof| proof == name) {
+        if is_a_proof(name) || value == MASKED || proofs.iter().any(|proof| proof == name) {
             return json!([name, MASK, "masked"]);
         }
         match std::str::from_utf8(value) {
@@ -178,13 +201,6 @@ fn fields(headers: &Headers, proofs: &[String]) -> Value {
         }
     };
     headers.iter().map(field).collect()
-}
-
-/// Whether a field carries a credential, or a proof that others would accept.
-fn is_secret(name: &str) -> bool {
-    speaks_of_a_secret(name) && name != "idempotency-key"
-        || name.contains("sign")
-        || name.contains("hmac")
 }
 
 fn escaped(value: &[u8]) -> String {
@@ -202,7 +218,7 @@ fn escaped(value: &[u8]) -> String {
 /// The query of a URL without the values that are secrets.
 pub(super) fn masked_query(query: &str) -> String {
     let masked = |pair: &str| match pair.split_once('=') {
-        Some((name, _)) if is_secret(&name.to_ascii_lowercase()) => format!("{name}={MASK}"),
+        Some((name, _)) if is_a_proof(&name.to_ascii_lowercase()) => format!("{name}={MASK}"),
         Some(_) | None => pair.to_owned(),
     };
     query.split('&').map(masked).collect::<Vec<_>>().join("&")
@@ -256,6 +272,32 @@ mod tests {
         assert_eq!(shown[6], json!(["idempotency-key", "7"]));
         assert_eq!(shown[7], json!(["x-odd", "a\\xffb", "escaped"]));
         assert_eq!(masked_query("a=b&Token=canary&c"), "a=b&Token=***&c");
+    }
+
+    #[test]
+    fn what_a_request_passed_on_is_shown_with_its_values_and_what_is_secret_is_not() {
+        let event = Headers::from_pairs([
+            ("x-event", &b"push"[..]),
+            ("x-token", b"canary"),
+            ("x-event", b"second"),
+        ]);
+        let recorded = Headers::from_pairs([
+            ("x-event", AS_IT_CAME),
+            ("x-event", AS_IT_CAME),
+            ("x-token", AS_IT_CAME),
+            ("x-team", MASKED),
+            ("webhook-id", b"evt_1"),
+            ("x-gone", AS_IT_CAME),
+        ]);
+        let expected = json!([
+            ["x-event", "push"],
+            ["x-event", "second"],
+            ["x-token", "***", "masked"],
+            ["x-team", "***", "masked"],
+            ["webhook-id", "evt_1"],
+            ["x-gone", ""],
+        ]);
+        assert_eq!(fields(&sent(&recorded, &event), &[]), expected);
     }
 
     #[test]

@@ -129,7 +129,10 @@ impl Shared {
     }
 }
 
-async fn within<T>(asked: impl Future<Output = Result<T, ControlError>>) -> Result<T, Problem> {
+/// What the relay says, if it says it in time.
+pub(super) async fn within<T>(
+    asked: impl Future<Output = Result<T, ControlError>>,
+) -> Result<T, Problem> {
     match tokio::time::timeout(PATIENCE, asked).await {
         Ok(Ok(told)) => Ok(told),
         Ok(Err(ControlError::Unknown)) => {

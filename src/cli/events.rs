@@ -31,6 +31,8 @@ pub(super) enum Command {
     Tail(Tail),
     /// Deliver events again: settled deliveries become due, pending ones are left as they are.
     Replay(Replay),
+    /// Attempt pending deliveries of an event now instead of at their time.
+    Retry(Retry),
     /// Make a new event of an old one, with another body or name.
     Resend(Resend),
 }
@@ -83,6 +85,17 @@ pub(super) struct Replay {
 }
 
 #[derive(Args)]
+pub(super) struct Retry {
+    /// The event's id.
+    id: String,
+    /// Only at this target; may be repeated.
+    #[arg(long, value_name = "TARGET")]
+    to: Vec<String>,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+#[derive(Args)]
 pub(super) struct Resend {
     /// The old event's id.
     id: String,
@@ -108,6 +121,7 @@ pub(super) fn run(command: &Command, common: &Common) -> Result<(), Failure> {
             let deed = Deed { path: "replay", verb: "replay", force: false };
             bulk::run(&deed, &replay.bulk, &replay.states, common)
         }
+        Command::Retry(retry) => self::retry(retry, common),
         Command::Resend(resend) => self::resend(resend, common),
     }
 }
@@ -270,6 +284,22 @@ pub(super) fn body(of: &Value) -> String {
         _ => format!("[{size} bytes that are no text; --body writes them]"),
     };
     if cut { format!("{shown}\n[the beginning of {size} bytes]") } else { shown }
+}
+
+fn retry(retry: &Retry, common: &Common) -> Result<(), Failure> {
+    let operator = Operator::of(&retry.reach, common)?;
+    let body = if retry.to.is_empty() { json!({}) } else { json!({ "targets": retry.to }) };
+    let said = operator.post(&format!("events/{}/retry", part(&retry.id)), &body)?;
+    if common.json {
+        return print(&said);
+    }
+    for held in said.get("held").and_then(Value::as_array).into_iter().flatten() {
+        let (target, reason) = (text(held, "target"), text(held, "reason"));
+        super::complain(&format!("{target} cannot be attempted now: {reason}"));
+    }
+    let deliveries = said.get("deliveries").and_then(Value::as_u64).unwrap_or(0);
+    let are = if deliveries == 1 { "delivery is" } else { "deliveries are" };
+    print(&format!("{deliveries} {are} due now"))
 }
 
 fn resend(resend: &Resend, common: &Common) -> Result<(), Failure> {

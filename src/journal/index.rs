@@ -6,13 +6,14 @@
 
 use std::collections::HashMap;
 
+use super::agenda::Agenda;
 use super::labels::{LabelNumber, Labels};
 use super::queue::Queue;
 use super::record::Label;
 use super::slot::Slots;
 pub(super) use super::slot::{Number, Slot, State};
 use super::table::Table;
-use super::{Claimed, DeliveryState, Demand, Depth, Lease, Stage};
+use super::{Claimed, DeliveryState, Depth, Lease, Scope, Stage};
 use crate::model::{EventId, Name, Settlement, Wanted};
 use crate::time::Timestamp;
 
@@ -62,7 +63,8 @@ pub(super) struct Settled<P> {
     pub(super) forgotten: bool,
 }
 
-/// Deliveries that one claim looks at for a target, so that a backlog of one key does not hold everybody up.
+/// Deliveries that one claim looks at for a target, so that a backlog of one key does not hold everybody up. The next
+/// claim goes on at once where this one left off.
 const LOOKS: usize = 8 * 1024;
 
 /// Every pending and every dead delivery.
@@ -71,8 +73,14 @@ pub(super) struct Index<P> {
     events: Table<Entry<P>>,
     numbers: HashMap<Name, Number>,
     queues: Vec<Queue>,
+    agenda: Agenda,
+    /// What is wanted of targets that have had no delivery yet.
+    wanted: HashMap<Name, Wanted>,
     labels: Labels,
     turn: u32,
+    /// Queues that claims have looked at so far.
+    #[cfg(test)]
+    looked: usize,
 }
 
 impl<P: Clone> Index<P> {
@@ -81,8 +89,12 @@ impl<P: Clone> Index<P> {
             events: Table::new(),
             numbers: HashMap::new(),
             queues: Vec::new(),
+            agenda: Agenda::default(),
+            wanted: HashMap::new(),
             labels: Labels::default(),
             turn: 0,
+            #[cfg(test)]
+            looked: 0,
         }
     }
 
@@ -93,7 +105,12 @@ impl<P: Clone> Index<P> {
         }
         let number = Number::try_from(self.queues.len()).ok()?;
         self.numbers.insert(name.clone(), number);
-        self.queues.push(Queue::new(name.clone()));
+        let mut queue = Queue::new(name.clone());
+        if let Some(Wanted { most, order, .. }) = self.wanted.remove(name) {
+            queue.wanted = most;
+            queue.keep_order(order, &self.events, number);
+        }
+        self.queues.push(queue);
         Some(number)
     }
 
@@ -133,6 +150,7 @@ impl<P: Clone> Index<P> {
             if let Some(queue) = self.queues.get_mut(usize::from(slot.target)) {
                 queue.enter(sequence, slot.state);
             }
+            self.arrange(slot.target);
         }
         if !entry.is_delivered() {
             self.events.insert(sequence, entry);
@@ -150,66 +168,95 @@ impl<P: Clone> Index<P> {
             }
         }
         self.events = events;
+        (0..=Number::MAX).take(self.queues.len()).for_each(|number| self.arrange(number));
     }
 
-    /// Leases what is due, at most what the demand allows, the longest due first.
-    pub(super) fn take(&mut self, demand: &Demand, now: Timestamp) -> Vec<Claimed> {
-        let mut claimed = Vec::new();
-        for Wanted { target: name, most, order } in &demand.0 {
-            let Some(number) = self.numbers.get(name).copied() else { continue };
-            let Some(queue) = self.queues.get_mut(usize::from(number)) else { continue };
-            queue.keep_order(*order, &self.events, number);
-            queue.promote(now, &mut self.events, number);
-            let (mut left, mut looked) = (*most, 0usize);
-            while left > 0 {
-                looked = looked.saturating_add(1);
-                queue.look_again = looked > LOOKS;
-                if queue.look_again {
-                    break;
-                }
-                let Some(sequence) = queue.ready.pop_front() else { break };
-                let turn = self.turn.wrapping_add(1);
-                let entry = self.events.get_mut(sequence);
-                let is_ready =
-                    |slot: Option<Slot>| slot.is_some_and(|slot| slot.state == State::Ready);
-                let entry = entry.filter(|entry| is_ready(entry.deliveries.get(number)));
-                if let (Some(lines), Some(entry)) = (&mut queue.lines, &entry)
-                    && !lines.may_go(entry.order, sequence)
-                {
-                    continue;
-                }
-                let leased = entry.and_then(|entry| {
-                    let slot = entry.deliveries.set(number, State::InFlight(turn))?;
-                    Some((entry, slot))
-                });
-                let Some((entry, slot)) = leased else {
-                    queue.ready_gone = queue.ready_gone.saturating_sub(1);
-                    continue;
-                };
-                self.turn = turn;
-                left = left.saturating_sub(1);
-                queue.in_flight = queue.in_flight.saturating_add(1);
-                claimed.push(Claimed {
-                    lease: Lease { sequence, target: number, turn },
-                    target: name.clone(),
-                    event: entry.id,
-                    received_at: entry.received_at,
-                    attempts: slot.attempts,
-                });
+    /// From now on at most so many of a target may be leased, in this order.
+    pub(super) fn demand(&mut self, wanted: Wanted) {
+        let Some(number) = self.numbers.get(&wanted.target).copied() else {
+            if wanted.most > 0 {
+                self.wanted.insert(wanted.target.clone(), wanted);
+            } else {
+                self.wanted.remove(&wanted.target);
             }
+            return;
+        };
+        if let Some(queue) = self.queues.get_mut(usize::from(number)) {
+            queue.wanted = wanted.most;
+            queue.keep_order(wanted.order, &self.events, number);
+        }
+        self.arrange(number);
+    }
+
+    /// Leases what is due, at most what is wanted, the longest due first. What is leased is wanted no longer.
+    pub(super) fn take(&mut self, now: Timestamp) -> Vec<Claimed> {
+        while let Some((_due, number)) = self.agenda.first_due().filter(|(due, _)| *due <= now) {
+            if let Some(queue) = self.queues.get_mut(usize::from(number)) {
+                queue.promote(now, &mut self.events, number);
+            }
+            self.arrange(number);
+        }
+        let mut claimed = Vec::new();
+        let mut next = self.agenda.ready_from(0);
+        while let Some(number) = next {
+            self.lease(number, &mut claimed);
+            self.arrange(number);
+            next = number.checked_add(1).and_then(|from| self.agenda.ready_from(from));
         }
         claimed
     }
 
-    /// When the next of the demanded deliveries becomes due; `None` when none is waiting.
-    pub(super) fn next_due(&self, demand: &Demand) -> Option<Timestamp> {
-        let numbers = demand.0.iter().filter_map(|wanted| self.numbers.get(&wanted.target));
-        let queues = numbers.filter_map(|number| self.queues.get(usize::from(*number)));
-        let next = |queue: &Queue| {
-            let waiting = queue.waiting.first().map(|(due, _)| *due);
-            if queue.look_again { Some(Timestamp::EPOCH) } else { waiting }
-        };
-        queues.filter_map(next).min()
+    /// Leases what one queue has ready.
+    fn lease(&mut self, number: Number, claimed: &mut Vec<Claimed>) {
+        #[cfg(test)]
+        (self.looked = self.looked.saturating_add(1));
+        let Some(queue) = self.queues.get_mut(usize::from(number)) else { return };
+        for _look in 0..LOOKS {
+            if queue.wanted == 0 {
+                return;
+            }
+            let Some(sequence) = queue.ready.pop_front() else { return };
+            let turn = self.turn.wrapping_add(1);
+            let entry = self.events.get_mut(sequence);
+            let is_ready = |slot: Option<Slot>| slot.is_some_and(|slot| slot.state == State::Ready);
+            let entry = entry.filter(|entry| is_ready(entry.deliveries.get(number)));
+            if let (Some(lines), Some(entry)) = (&mut queue.lines, &entry)
+                && !lines.may_go(entry.order, sequence)
+            {
+                continue;
+            }
+            let leased = entry.and_then(|entry| {
+                let slot = entry.deliveries.set(number, State::InFlight(turn))?;
+                Some((entry, slot))
+            });
+            let Some((entry, slot)) = leased else {
+                queue.ready_gone = queue.ready_gone.saturating_sub(1);
+                continue;
+            };
+            self.turn = turn;
+            queue.wanted = queue.wanted.saturating_sub(1);
+            queue.in_flight = queue.in_flight.saturating_add(1);
+            claimed.push(Claimed {
+                lease: Lease { sequence, target: number, turn },
+                target: queue.name.clone(),
+                event: entry.id,
+                received_at: entry.received_at,
+                attempts: slot.attempts,
+            });
+        }
+    }
+
+    /// When the next of what is wanted becomes due; `None` when none is waiting.
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        self.agenda.next()
+    }
+
+    /// A queue has changed.
+    fn arrange(&mut self, number: Number) {
+        let Some(queue) = self.queues.get(usize::from(number)) else { return };
+        let is_wanted = queue.wanted > 0;
+        let due = queue.waiting.first().map(|(due, _)| *due).filter(|_due| is_wanted);
+        self.agenda.arrange(number, is_wanted && !queue.ready.is_empty(), due);
     }
 
     /// Where the content of a leased delivery is, and whose it is.
@@ -252,6 +299,7 @@ impl<P: Clone> Index<P> {
                 queue.leave_line(order, lease.sequence);
             }
         }
+        self.arrange(lease.target);
         if forgotten {
             self.events.remove(lease.sequence);
         }
@@ -273,7 +321,41 @@ impl<P: Clone> Index<P> {
         let slot = Slot { target, attempts, state };
         entry.deliveries.put(slot);
         queue.enter(sequence, state);
+        self.arrange(target);
         Some(slot)
+    }
+
+    /// Hastens those of an event that are meant, and says which of them are due by that.
+    pub(super) fn hasten_all(&mut self, sequence: u64, scope: &Scope) -> Vec<Slot> {
+        let slots: Vec<_> =
+            self.get(sequence).into_iter().flat_map(|entry| entry.deliveries.iter()).collect();
+        let is_meant = |index: &Self, slot: &Slot| {
+            let is_dead = matches!(slot.state, State::Dead(_));
+            index.name(slot.target).is_some_and(|name| scope.includes(name, is_dead))
+        };
+        let meant: Vec<_> = slots.into_iter().filter(|slot| is_meant(self, slot)).collect();
+        meant.into_iter().filter_map(|slot| self.hasten(sequence, slot.target)).collect()
+    }
+
+    /// Makes a pending delivery due at once, with the attempts that it has had, before all others that are due: but
+    /// where an order is kept it stays in its place. `None` when it is not pending or in flight.
+    fn hasten(&mut self, sequence: u64, target: Number) -> Option<Slot> {
+        let entry = self.events.get_mut(sequence)?;
+        let slot = entry.deliveries.get(target)?;
+        let queue = self.queues.get_mut(usize::from(target))?;
+        match slot.state {
+            State::Waiting(due) => {
+                queue.waiting.remove(&(due, sequence));
+                entry.deliveries.set(target, State::Ready)?;
+                queue.is_due(entry.order, sequence, true);
+            }
+            State::Ready => queue.go_first(sequence),
+            State::InFlight(_) | State::Delivered | State::Dead(_) | State::Discarded => {
+                return None;
+            }
+        }
+        self.arrange(target);
+        Some(Slot { state: State::Ready, ..slot })
     }
 
     /// Forgets an event none of whose deliveries is pending, dead letters with it. Answers where it was.
@@ -287,6 +369,7 @@ impl<P: Clone> Index<P> {
                 queue.dead = queue.dead.saturating_sub(1);
                 queue.leave_line(entry.order, sequence);
             }
+            self.arrange(slot.target);
         }
         Some(entry.place)
     }
@@ -306,7 +389,11 @@ impl<P: Clone> Index<P> {
                 queue.enter(sequence, slot.state);
             }
         }
-        Some(std::mem::replace(&mut entry.place, place))
+        let old = std::mem::replace(&mut entry.place, place);
+        for slot in new {
+            self.arrange(slot.target);
+        }
+        Some(old)
     }
 
     /// The deliveries of an event as they stand.
@@ -322,8 +409,8 @@ impl<P: Clone> Index<P> {
     /// Every target in numbers.
     pub(super) fn depth(&mut self, now: Timestamp) -> Vec<Depth> {
         let mut all = Vec::with_capacity(self.queues.len());
-        for (number, queue) in self.queues.iter_mut().enumerate() {
-            let Ok(number) = Number::try_from(number) else { break };
+        for number in (0..=Number::MAX).take(self.queues.len()) {
+            let Some(queue) = self.queues.get_mut(usize::from(number)) else { break };
             queue.promote(now, &mut self.events, number);
             let oldest = queue.pending.first().and_then(|sequence| self.events.get(sequence));
             let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
@@ -335,7 +422,11 @@ impl<P: Clone> Index<P> {
                 dead: queue.dead,
                 oldest: oldest.map(|entry| entry.received_at),
             });
+            self.arrange(number);
         }
         all
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,12 +14,12 @@ use super::quarantine::{Kept as Quarantined, Quarantine};
 use super::repeats::{Repeat, Repeated};
 use super::slot::Slots;
 use super::{
-    Append, AppendError, Appended, Ask, BoxFuture, Changed, Claimed, Demand, Depth, Found, Group,
+    Append, AppendError, Appended, Ask, BoxFuture, Changed, Claimed, Depth, Found, Group,
     Happening, Health, Journal, Lease, Listed, LoadError, MAX_PAGE, Note, NoteError, OperateError,
     Page, RejectionAsk, Scope, SettleError, Tally, What,
 };
 use crate::model::{
-    Attempt, Event, EventId, Name, Rejection, RejectionId, RejectionOutline, Settlement,
+    Attempt, Event, EventId, Name, Rejection, RejectionId, RejectionOutline, Settlement, Wanted,
 };
 use crate::time::{Clock, Timestamp};
 
@@ -287,13 +287,21 @@ impl Journal for MemoryJournal {
         self.lock().repeated.note(event, repeat);
     }
 
-    fn claim(&self, demand: Demand) -> BoxFuture<'_, Vec<Claimed>> {
-        let take = move |journal: &Self, now| {
-            let mut inner = journal.lock();
-            let claimed = inner.index.take(&demand, now);
-            (claimed, inner.index.next_due(&demand))
-        };
-        Box::pin(super::wait_for_due(&self.clock, &self.changed, move |now| take(self, now)))
+    fn demand(&self, wanted: Vec<Wanted>) {
+        let mut inner = self.lock();
+        for wanted in wanted {
+            inner.index.demand(wanted);
+        }
+        drop(inner);
+        self.changed.notify_waiters();
+    }
+
+    fn claim(&self) -> BoxFuture<'_, Vec<Claimed>> {
+        Box::pin(super::wait_for_due(&self.clock, &self.changed, move |now| {
+            let mut inner = self.lock();
+            let claimed = inner.index.take(now);
+            (claimed, inner.index.next_due())
+        }))
     }
 
     fn load(&self, lease: Lease) -> BoxFuture<'_, Result<Event, LoadError>> {
@@ -332,6 +340,19 @@ impl Journal for MemoryJournal {
 
     fn replay(&self, id: EventId, scope: Scope) -> BoxFuture<'_, Result<Changed, OperateError>> {
         let changed = self.decide(id, &scope, State::replayed);
+        Box::pin(async move { changed })
+    }
+
+    fn hasten(&self, id: EventId, scope: Scope) -> BoxFuture<'_, Result<Changed, OperateError>> {
+        let mut inner = self.lock();
+        let mut found = inner.events.iter().filter(|(_, kept)| kept.event.id == id);
+        let sequence = found.next().map(|(sequence, _)| *sequence).ok_or(OperateError::Unknown);
+        let changed = sequence.map(|sequence| {
+            let changed = inner.index.hasten_all(sequence, &scope);
+            Changed { deliveries: changed.len() }
+        });
+        drop(inner);
+        self.changed.notify_waiters();
         Box::pin(async move { changed })
     }
 

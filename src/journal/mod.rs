@@ -4,6 +4,7 @@
 //! names no file, key or transaction, so that another engine can stand beside the embedded one; every engine
 //! passes the one suite in `tests/it/journal_contract.rs`.
 
+mod agenda;
 mod dedup;
 mod index;
 mod labels;
@@ -55,13 +56,17 @@ pub trait Journal: Send + Sync + 'static {
     /// Remembers that an event was repeated, for [`Journal::find`] to tell: in memory, and a bounded number of them.
     fn repeated(&self, event: EventId, repeat: Repeat);
 
-    /// Waits until at least one delivery that `demand` allows is due, then leases what is due, the longest due
-    /// first, at most as many per target as the demand says.
+    /// Says how many deliveries of these targets may be leased from now on, in place of what was said of them before.
+    /// What was said of others stays; of a target of which nothing was said nothing is leased. It lives in memory.
+    fn demand(&self, wanted: Vec<Wanted>);
+
+    /// Waits until at least one delivery that the demand allows is due, then leases what is due, the longest due
+    /// first, at most as many per target as the demand says. What is leased lowers the demand.
     ///
     /// A delivery is leased at most once at a time. Dropping the future before it resolves leases
     /// nothing. Leases live in memory: after a crash every unsettled delivery is due again, with the same
     /// number of attempts.
-    fn claim(&self, demand: Demand) -> BoxFuture<'_, Vec<Claimed>>;
+    fn claim(&self) -> BoxFuture<'_, Vec<Claimed>>;
 
     /// Reads the event of a lease back, byte for byte.
     fn load(&self, lease: Lease) -> BoxFuture<'_, Result<Event, LoadError>>;
@@ -96,6 +101,11 @@ pub trait Journal: Send + Sync + 'static {
     /// Makes settled deliveries of an event due again, with no attempts counted, and resolves when that is durable.
     /// Deliveries that are pending are left as they are, so that repeating this does nothing more.
     fn replay(&self, id: EventId, scope: Scope) -> BoxFuture<'_, Result<Changed, OperateError>>;
+
+    /// Makes pending deliveries of an event due at once, with the attempts that they have had, and before all others of
+    /// their target unless it keeps an order. What is in flight or settled is left as it is. It becomes durable with a
+    /// later commit: lost in a crash, they are due when they were.
+    fn hasten(&self, id: EventId, scope: Scope) -> BoxFuture<'_, Result<Changed, OperateError>>;
 
     /// Gives up deliveries of an event that are dead or pending, and resolves when that is durable. One that is in
     /// flight is left alone.
@@ -187,10 +197,6 @@ pub enum AppendError {
     #[error("the journal could not make the event durable")]
     Failed,
 }
-
-/// How many deliveries the relay can take now, per target.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Demand(pub Vec<Wanted>);
 
 /// The right to attempt one delivery once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

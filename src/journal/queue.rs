@@ -20,8 +20,8 @@ pub(super) struct Queue {
     pub(super) dead: u64,
     /// Everything pending.
     pub(super) pending: Sequences,
-    /// There are more that are ready than one claim looks at.
-    pub(super) look_again: bool,
+    /// How many may be leased.
+    pub(super) wanted: usize,
     /// Who stands behind whom, if they keep an order.
     pub(super) lines: Option<Lines>,
 }
@@ -36,7 +36,7 @@ impl Queue {
             in_flight: 0,
             dead: 0,
             pending: Sequences::default(),
-            look_again: false,
+            wanted: 0,
             lines: None,
         }
     }
@@ -107,13 +107,28 @@ impl Queue {
             if entry.deliveries.set(number, State::Ready).is_none() {
                 continue;
             }
-            let goes = self.lines.as_mut().map(|lines| lines.is_due(entry.order, sequence));
-            match goes {
-                // It has had its turn, and those behind it have waited long enough.
-                Some(true) => self.ready.push_front(sequence),
-                Some(false) => {}
-                None => self.ready.push_back(sequence),
-            }
+            let order = entry.order;
+            self.is_due(order, sequence, false);
+        }
+    }
+
+    /// One that waited is due: before those that are due already if it is `first`, or leads its key.
+    pub(super) fn is_due(&mut self, order: u64, sequence: u64, first: bool) {
+        match self.lines.as_mut().map(|lines| lines.is_due(order, sequence)) {
+            // It has had its turn, and those behind it have waited long enough.
+            Some(true) => self.ready.push_front(sequence),
+            Some(false) => {}
+            None if first => self.ready.push_front(sequence),
+            None => self.ready.push_back(sequence),
+        }
+    }
+
+    /// One that is due goes before the others, unless they keep an order.
+    pub(super) fn go_first(&mut self, sequence: u64) {
+        if self.lines.is_none() && self.ready.front() != Some(&sequence) {
+            self.ready.push_front(sequence);
+            // Where it stood before it is found when that turn comes, and passed over.
+            self.ready_gone = self.ready_gone.saturating_add(1);
         }
     }
 
@@ -161,6 +176,11 @@ impl Queue {
         }
         // Without an order what was tried before may stand behind what is newer.
         self.ready.make_contiguous().sort_unstable();
+        // One that was taken out of its turn, or went first, stands there twice.
+        let (all, mut before) = (self.ready.len(), None);
+        self.ready.retain(|sequence| before.replace(*sequence) != Some(*sequence));
+        let twice = u64::try_from(all.saturating_sub(self.ready.len())).unwrap_or(0);
+        self.ready_gone = self.ready_gone.saturating_sub(twice);
         let Some(on_dead) = on_dead else { return };
         let mut lines = Lines::new(on_dead);
         for (_, sequence) in &self.waiting {

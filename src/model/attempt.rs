@@ -99,10 +99,16 @@ pub struct Attempt {
 
 /// Most bytes of an answer's body that are recorded.
 pub const MAX_SEEN_BODY: usize = 4 * 1024;
-/// Most bytes of an answer's packed header fields that are recorded.
+/// Most bytes of a request's, and of an answer's, packed header fields that are recorded.
 pub const MAX_SEEN_HEADERS: usize = 2 * 1024;
 /// Most bytes of an error's own words that are recorded.
 pub const MAX_SEEN_DETAIL: usize = 256;
+
+/// Stands in the record of a request for the value of a field that was sent as it came with the event. No field can have
+/// it.
+pub const AS_IT_CAME: &[u8] = b"\0";
+/// Stands in the record of a request for the value of a field that is secret.
+pub const MASKED: &[u8] = b"***";
 
 /// What was seen of one exchange beside its outcome. Everything is optional: an attempt may end at any step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -111,6 +117,9 @@ pub struct Seen {
     pub remote: Option<SocketAddr>,
     /// Where the time went.
     pub timing: Timing,
+    /// The request's header fields, at most [`MAX_SEEN_HEADERS`] bytes of them, [`AS_IT_CAME`] and [`MASKED`] in place of
+    /// what need not or must not be recorded. Empty when it was not sent.
+    pub request: Headers,
     /// The answer's header fields, at most [`MAX_SEEN_HEADERS`] bytes of them and none that carries a credential.
     pub headers: Headers,
     /// The beginning of the answer's body, at most [`MAX_SEEN_BODY`] bytes.

@@ -21,7 +21,7 @@ use self::reload::Replacements;
 pub use self::reload::{RelayReload, RelayStopped, replacements};
 use self::worker::Worker;
 use crate::control::{Command, Commands};
-use crate::journal::{BoxFuture, Claimed, Demand, Journal, Lease};
+use crate::journal::{Claimed, Journal, Lease};
 use crate::metrics::Metrics;
 use crate::model::Name;
 use crate::rules::dispatch::{Action, Dispatcher, Finished, Job, TargetPolicy};
@@ -63,8 +63,6 @@ pub struct Relay {
     leases: HashMap<Id, Lease>,
     observer: Observer,
 }
-
-type Claim<'a> = Option<BoxFuture<'a, Vec<Claimed>>>;
 
 impl Relay {
     /// A relay with nothing in flight, for at most `pool` attempts at once over all targets. `seed` spreads retries
@@ -115,12 +113,13 @@ impl Relay {
     /// Delivers until it is told to end and everything in flight has ended.
     pub async fn run(mut self, stop: RelayStop) {
         let journal = Arc::clone(&self.journal);
-        let mut claim: Claim<'_> = None;
+        let mut claim = journal.claim();
         let mut draining = false;
-        while self.act(&journal, &mut claim, &stop).await {
+        while self.act(&stop).await {
             let timeout = self.dispatcher.poll_timeout();
             tokio::select! {
-                claimed = resolved(&mut claim) => {
+                claimed = &mut claim => {
+                    claim = journal.claim();
                     let jobs = claimed.into_iter().map(job).collect();
                     self.dispatcher.handle_claimed(jobs, self.clock.now());
                 }
@@ -139,26 +138,19 @@ impl Relay {
     }
 
     /// Carries out everything the core wants done; false once it has drained.
-    async fn act<'j>(
-        &mut self,
-        journal: &'j Arc<dyn Journal>,
-        claim: &mut Claim<'j>,
-        stop: &RelayStop,
-    ) -> bool {
+    async fn act(&mut self, stop: &RelayStop) -> bool {
         // Everything that has ended is handed over first, so that one new demand follows, not many.
         while let Some(ended) = self.attempts.try_join_next_with_id() {
             self.ended(ended);
         }
         while let Some(action) = self.dispatcher.poll_action() {
             match action {
-                Action::Claim(demand) => {
-                    *claim = (!demand.is_empty()).then(|| journal.claim(Demand(demand)));
-                }
+                Action::Demand(wanted) => self.journal.demand(wanted),
                 Action::Start(job) => self.start(&job, stop),
                 Action::Settle { job, settlement, attempt } => {
                     let now = self.clock.now();
                     self.observer.settled(&job, settlement, attempt.as_ref(), now);
-                    if let Err(error) = journal.settle(job.lease, settlement, attempt).await {
+                    if let Err(error) = self.journal.settle(job.lease, settlement, attempt).await {
                         tracing::warn!(event = %job.event, target_name = %job.target, %error,
                             "a settlement was not taken; the delivery will be repeated");
                     }
@@ -166,7 +158,7 @@ impl Relay {
                 Action::Notify(target, notice) => self.observer.notified(&target, notice),
                 Action::Remember(target, state) => {
                     if let Some(address) = self.addresses.get(&target) {
-                        memo::keep(&**journal, &target, address, state).await;
+                        memo::keep(&*self.journal, &target, address, state).await;
                     }
                 }
                 Action::Drained => return false,
@@ -184,6 +176,10 @@ impl Relay {
             }
             Command::Resume(target, answer) => {
                 answer.send(self.dispatcher.handle_resume(&target)).is_ok()
+            }
+            Command::Hasten(target, answer) => {
+                let now = self.clock.now();
+                answer.send(self.dispatcher.handle_hasten(&target, now)).is_ok()
             }
             Command::View(answer) => answer.send(self.dispatcher.view()).is_ok(),
         };
@@ -230,16 +226,6 @@ fn job(claimed: Claimed) -> Job<Lease> {
         attempts: claimed.attempts,
         received_at: claimed.received_at,
     }
-}
-
-/// Resolves with the claim; never while there is none.
-async fn resolved(claim: &mut Claim<'_>) -> Vec<Claimed> {
-    let Some(pending) = claim else {
-        return std::future::pending().await;
-    };
-    let claimed = pending.await;
-    *claim = None;
-    claimed
 }
 
 async fn sleep_until(clock: &Clock, at: Option<crate::time::Timestamp>) {

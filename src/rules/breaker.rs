@@ -143,6 +143,13 @@ impl Breaker {
         }
     }
 
+    /// The next probe need not wait.
+    pub fn hasten(&mut self, now: Timestamp) {
+        if let State::Open { until, .. } = &mut self.state {
+            *until = now.min(*until);
+        }
+    }
+
     /// An attempt begins; the probe that it may be is to be handed back when it has ended.
     pub fn begun(&mut self) -> Option<Probe> {
         match self.state {

@@ -8,6 +8,7 @@
 //! Isolation is by construction: the demand it states to the journal is per target, each target has its own
 //! limits in its lane, and the one thing that targets share, the pool of attempts, keeps a part for each of them.
 
+mod demand;
 mod lane;
 mod reload;
 mod view;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 
+use self::demand::Ledger;
 use self::lane::Lane;
 pub use self::reload::Renewed;
 pub use self::view::{Last, Notice, Pause, PauseReason, Remembered, TargetView};
@@ -80,9 +82,9 @@ pub enum Finished {
 /// What the driver is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action<L> {
-    /// Ask the journal for at most so many deliveries per target, instead of whatever was asked before.
-    /// Empty: ask for nothing.
-    Claim(Vec<Wanted>),
+    /// Ask the journal for at most so many deliveries of these targets, in place of what was asked for them before and
+    /// has not been claimed. Of other targets what was asked stays.
+    Demand(Vec<Wanted>),
     /// Begin an attempt; answer with [`Dispatcher::handle_finished`].
     Start(Job<L>),
     /// Tell the journal.
@@ -115,8 +117,7 @@ pub struct Dispatcher<L> {
     rng: StdRng,
     /// The latest moment the driver told.
     now: Timestamp,
-    /// The demand may differ from what the driver was told last.
-    demand_changed: bool,
+    ledger: Ledger,
     stop: Stop,
 }
 
@@ -151,31 +152,38 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
             in_flight: HashMap::new(),
             actions: VecDeque::new(),
             rng,
-            demand_changed: true,
+            ledger: Ledger::default(),
             stop: Stop::Running,
         };
         dispatcher.index();
+        dispatcher.ledger.begin(dispatcher.lanes.len());
         dispatcher
     }
 
     /// The journal leased these. A job that cannot be started now is handed back unharmed.
     pub fn handle_claimed(&mut self, jobs: Vec<Job<L>>, now: Timestamp) {
         self.passed(now);
-        self.demand_changed = true;
+        let mut above = Vec::new();
         for mut job in jobs {
             let index = self.heir_of.get(&job.target).or_else(|| self.lane_of.get(&job.target));
-            let lane = index.and_then(|i| self.lanes.get_mut(*i));
-            match lane.filter(|lane| room(lane, &self.pool, now) > 0) {
-                Some(lane) if self.stop == Stop::Running => {
+            let lane = index.and_then(|index| Some((*index, self.lanes.get_mut(*index)?)));
+            if let Some((index, lane)) = lane {
+                self.ledger.claimed(index, lane.policy.was.len().saturating_add(1));
+                if room(lane, &self.pool, now) > 0 && self.stop == Stop::Running {
                     self.pool.begun(lane.in_flight);
                     let probe = lane.begun(now);
                     job.target = lane.policy.name.clone();
                     self.in_flight.insert(job.lease, Running { job: job.clone(), probe });
                     self.actions.push_back(Action::Start(job));
+                    continue;
                 }
-                // Several targets, or several names of one, were each told of room that only one of them could have.
-                Some(_) | None => self.settle(job, Settlement::Released, None),
             }
+            above.push(job);
+        }
+        // Several targets, or several names of one, were each told of room that only one of them could have. What goes
+        // back last is due first.
+        for job in above.into_iter().rev() {
+            self.settle(job, Settlement::Released, None);
         }
     }
 
@@ -185,10 +193,8 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
             return;
         };
         self.passed(moment.now);
-        self.demand_changed = true;
-        let Some(lane) = self.lane_of.get(&job.target).and_then(|i| self.lanes.get_mut(*i)) else {
-            return;
-        };
+        let Some(index) = self.lane_of.get(&job.target).copied() else { return };
+        let Some(lane) = self.lanes.get_mut(index) else { return };
         let attempted = match &finished {
             Finished::Attempted(attempt) => Some(attempt),
             Finished::Damaged | Finished::Unrenderable(_) | Finished::NotAttempted => None,
@@ -202,6 +208,8 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
             self.actions.push_back(remembered);
         }
         self.pool.ended(lane.in_flight);
+        self.ledger.touch(index);
+        self.ledger.freed(&self.pool);
         let (settlement, attempt) = match finished {
             Finished::Damaged => (Settlement::Dead(DeadReason::Damaged), None),
             Finished::Unrenderable(attempt) => {
@@ -233,8 +241,10 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
     /// Takes up how a target stood when the last run ended. For targets that are not known here nothing is taken up.
     pub fn restore(&mut self, target: &Name, remembered: Remembered) {
         let now = self.now;
-        if let Some(lane) = self.lane_of.get(target).and_then(|i| self.lanes.get_mut(*i)) {
+        let Some(index) = self.lane_of.get(target).copied() else { return };
+        if let Some(lane) = self.lanes.get_mut(index) {
             lane.restore(remembered, now);
+            self.ledger.touch(index);
         }
     }
 
@@ -254,12 +264,23 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
         self.switch(target, |lane| lane.paused.take().map(|_pause| Notice::Resumed))
     }
 
+    /// An operator wants something of the target attempted now: if its breaker is open, that is the next probe, and need
+    /// not wait for it. A pause, a hold and a rate stand. False when the target is not known.
+    pub fn handle_hasten(&mut self, target: &Name, now: Timestamp) -> bool {
+        self.passed(now);
+        self.switch(target, |lane| {
+            lane.hasten(now);
+            None
+        })
+    }
+
     /// Changes a target by hand, and says so if something changed.
     fn switch(&mut self, target: &Name, change: impl FnOnce(&mut Lane) -> Option<Notice>) -> bool {
-        let lane = self.lane_of.get(target).and_then(|i| self.lanes.get_mut(*i));
-        let Some(lane) = lane.filter(|lane| !lane.has_left) else { return false };
+        let Some(index) = self.lane_of.get(target).copied() else { return false };
+        let lane = self.lanes.get_mut(index).filter(|lane| !lane.has_left);
+        let Some(lane) = lane else { return false };
+        self.ledger.touch(index);
         if let Some(notice) = change(lane) {
-            self.demand_changed = true;
             let remembered = lane.remembered();
             self.actions.push_back(Action::Notify(target.clone(), notice));
             self.actions.push_back(Action::Remember(target.clone(), remembered));
@@ -278,7 +299,7 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
     }
 
     fn passed(&mut self, now: Timestamp) {
-        self.demand_changed |= self.poll_timeout().is_some_and(|due| due <= now);
+        self.ledger.passed(now);
         self.now = self.now.max(now);
     }
 
@@ -286,7 +307,8 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
     pub fn handle_stop(&mut self) {
         if self.stop == Stop::Running {
             self.stop = Stop::Draining;
-            self.actions.push_back(Action::Claim(Vec::new()));
+            let withdrawal = self.ledger.withdrawal(&self.lanes);
+            self.actions.push_back(Action::Demand(withdrawal));
         }
     }
 
@@ -296,39 +318,26 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
             return Some(action);
         }
         match self.stop {
-            Stop::Running if self.demand_changed => {
-                self.demand_changed = false;
-                Some(Action::Claim(self.demand()))
+            Stop::Running => {
+                let changes = self.ledger.changes(&self.lanes, &self.pool, self.now);
+                (!changes.is_empty()).then_some(Action::Demand(changes))
             }
             Stop::Draining if self.in_flight.is_empty() => {
                 self.stop = Stop::Drained;
                 Some(Action::Drained)
             }
-            Stop::Running | Stop::Draining | Stop::Drained => None,
+            Stop::Draining | Stop::Drained => None,
         }
     }
 
     /// When [`Dispatcher::handle_timeout`] is due next.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        self.lanes.iter().filter_map(|lane| lane.opens_at(self.now)).min()
+        self.ledger.next()
     }
 
     /// Jobs started and not yet finished.
     pub fn in_flight(&self) -> usize {
         self.in_flight.len()
-    }
-
-    /// What each target can take now.
-    fn demand(&self) -> Vec<Wanted> {
-        let mut demand = Vec::with_capacity(self.lanes.len());
-        for lane in &self.lanes {
-            let (most, order) = (room(lane, &self.pool, self.now), lane.policy.order);
-            if most > 0 {
-                let names = [&lane.policy.name].into_iter().chain(&lane.policy.was);
-                demand.extend(names.map(|name| Wanted { target: name.clone(), most, order }));
-            }
-        }
-        demand
     }
 
     fn settle(&mut self, job: Job<L>, settlement: Settlement, attempt: Option<Attempt>) {

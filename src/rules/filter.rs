@@ -68,6 +68,13 @@ impl Patterns {
         Self { positive: Vec::new(), negative: Vec::new(), presence }
     }
 
+    /// The texts one of which a value must be, if it is as simple as that: what does not have one of them does not match.
+    pub fn literals(&self) -> Option<Vec<&str>> {
+        let whole = |glob: &Glob| glob.rest.is_none();
+        let simple = !self.positive.is_empty() && self.positive.iter().all(whole);
+        simple.then(|| self.positive.iter().map(|glob| glob.start.as_str()).collect())
+    }
+
     /// Whether a value matches a positive pattern that names its beginning: `everhook.*` asks for `everhook.gap`,
     /// and `*` does not.
     pub fn asks_for(&self, value: &str, beginning: &str) -> bool {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use self::handshake::Handshaker;
 pub use self::handshake::Reply;
+use self::routes::{Route, Routes};
 use super::dedup;
 pub use super::dedup::OnConflict;
 use super::filter::{Condition, Patterns};
@@ -17,6 +18,7 @@ use crate::time::Timestamp;
 mod compile;
 mod handshake;
 mod once_more;
+mod routes;
 #[cfg(test)]
 mod handshake_tests;
 #[cfg(test)]
@@ -105,7 +107,7 @@ pub struct Intake {
     event: Naming,
     order: Vec<Grouping>,
     dedup: dedup::Rule,
-    routes: Vec<Route>,
+    routes: Routes,
 }
 
 /// What counts when a request has the headers of several verifiers. Those that read the same header are
@@ -166,13 +168,6 @@ struct Naming {
 struct Grouping {
     events: Patterns,
     fields: Vec<FieldId>,
-}
-
-#[derive(Debug)]
-struct Route {
-    target: Name,
-    events: Option<Patterns>,
-    conditions: Vec<Check>,
 }
 
 /// A request that is to be stored.
@@ -312,11 +307,7 @@ impl Intake {
         let order_key = self.order_key(&event, fields);
         let asked = dedup::Asked { event: &event, fields, body, proof, replay_window };
         let dedup = self.dedup.keys(&asked);
-        let wants = |route: &&Route| {
-            route.events.as_ref().is_none_or(|events| events.matches(&event))
-                && hold(&route.conditions, fields)
-        };
-        let targets = self.routes.iter().filter(wants).map(|route| route.target.clone()).collect();
+        let targets = self.routes.targets(&event, fields);
         let may_conflict = self.dedup.may_conflict();
         Admission { event, order_key, dedup, targets, may_conflict }
     }

@@ -31,6 +31,14 @@ pub fn speaks_of_a_secret(name: &str) -> bool {
     TELLING.iter().any(|word| name.contains(word))
 }
 
+/// Whether a field of this lower-case name carries a credential, or a proof that others would accept. An idempotency key
+/// is a name of the event, and no secret.
+pub fn is_a_proof(name: &str) -> bool {
+    speaks_of_a_secret(name) && name != "idempotency-key"
+        || name.contains("sign")
+        || name.contains("hmac")
+}
+
 /// Checks the name of a field that is to be set, and makes it lower-case. The error is a sentence.
 pub fn settable(name: &str) -> Result<String, String> {
     let name = header_name(name)?;

@@ -99,7 +99,7 @@ pub struct FieldSet {
 }
 
 /// A field's place in its set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FieldId(pub usize);
 
 #[derive(Clone, Debug)]

@@ -147,8 +147,17 @@ impl TargetClient {
 
     /// Sends the event once. Ends within the target's `timeout`.
     pub async fn attempt(&self, call: Call<'_>) -> Exchange {
-        let (by, watch) = (deadline(self.timeout), Stopwatch::start());
         let fields = self.fields(&call);
+        let recorded = seen::sent_fields(&fields, &call.event.headers);
+        let mut exchange = self.exchange(call, fields).await;
+        if seen::was_sent(&exchange.answer) {
+            exchange.seen.request = recorded;
+        }
+        exchange
+    }
+
+    async fn exchange(&self, call: Call<'_>, fields: HeaderMap) -> Exchange {
+        let (by, watch) = (deadline(self.timeout), Stopwatch::start());
         let secrets = seen::secrets_in(&fields);
         let (body, taken) = Outgoing::new(call.body);
         let mut request = Request::new(body);

@@ -19,9 +19,10 @@ use tokio::time::Instant;
 use super::connect::{Carried, ConnectFailed, Way};
 use super::{Exchange, HttpError};
 use crate::model::{
-    Answer, ErrorClass, Headers, MAX_SEEN_BODY, MAX_SEEN_DETAIL, MAX_SEEN_HEADERS, Seen,
+    AS_IT_CAME, Answer, ErrorClass, Headers, MASKED, MAX_SEEN_BODY, MAX_SEEN_DETAIL,
+    MAX_SEEN_HEADERS, Seen,
 };
-use crate::rules::outbound::speaks_of_a_secret;
+use crate::rules::outbound::{is_a_proof, speaks_of_a_secret};
 
 /// Most bytes of an answer's body that are read. What is beyond the record is dropped as it comes, so that a connection
 /// whose answer is a whole page can be used again.
@@ -154,23 +155,51 @@ pub(super) fn secrets_in(fields: &HeaderMap) -> Vec<HeaderValue> {
     found.map(|(_, value)| value.clone()).collect()
 }
 
+/// Whether anything of a request can have reached the target.
+pub(super) fn was_sent(answer: &Answer) -> bool {
+    match answer {
+        Answer::Failed(
+            ErrorClass::Dns | ErrorClass::Connect | ErrorClass::Tls | ErrorClass::Template,
+        )
+        | Answer::Interrupted => false,
+        Answer::Status { .. } | Answer::Failed(_) => true,
+    }
+}
+
+/// The request's fields as far as there is room: no secret, and of what came with the event only that it was passed on.
+pub(super) fn sent_fields(fields: &HeaderMap, event: &Headers) -> Headers {
+    let value = |name: &str, value: &HeaderValue| {
+        if event.get_all(name).any(|own| own == value.as_bytes()) {
+            return AS_IT_CAME.to_vec();
+        }
+        let is_secret = value.is_sensitive() || is_a_proof(name);
+        if is_secret { MASKED.to_vec() } else { value.as_bytes().to_vec() }
+    };
+    let all = fields.iter().map(|(name, it)| (name.as_str(), value(name.as_str(), it)));
+    within_room(all)
+}
+
 /// The answer's fields, without those that carry a credential, as far as there is room.
 pub(super) fn recorded_fields(fields: &HeaderMap, secrets: &[HeaderValue]) -> Headers {
+    let kept = fields.iter().filter(|(name, _)| !speaks_of_a_secret(name.as_str()));
+    within_room(kept.map(|(name, value)| {
+        let shown = if *name == LOCATION { origin_of(value.as_bytes()) } else { value.as_bytes() };
+        (name.as_str(), removed(shown, secrets))
+    }))
+}
+
+/// Each field that fits into what is left of the bound.
+fn within_room<'a, V: AsRef<[u8]>>(fields: impl Iterator<Item = (&'a str, V)>) -> Headers {
     /// What a field takes beside its name and value when it is packed.
     const FRAME: usize = 6;
     let mut room = MAX_SEEN_HEADERS;
-    let kept = fields.iter().filter(|(name, _)| !speaks_of_a_secret(name.as_str()));
-    let values = kept.map(|(name, value)| {
-        let shown = if *name == LOCATION { origin_of(value.as_bytes()) } else { value.as_bytes() };
-        (name.as_str(), removed(shown, secrets))
-    });
-    let values = values.filter(|(name, value)| {
-        let left = room.checked_sub(name.len() + value.len() + FRAME);
+    let fields = fields.filter(|(name, value)| {
+        let left = room.checked_sub(name.len() + value.as_ref().len() + FRAME);
         room = left.unwrap_or(room);
         left.is_some()
     });
-    let values: Vec<_> = values.collect();
-    Headers::from_pairs(values.iter().map(|(name, value)| (*name, &value[..])))
+    let fields: Vec<_> = fields.collect();
+    Headers::from_pairs(fields.iter().map(|(name, value)| (*name, value.as_ref())))
 }
 
 /// Where a redirect leads, without path and query: a target that moves its own URL repeats what is secret in it.
@@ -305,6 +334,31 @@ mod tests {
         assert_eq!(recorded.get_str("content-type"), Some("text/plain"));
         let body = b"you sent canary-token-1 and canary-token-1, an ordinary value";
         assert_eq!(removed(body, &secrets), "you sent [removed] and [removed], an ordinary value");
+    }
+
+    #[test]
+    fn of_a_request_is_recorded_what_was_added_and_nothing_secret() {
+        let mut sent = fields(&[
+            ("x-github-event", "push"),
+            ("x-api-key", "canary-1"),
+            ("authorization", "Bearer canary-2"),
+            ("x-team", "canary-3"),
+            ("webhook-signature", "v1,canary-4"),
+            ("webhook-id", "evt_1"),
+            ("x-github-event", "other"),
+        ]);
+        sent.get_mut("x-team").unwrap().set_sensitive(true);
+        let event =
+            Headers::from_pairs([("x-github-event", &b"push"[..]), ("x-api-key", b"canary-1")]);
+        let recorded = sent_fields(&sent, &event);
+        assert!(!String::from_utf8_lossy(recorded.packed()).contains("canary"));
+        let all = |name: &str| recorded.get_all(name).map(<[u8]>::to_vec).collect::<Vec<_>>();
+        assert_eq!(all("x-github-event"), [AS_IT_CAME, b"other"]);
+        assert_eq!(all("x-api-key"), [AS_IT_CAME], "it stands in the event already");
+        for masked in ["authorization", "x-team", "webhook-signature"] {
+            assert_eq!(all(masked), [MASKED], "{masked}");
+        }
+        assert_eq!(all("webhook-id"), [b"evt_1"]);
     }
 
     #[test]

@@ -10,7 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use everhook::journal::memory::MemoryJournal;
 use everhook::journal::sled::{OpenError, Opened, Options, SledJournal};
-use everhook::journal::{Append, AppendError, Appended, Claimed, Demand, Health, Journal, Stage};
+use everhook::journal::{
+    Append, AppendError, Appended, Claimed, Health, Journal, OperateError, Scope, Stage,
+};
 use everhook::metrics::JournalMetrics;
 use everhook::model::{
     Answer, Attempt, DeadReason, DedupKey, Event, EventId, Headers, Name, Order, Settlement, Wanted,
@@ -47,8 +49,8 @@ pub fn append(event: Event, targets: &[&str], dedup: &[DedupKey]) -> Append {
     Append { event, targets: targets.iter().map(|t| name(t)).collect(), dedup: dedup.to_vec() }
 }
 
-pub fn demand(target: &str, most: usize) -> Demand {
-    Demand(vec![Wanted { target: name(target), most, order: Order::None }])
+pub fn demand(target: &str, most: usize) -> Vec<Wanted> {
+    vec![Wanted { target: name(target), most, order: Order::None }]
 }
 
 pub fn exact(key: u128) -> DedupKey {
@@ -76,7 +78,16 @@ pub async fn settle_in_each_way(journal: &dyn Journal, target: &str, clock: &Clo
 
 /// What is there to claim at this moment.
 pub fn due(journal: &dyn Journal, target: &str, most: usize) -> Vec<Claimed> {
-    let claim = pin!(journal.claim(demand(target, most)));
+    journal.demand(demand(target, most));
+    let claimed = now(journal);
+    // What was not there now is not asked for later.
+    journal.demand(demand(target, 0));
+    claimed
+}
+
+/// What a claim gets at once.
+pub fn now(journal: &dyn Journal) -> Vec<Claimed> {
+    let claim = pin!(journal.claim());
     match claim.poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(claimed) => claimed,
         Poll::Pending => Vec::new(),
@@ -223,7 +234,8 @@ async fn a_retry_waits_for_its_time_and_counts_and_a_release_does_neither() {
         assert!(due(&*journal, "a", 1).is_empty());
         assert_eq!(journal.depth()[0].waiting, 1);
         // A waiting claim wakes when the time comes.
-        let claim = journal.claim(demand("a", 1));
+        journal.demand(demand("a", 1));
+        let claim = journal.claim();
         let wake = async { clock.advance(Duration::from_secs(30)) };
         let (claimed, ()) = both(claim, wake).await;
         assert_eq!(claimed[0].attempts, 1);
@@ -281,14 +293,73 @@ async fn dead_letters_stay_and_each_target_ends_by_itself() {
 async fn a_claim_wakes_on_an_append_and_a_dropped_one_leases_nothing() {
     on_each(|journal, clock| async move {
         drop(due(&*journal, "a", 1));
-        let claim = journal.claim(demand("a", 1));
+        journal.demand(demand("a", 1));
+        let claim = journal.claim();
         let put = journal.append(append(event(1, b"x", &clock), &["a"], &[]));
         let (claimed, appended) = both(claim, put).await;
         assert!(appended.is_ok());
         assert_eq!(claimed.len(), 1);
         journal.settle(claimed[0].lease, Settlement::Released, None).await.unwrap();
-        drop(journal.claim(demand("a", 1)));
+        journal.demand(demand("a", 1));
+        drop(journal.claim());
         assert_eq!(due(&*journal, "a", 1).len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_demand_stands_until_it_is_met_and_each_target_has_its_own() {
+    on_each(|journal, clock| async move {
+        let put = async |number, targets: &[&str]| {
+            journal.append(append(event(number, b"x", &clock), targets, &[])).await.unwrap();
+        };
+        journal.demand([demand("a", 2), demand("b", 1)].concat());
+        assert_eq!(now(&*journal), []);
+        put(1, &["a", "b", "c"]).await;
+        let targets = |claimed: Vec<Claimed>| -> Vec<String> {
+            claimed.into_iter().map(|it| it.target.to_string()).collect()
+        };
+        assert_eq!(targets(now(&*journal)), ["a", "b"], "and nobody asked for c");
+        put(2, &["a", "b"]).await;
+        put(3, &["a", "b"]).await;
+        assert_eq!(targets(now(&*journal)), ["a"], "of the two that were wanted one is left");
+        journal.demand([demand("b", 5), demand("c", 5), demand("a", 0)].concat());
+        assert_eq!(targets(now(&*journal)), ["b", "b", "c"]);
+        journal.demand(demand("b", 0));
+        put(4, &["b"]).await;
+        assert_eq!(now(&*journal), [], "taken back");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_hastened_is_due_at_once_and_first_and_keeps_its_attempts() {
+    on_each(|journal, clock| async move {
+        let events: Vec<_> = (1..=3).map(|number| event(number, b"x", &clock)).collect();
+        for event in &events {
+            journal.append(append(event.clone(), &["a", "b"], &[])).await.unwrap();
+        }
+        let first = due(&*journal, "a", 1).remove(0);
+        let later = Settlement::RetryAt(clock.now().plus(HOUR));
+        journal.settle(first.lease, later, Some(attempt(&first, &clock))).await.unwrap();
+        let of_a = || Scope::Targets(vec![name("a")]);
+        let hasten = async |id| journal.hasten(id, of_a()).await.map(|changed| changed.deliveries);
+        assert_eq!(hasten(first.event).await, Ok(1));
+        let found = journal.find(first.event).await.unwrap().expect("kept");
+        let stages: Vec<_> = found.deliveries.iter().map(|it| (it.stage, it.attempts)).collect();
+        assert_eq!(stages, [(Stage::Ready, 1), (Stage::Ready, 0)]);
+        assert_eq!(hasten(events[2].id).await, Ok(1), "it is due, and goes before the others");
+        let claimed = due(&*journal, "a", 9);
+        let order: Vec<_> = claimed.iter().map(|it| (it.event, it.attempts)).collect();
+        assert_eq!(order, [(events[2].id, 0), (events[0].id, 1), (events[1].id, 0)]);
+        assert_eq!(hasten(events[0].id).await, Ok(0), "it is in flight");
+        for claimed in &claimed {
+            journal.settle(claimed.lease, Settlement::Delivered, None).await.unwrap();
+        }
+        assert_eq!(hasten(events[0].id).await, Ok(0), "it is over");
+        let unknown = event(9, b"x", &clock).id;
+        assert_eq!(hasten(unknown).await, Err(OperateError::Unknown));
+        assert_eq!(due(&*journal, "b", 9).len(), 3, "nothing is lost and nothing twice");
     })
     .await;
 }

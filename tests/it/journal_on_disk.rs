@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use everhook::journal::sled::{OpenError, Options, SledJournal};
-use everhook::journal::{AppendError, Appended, Health, Journal};
+use everhook::journal::{AppendError, Appended, Health, Journal, Scope};
 use everhook::metrics::JournalMetrics;
 use everhook::model::{DeadReason, DedupKey, EventId, Settlement};
 use everhook::time::{Clock, Timestamp};
@@ -56,6 +56,33 @@ async fn everything_is_there_after_a_reopen() {
     }
     clock.advance(HOUR);
     assert_eq!(due(&journal, "a", 9)[0].attempts, 1);
+}
+
+#[tokio::test]
+async fn what_was_hastened_or_handed_back_is_due_after_a_reopen_with_its_attempts() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let clock = start();
+    let journal = reopen(dir.path(), &clock);
+    for number in 0..3 {
+        journal.append(append(event(number, b"x", &clock), &["a"], &[])).await.unwrap();
+    }
+    let claimed = due(&journal, "a", 2);
+    let later = Settlement::RetryAt(clock.now().plus(HOUR));
+    for claimed in &claimed {
+        journal.settle(claimed.lease, later, Some(attempt(claimed, &clock))).await.unwrap();
+    }
+    journal.hasten(claimed[0].event, Scope::All).await.unwrap();
+    let again = due(&journal, "a", 2);
+    assert_eq!(again.iter().map(|it| it.attempts).collect::<Vec<_>>(), [1, 0]);
+    journal.settle(again[0].lease, Settlement::Released, None).await.unwrap();
+    journal.close().await;
+
+    let journal = reopen(dir.path(), &clock);
+    let depth = &journal.depth()[0];
+    assert_eq!((depth.ready, depth.waiting), (2, 1));
+    let mut attempts: Vec<_> = due(&journal, "a", 9).iter().map(|it| it.attempts).collect();
+    attempts.sort_unstable();
+    assert_eq!(attempts, [0, 1]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

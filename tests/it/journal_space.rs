@@ -67,7 +67,8 @@ async fn futures<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output> {
 }
 
 async fn deliver(journal: &SledJournal, target: &str, most: usize) -> usize {
-    let claimed: Vec<Claimed> = journal.claim(demand(target, most)).await;
+    journal.demand(demand(target, most));
+    let claimed: Vec<Claimed> = journal.claim().await;
     for one in &claimed {
         journal.settle(one.lease, Settlement::Delivered, None).await.expect("taken");
     }
@@ -155,7 +156,8 @@ async fn churn_stays_flat_also_when_some_deliveries_stay() {
     assert_eq!(dead.map(|depth| depth.ready), Some(stay), "nothing that stays is lost");
     assert!(!dir.path().join("generations/00000001").exists(), "the note's generation is gone");
     assert_eq!(journal.notes("paused"), [("dead".to_owned(), vec![7])]);
-    let claimed = journal.claim(demand("dead", 10_000)).await;
+    journal.demand(demand("dead", 10_000));
+    let claimed = journal.claim().await;
     assert_eq!(claimed.len() as u64, stay);
     for one in claimed {
         assert_eq!(journal.load(one.lease).await.expect("readable").body.len(), 1024);

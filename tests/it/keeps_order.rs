@@ -1,32 +1,27 @@
 //! `order = "key"`: the deliveries of one order key go one after the other, whatever happens to one of them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use everhook::journal::memory::MemoryJournal;
-use everhook::journal::{Changed, Claimed, Demand, Journal, Scope};
+use everhook::journal::{Changed, Claimed, Journal, Scope};
 use everhook::model::{DeadReason, EventId, Name, OnDead, Order, Settlement, Wanted};
 use everhook::time::Clock;
 use proptest::prelude::*;
 
 use crate::harness::daemon::Home;
 use crate::harness::receiver::{Act, OK, Receiver};
-use crate::journal_contract::{append, event, reopen, start};
+use crate::journal_contract::{append, event, now, reopen, start};
 
 const CONTINUE: Order = Order::Key(OnDead::Continue);
 const HOLD: Order = Order::Key(OnDead::Hold);
 
 fn claim(journal: &dyn Journal, most: usize, order: Order) -> Vec<Claimed> {
     let target = Name::parse("a").unwrap();
-    let claim = pin!(journal.claim(Demand(vec![Wanted { target, most, order }])));
-    match claim.poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(claimed) => claimed,
-        Poll::Pending => Vec::new(),
-    }
+    journal.demand(vec![Wanted { target, most, order }]);
+    now(journal)
 }
 
 async fn put(journal: &dyn Journal, number: u64, key: Option<&str>, clock: &Clock) -> EventId {
@@ -43,6 +38,32 @@ async fn settle(journal: &dyn Journal, claimed: &Claimed, settlement: Settlement
 
 fn ids(claimed: &[Claimed]) -> Vec<EventId> {
     claimed.iter().map(|it| it.event).collect()
+}
+
+#[tokio::test]
+async fn what_is_hastened_does_not_overtake_its_key() {
+    let (clock, dir) = (start(), tempfile::tempdir().unwrap());
+    let engines: [Arc<dyn Journal>; 2] =
+        [Arc::new(MemoryJournal::new(clock.clone())), Arc::new(reopen(dir.path(), &clock))];
+    for journal in engines {
+        let first = put(&*journal, 1, Some("k"), &clock).await;
+        let second = put(&*journal, 2, Some("k"), &clock).await;
+        let head = claim(&*journal, 9, CONTINUE);
+        assert_eq!(head.iter().map(|it| it.event).collect::<Vec<_>>(), [first]);
+        settle(&*journal, &head[0], Settlement::RetryAt(clock.now().plus(Duration::from_secs(60))))
+            .await;
+        journal.hasten(second, Scope::All).await.unwrap();
+        assert!(claim(&*journal, 9, CONTINUE).is_empty(), "its turn has not come");
+        journal.hasten(first, Scope::All).await.unwrap();
+        let head = claim(&*journal, 9, CONTINUE);
+        assert_eq!(head.iter().map(|it| it.event).collect::<Vec<_>>(), [first]);
+        settle(&*journal, &head[0], Settlement::Delivered).await;
+        let next = claim(&*journal, 9, CONTINUE);
+        assert_eq!(next.iter().map(|it| it.event).collect::<Vec<_>>(), [second]);
+        settle(&*journal, &next[0], Settlement::Delivered).await;
+        let depth = &journal.depth()[0];
+        assert_eq!((depth.ready, depth.waiting, depth.in_flight), (0, 0, 0));
+    }
 }
 
 #[tokio::test]

@@ -210,6 +210,51 @@ async fn one_event_is_replayed_resent_and_a_target_is_tried() {
 }
 
 #[tokio::test]
+async fn what_waits_is_attempted_at_once_when_an_operator_asks_and_only_then() {
+    let mut down =
+        Receiver::scripted(|n, _| if n < 2 { Act::Answer("500 No", "") } else { OK }).await;
+    let policies =
+        "retry = { schedule = [\"1h\", \"1h\"] }\nbreaker = { failures = 2, probe_every = \"1h\" }";
+    let home = Home::new(&format!("{SOURCES}[target.down]\nurl = {:?}\n{policies}\n", down.url()));
+    let daemon = home.start().await;
+    let api = Api::of(daemon.admin).await;
+    let id = post(&daemon, "e", 0).await;
+    down.next().await;
+    let stands = async |wanted: &str, attempts: usize| {
+        within("the delivery stands so", async {
+            loop {
+                let delivery = api.get(&format!("events/{id}")).await["deliveries"][0].clone();
+                if delivery["state"] == wanted && delivery["attempts"] == attempts {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    };
+    stands("waiting", 1).await;
+    let retry = format!("events/{id}/retry");
+    // The second failure opens the breaker, and the third attempt is its probe.
+    for attempt in [2, 3] {
+        let (status, said) = api.post(&retry, nothing()).await;
+        assert_eq!((status, &said["deliveries"], &said["held"]), (200, &json!(1), &json!([])));
+        assert_eq!(down.next().await.header("everhook-attempt"), attempt.to_string());
+        stands(if attempt == 2 { "waiting" } else { "delivered" }, attempt).await;
+    }
+    let (status, problem) = api.post(&retry, nothing()).await;
+    assert_eq!((status, &problem["cause"]), (409, &json!("not-pending")));
+    assert!(problem["detail"].as_str().unwrap().contains("down: delivered"), "{problem}");
+
+    api.post("targets/down/pause", nothing()).await;
+    let later = post(&daemon, "e", 1).await;
+    let (_, said) =
+        api.post(&format!("events/{later}/retry"), json!({ "targets": ["down"] })).await;
+    assert_eq!(said["held"], json!([{ "target": "down", "reason": "paused" }]));
+    assert_eq!(api.post(&retry, json!({ "targets": ["none"] })).await.0, 400);
+    assert!(daemon.log().join("\n").contains("an operator had deliveries attempted at once"));
+}
+
+#[tokio::test]
 async fn what_a_sender_made_up_is_shown_as_the_text_it_is() {
     let hostile = "<script>alert(1)</script>\u{202e}\u{1b}[31m\"\n\u{0}";
     let good = Receiver::scripted(|_, _| OK).await;

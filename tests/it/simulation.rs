@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use everhook::journal::memory::MemoryJournal;
-use everhook::journal::{Append, Demand, Journal, Lease, Scope};
+use everhook::journal::{Append, Journal, Lease, Scope};
 use everhook::model::{
-    Answer, Attempt, DeadReason, Event, EventId, Headers, Name, OnDead, Order, Settlement, Wanted,
+    Answer, Attempt, DeadReason, Event, EventId, Headers, Name, OnDead, Order, Settlement,
 };
 use everhook::rules::dispatch::{
     Action, Dispatcher, Finished, Job, Notice, PauseReason, Remembered, Renewed,
@@ -66,7 +66,6 @@ struct World {
     /// What the scheduler wants to outlive it.
     remembered: HashMap<Name, Remembered>,
     discarded: HashSet<Delivery>,
-    demand: Vec<Wanted>,
     /// What was under way when the configuration was reloaded.
     before: HashSet<Lease>,
     drained: bool,
@@ -95,7 +94,6 @@ impl World {
             keys: Vec::new(),
             remembered: HashMap::new(),
             discarded: HashSet::new(),
-            demand: Vec::new(),
             before: HashSet::new(),
             drained: false,
         }
@@ -114,6 +112,7 @@ impl World {
                 10 if self.rng.random_ratio(1, 3) => self.resume_one(),
                 10 if self.rng.random_ratio(1, 6) => self.pause_one(),
                 11 if self.rng.random_ratio(1, 6) => self.reload(),
+                11 if self.rng.random_ratio(1, 2) => self.hasten_one(),
                 _ if self.rng.random_ratio(1, 10) => self.restart(),
                 _ => {}
             }
@@ -179,12 +178,8 @@ impl World {
             while let Some(action) = self.dispatcher.poll_action() {
                 self.act(action);
             }
-            let demand = self.demand.clone();
-            let claimed =
-                if demand.is_empty() { None } else { ready(self.journal.claim(Demand(demand))) };
-            let Some(claimed) = claimed else { break };
+            let Some(claimed) = ready(self.journal.claim()) else { break };
             assert!(!claimed.is_empty(), "a claim resolves only with something");
-            self.demand.clear();
             let jobs = claimed.into_iter().map(|c| Job {
                 lease: c.lease,
                 target: c.target,
@@ -213,7 +208,7 @@ impl World {
 
     fn act(&mut self, action: Action<Lease>) {
         match action {
-            Action::Claim(demand) => self.demand = demand,
+            Action::Demand(wanted) => self.journal.demand(wanted),
             Action::Start(job) => self.start(job),
             Action::Settle { job, settlement, attempt } => {
                 let delivery = (job.event, job.target.clone());
@@ -381,6 +376,26 @@ impl World {
         let name = self.targets[index].policy.name.clone();
         if self.targets[index].listed {
             self.dispatcher.handle_pause(&name, self.clock.now());
+        }
+    }
+
+    /// An operator wants one event attempted now, whatever its deliveries wait for.
+    fn hasten_one(&mut self) {
+        if self.keys.is_empty() {
+            return;
+        }
+        let (id, _) = self.keys[self.rng.random_range(0..self.keys.len())];
+        let changed = ready(self.journal.hasten(id, Scope::All)).expect("resolves").expect("known");
+        for target in self.targets.iter_mut().filter(|target| target.listed) {
+            let name = &target.policy.name;
+            let waits = self.expected.contains(&(id, name.clone()))
+                && !self.ended.contains_key(&(id, name.clone()))
+                && !target.running.iter().any(|(job, _)| job.event == id);
+            if waits {
+                assert!(changed.deliveries > 0, "{id} for {name} is pending");
+                self.dispatcher.handle_hasten(name, self.clock.now());
+                target.hastened();
+            }
         }
     }
 

@@ -13,12 +13,23 @@ import { askResend } from "/assets/resend.js";
 import { steps } from "/assets/timing.js";
 
 const EVERY_MS = 10_000;
-/** States in which an operator can have it delivered again; what is pending is left to its schedule. */
+/** States in which an operator can have it delivered again. */
 const SETTLED = new Set(["delivered", "dead", "discarded"]);
+/** States in which it waits, and can be attempted now instead. */
+const PENDING = new Set(["ready", "waiting"]);
+const HELD = { paused: "is paused", overloaded: "asked to be left alone for now", "not-configured": "is not configured" };
 
 async function replay(id, targets) {
   const { deliveries } = await post(`events/${id}/replay`, targets ? { targets } : {});
   say(deliveries === 0 ? "Nothing changed: what is pending is left to its schedule." : `${many(deliveries, "delivery is", "deliveries are")} due now.`);
+}
+
+/** What is pending, attempted now. What has ended or begun meanwhile is said, and is no mistake. */
+async function retry(id, targets) {
+  const { deliveries, held } = await post(`events/${id}/retry`, targets ? { targets } : {});
+  const due = `${many(deliveries, "delivery is", "deliveries are")} due now`;
+  const but = held.map((it) => `${it.target} ${HELD[it.reason] ?? it.reason}`).join(", ");
+  say(but ? `${due}, but ${but}.` : `${due}.`);
 }
 
 /** Why a delivery is where it is, in a sentence. */
@@ -49,6 +60,8 @@ function deliveryItem(event, delivery, target, refresh) {
     el("span", { class: "what" }, el("b", {}, delivery.target), " ", state(delivery.state, null)),
     el("span", { class: "why" }, why(delivery, event.attempts, target)),
     el("span", { class: "note" }, many(delivery.attempts, "attempt")),
+    PENDING.has(delivery.state) && target?.configured &&
+      button("Try now", async () => { try { await retry(event.id, [delivery.target]); } finally { await refresh(); } }),
     SETTLED.has(delivery.state) && button(again, async () => { await replay(event.id, [delivery.target]); await refresh(); }));
 }
 
@@ -77,6 +90,8 @@ function attemptDetail(attempt) {
       fact("Retry-After", attempt.retry_after && el("bdi", {}, attempt.retry_after)),
       fact("Next attempt", attempt.next_attempt_at && exact(attempt.next_attempt_at))),
     el("h4", {}, "Where the time went"), steps(attempt),
+    el("h4", {}, "Request: header fields"), attempt.request_headers.length > 0
+      ? headerTable(attempt.request_headers, `Header fields of attempt ${attempt.number}`) : nothing("Nothing was sent."),
     el("h4", {}, "Answer: header fields"), headerTable(attempt.headers, `Header fields of the answer to attempt ${attempt.number}`),
     el("h4", {}, "Answer: body"), showBody(attempt.body, attempt.headers, "No body was recorded."));
 }

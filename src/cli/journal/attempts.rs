@@ -34,6 +34,8 @@ pub(super) struct AttemptLine {
     tls_us: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     first_byte_us: Option<u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    request: Vec<(String, Data)>,
     headers: Vec<(String, Data)>,
     body: Data,
     body_cut: bool,
@@ -44,7 +46,7 @@ pub(super) struct AttemptLine {
 impl AttemptLine {
     pub(super) fn of((target, attempt, due): &PastAttempt) -> Self {
         let Attempt { number, started_at, duration, answer, seen } = attempt;
-        let Seen { remote, timing, headers, body, body_cut, detail } = &**seen;
+        let Seen { remote, timing, request, headers, body, body_cut, detail } = &**seen;
         let (status, error) = match answer {
             Answer::Status { status, .. } => (Some(*status), None),
             Answer::Failed(class) => (None, Some(class.as_str().to_owned())),
@@ -63,6 +65,7 @@ impl AttemptLine {
             connect_us: timing.connect.map(micros),
             tls_us: timing.tls.map(micros),
             first_byte_us: timing.first_byte.map(micros),
+            request: fields(request),
             headers: fields(headers),
             body: Data::of(body),
             body_cut: *body_cut,
@@ -87,6 +90,7 @@ impl AttemptLine {
                 tls: self.tls_us.map(Duration::from_micros),
                 first_byte: self.first_byte_us.map(Duration::from_micros),
             },
+            request: headers(self.request)?,
             headers: headers(self.headers)?,
             body: self.body.bytes()?,
             body_cut: self.body_cut,
@@ -123,6 +127,7 @@ pub(super) mod tests {
         let seen = Seen {
             remote: Some("[2001:db8::1]:443".parse().unwrap()),
             timing: Timing { dns: some, connect: some, tls: some, first_byte: some },
+            request: Headers::from_pairs([("webhook-id", &b"evt_1"[..]), ("x-own", &b"\0"[..])]),
             headers: Headers::from_pairs(pairs),
             body: Bytes::from_static(b"\xff\x00"),
             body_cut: true,

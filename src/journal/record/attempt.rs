@@ -17,6 +17,7 @@ const HEADERS: u8 = 1 << 2;
 const BODY: u8 = 1 << 3;
 const BODY_CUT: u8 = 1 << 4;
 const V6: u8 = 1 << 5;
+const REQUEST: u8 = 1 << 6;
 
 pub(super) fn put_attempt(out: &mut BytesMut, attempt: Option<&Attempt>) {
     let Some(Attempt { number, started_at, duration, answer, seen }) = attempt else {
@@ -53,15 +54,14 @@ pub(super) fn take_attempt(bytes: &mut &[u8]) -> Option<Attempt> {
 }
 
 fn put_seen(out: &mut BytesMut, seen: &Seen) {
-    let Seen { remote, timing, headers, body, body_cut, detail } = seen;
+    let Seen { remote, timing, request, headers, body, body_cut, detail } = seen;
     let set = |present: bool, bit: u8| if present { bit } else { 0 };
-    let headers = headers.packed();
-    // Fields are kept whole or not at all: half a packed list could not be read.
-    let headers = if headers.len() <= MAX_SEEN_HEADERS { headers.clone() } else { Bytes::new() };
+    let (request, headers) = (whole(request), whole(headers));
     let body = body.get(..MAX_SEEN_BODY).unwrap_or(body);
     let parts = set(remote.is_some(), REMOTE)
         | set(remote.is_some_and(|address| address.is_ipv6()), V6)
         | set(detail.is_some(), DETAIL)
+        | set(!request.is_empty(), REQUEST)
         | set(!headers.is_empty(), HEADERS)
         | set(!body.is_empty(), BODY)
         | set(*body_cut, BODY_CUT);
@@ -77,10 +77,16 @@ fn put_seen(out: &mut BytesMut, seen: &Seen) {
     if let Some(detail) = detail {
         put_text(out, detail);
     }
-    for part in [&headers[..], body].into_iter().filter(|part| !part.is_empty()) {
+    for part in [&request[..], &headers[..], body].into_iter().filter(|part| !part.is_empty()) {
         out.put_u16(u16::try_from(part.len()).unwrap_or(0));
         out.put_slice(part);
     }
+}
+
+/// Fields are kept whole or not at all: half a packed list could not be read.
+fn whole(headers: &Headers) -> Bytes {
+    let packed = headers.packed();
+    if packed.len() <= MAX_SEEN_HEADERS { packed.clone() } else { Bytes::new() }
 }
 
 fn take_seen(bytes: &mut &[u8]) -> Option<Seen> {
@@ -89,10 +95,11 @@ fn take_seen(bytes: &mut &[u8]) -> Option<Seen> {
     let timing = take_timing(bytes)?;
     let remote = if has(REMOTE) { Some(take_address(bytes, has(V6))?) } else { None };
     let detail = if has(DETAIL) { Some(take_text(bytes)?) } else { None };
+    let request = if has(REQUEST) { take_part(bytes)? } else { Bytes::new() };
     let headers = if has(HEADERS) { take_part(bytes)? } else { Bytes::new() };
     let body = if has(BODY) { take_part(bytes)? } else { Bytes::new() };
-    let headers = Headers::from_packed(headers)?;
-    Some(Seen { remote, timing, headers, body, body_cut: has(BODY_CUT), detail })
+    let (request, headers) = (Headers::from_packed(request)?, Headers::from_packed(headers)?);
+    Some(Seen { remote, timing, request, headers, body, body_cut: has(BODY_CUT), detail })
 }
 
 fn take_address(bytes: &mut &[u8], v6: bool) -> Option<SocketAddr> {

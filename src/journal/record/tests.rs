@@ -6,7 +6,9 @@ use proptest::prelude::*;
 use super::content::{self, Content, PART, Parts};
 use super::frame::{PREFIX, VERSION};
 use super::*;
-use crate::model::{Answer, ErrorClass, Headers, MAX_SEEN_BODY, MAX_SEEN_HEADERS, Seen, Timing};
+use crate::model::{
+    AS_IT_CAME, Answer, ErrorClass, Headers, MAX_SEEN_BODY, MAX_SEEN_HEADERS, Seen, Timing,
+};
 
 const MARK: Mark = Mark { commit: 1, ordinal: 5 };
 
@@ -90,6 +92,7 @@ fn seen() -> Vec<Seen> {
     let whole = Seen {
         remote: Some("[2001:db8::1]:443".parse().unwrap()),
         timing: Timing { dns: micros(1), connect: micros(0), tls: None, first_byte: micros(70) },
+        request: Headers::from_pairs([("webhook-id", &b"evt_1"[..]), ("x-own", AS_IT_CAME)]),
         headers: Headers::from_pairs(pairs),
         body: Bytes::from(vec![b'x'; MAX_SEEN_BODY]),
         body_cut: true,

@@ -6,14 +6,15 @@ use tokio::sync::broadcast;
 
 use super::keep::{self, Keeping};
 use super::{Ending, SledJournal};
+use crate::journal::index::Slot;
 use crate::journal::record::Record;
 use crate::journal::{
-    Append, AppendError, Appended, Ask, BoxFuture, Changed, Claimed, Demand, Depth, Found,
-    Happening, Health, Journal, Lease, LoadError, MAX_PAGE, Note, NoteError, OperateError, Page,
-    RejectionAsk, Repeat, Scope, SettleError, Tally, wait_for_due,
+    Append, AppendError, Appended, Ask, BoxFuture, Changed, Claimed, Depth, Found, Happening,
+    Health, Journal, Lease, LoadError, MAX_PAGE, Note, NoteError, OperateError, Page, RejectionAsk,
+    Repeat, Scope, SettleError, Tally, wait_for_due,
 };
 use crate::model::{
-    Attempt, Event, EventId, Name, Rejection, RejectionId, RejectionOutline, Settlement,
+    Attempt, Event, EventId, Name, Rejection, RejectionId, RejectionOutline, Settlement, Wanted,
 };
 
 impl Journal for SledJournal {
@@ -25,11 +26,20 @@ impl Journal for SledJournal {
         self.shared.memory().repeated.note(event, repeat);
     }
 
-    fn claim(&self, demand: Demand) -> BoxFuture<'_, Vec<Claimed>> {
+    fn demand(&self, wanted: Vec<Wanted>) {
+        let mut memory = self.shared.memory();
+        for wanted in wanted {
+            memory.index.demand(wanted);
+        }
+        drop(memory);
+        self.shared.changed.notify_waiters();
+    }
+
+    fn claim(&self) -> BoxFuture<'_, Vec<Claimed>> {
         Box::pin(wait_for_due(&self.shared.clock, &self.shared.changed, move |now| {
             let mut memory = self.shared.memory();
-            let claimed = memory.index.take(&demand, now);
-            (claimed, memory.index.next_due(&demand))
+            let claimed = memory.index.take(now);
+            (claimed, memory.index.next_due())
         }))
     }
 
@@ -54,6 +64,10 @@ impl Journal for SledJournal {
         let taken = settled.is_none_or(|settled| {
             self.shared.changed.notify_waiters();
             self.shared.settled(lease.target, &settled);
+            if settlement == Settlement::Released && attempt.is_none() {
+                // On the disk it was never leased.
+                return true;
+            }
             let record = Record::Settled {
                 sequence: lease.sequence,
                 target: lease.target,
@@ -85,6 +99,30 @@ impl Journal for SledJournal {
 
     fn replay(&self, id: EventId, scope: Scope) -> BoxFuture<'_, Result<Changed, OperateError>> {
         Box::pin(self.wish(id, scope, true))
+    }
+
+    fn hasten(&self, id: EventId, scope: Scope) -> BoxFuture<'_, Result<Changed, OperateError>> {
+        Box::pin(async move {
+            let sequence = self.newest(id).await?.sequence;
+            let (hastened, place) = {
+                let mut memory = self.shared.memory();
+                let hastened = memory.index.hasten_all(sequence, &scope);
+                let place = memory.index.get(sequence).map(|entry| entry.place);
+                for slot in &hastened {
+                    self.shared.changed_delivery(&memory, sequence, slot.target);
+                }
+                (hastened, place)
+            };
+            self.shared.changed.notify_waiters();
+            for Slot { target, attempts, state } in &hastened {
+                let (target, attempts, state) = (*target, *attempts, *state);
+                let at = self.shared.clock.now();
+                let record =
+                    Record::Settled { sequence, target, attempts, state, at, attempt: None };
+                self.shared.ride_along(record, place);
+            }
+            Ok(Changed { deliveries: hastened.len() })
+        })
     }
 
     fn discard(&self, id: EventId, scope: Scope) -> BoxFuture<'_, Result<Changed, OperateError>> {

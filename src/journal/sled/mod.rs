@@ -57,7 +57,7 @@ use self::dir::Lock;
 use self::disk::{Ballast, Limits};
 use self::generations::Generations;
 use self::keep::Keeping;
-use self::library::Library;
+use self::library::{Library, Recorded};
 use self::open::Ready;
 use self::operate::{Operation, Wish};
 pub use self::refusal::OpenError;
@@ -354,15 +354,20 @@ impl SledJournal {
     }
 
     /// Has the writer decide about the deliveries of an event.
+    /// Where the newest record of an event is.
+    async fn newest(&self, id: EventId) -> Result<Recorded, OperateError> {
+        let found = self.look_up(move |library| library.newest(id)).await;
+        let found = found.and_then(|found| found.map_err(LoadError::from));
+        found.map_err(OperateError::Unreadable)?.ok_or(OperateError::Unknown)
+    }
+
     async fn wish(
         &self,
         id: EventId,
         scope: Scope,
         is_replay: bool,
     ) -> Result<Changed, OperateError> {
-        let found = self.look_up(move |library| library.newest(id)).await;
-        let found = found.and_then(|found| found.map_err(LoadError::from));
-        let recorded = found.map_err(OperateError::Unreadable)?.ok_or(OperateError::Unknown)?;
+        let recorded = self.newest(id).await?;
         let sequence = recorded.sequence;
         let is_known = self.shared.memory().index.get(sequence).is_some();
         let what = match is_replay {

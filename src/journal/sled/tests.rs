@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::files::Files;
 use super::sealed::Sealed;
 use super::*;
-use crate::journal::{Claimed, Demand};
+use crate::journal::Claimed;
 use crate::model::{Headers, Name, Order, Wanted};
 use crate::time::Timestamp;
 
@@ -46,7 +46,8 @@ fn damage(journal: &SledJournal, family: u8, commit: u64, at: usize) {
 
 async fn claim(journal: &SledJournal) -> Vec<Claimed> {
     let target = Name::parse("a").unwrap();
-    journal.claim(Demand(vec![Wanted { target, most: 10, order: Order::None }])).await
+    journal.demand(vec![Wanted { target, most: 10, order: Order::None }]);
+    journal.claim().await
 }
 
 #[tokio::test]

@@ -131,6 +131,13 @@ impl Lane {
         all.into_iter().flatten().filter(|at| *at > now).max()
     }
 
+    /// If its breaker is open, a probe may begin at once.
+    pub(super) fn hasten(&mut self, now: Timestamp) {
+        if let Some(breaker) = &mut self.breaker {
+            breaker.hasten(now);
+        }
+    }
+
     /// An attempt begins; the breaker's probe that it may be is handed back when it has ended.
     pub(super) fn begun(&mut self, now: Timestamp) -> Option<Probe> {
         self.in_flight = self.in_flight.saturating_add(1);

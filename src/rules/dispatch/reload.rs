@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::lane::Lane;
-use super::{Action, Dispatcher, TargetPolicy};
+use super::{Action, Dispatcher, Stop, TargetPolicy};
 use crate::rules::pool::Pool;
 use crate::time::Timestamp;
 
@@ -23,7 +23,10 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
     /// flight ends and is settled by the policies it began with; nothing more begins.
     pub fn handle_reload(&mut self, targets: Vec<Renewed>, pool: usize, now: Timestamp) {
         self.passed(now);
-        self.demand_changed = true;
+        if self.stop == Stop::Running {
+            let withdrawal = self.ledger.withdrawal(&self.lanes);
+            self.actions.push_back(Action::Demand(withdrawal));
+        }
         let before = std::mem::take(&mut self.lanes).into_iter();
         let mut before: HashMap<_, _> =
             before.map(|lane| (lane.policy.name.clone(), lane)).collect();
@@ -42,6 +45,7 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
             (0..lane.in_flight).for_each(|held| self.pool.begun(held));
         }
         self.index();
+        self.ledger.begin(self.lanes.len());
     }
 
     fn renewed(
@@ -81,8 +85,8 @@ mod tests {
     use crate::model::{Answer, Name, Settlement};
     use crate::rules::breaker::BreakerPolicy;
     use crate::rules::dispatch::tests::{
-        actions, answered, attempted, demand, dispatcher, job, moment, name, notices, policy,
-        settlements, wanted,
+        Driven, actions, answered, attempted, demand, dispatcher, job, moment, name, notices,
+        policy, settlements, wanted,
     };
     use crate::rules::dispatch::{Notice, PauseReason};
     use crate::rules::rate::Rate;
@@ -99,7 +103,7 @@ mod tests {
         Renewed { policy, moved: true }
     }
 
-    fn names(dispatcher: &Dispatcher<u32>) -> Vec<Name> {
+    fn names(dispatcher: &Driven) -> Vec<Name> {
         dispatcher.view().into_iter().map(|view| view.target).collect()
     }
 
@@ -109,7 +113,7 @@ mod tests {
         d.handle_claimed(vec![job(1, "a"), job(2, "a"), job(3, "b")], at(0));
         actions(&mut d);
         d.handle_reload(vec![stays(policy("b", 2))], 1_000, at(1));
-        assert_eq!(demand(&actions(&mut d)), [wanted("b", 1)], "nothing more for the other");
+        assert_eq!(demand(&mut d), [wanted("b", 1)], "nothing more for the other");
         assert_eq!(names(&d), [name("b")]);
         d.handle_finished(1, answered(500, None), moment(2));
         d.handle_finished(2, answered(200, None), moment(2));
@@ -122,7 +126,7 @@ mod tests {
             "kept for its return"
         );
         d.handle_reload(vec![stays(policy("a", 2)), stays(policy("b", 2))], 1_000, at(4));
-        assert_eq!(demand(&actions(&mut d)), [wanted("a", 2), wanted("b", 1)]);
+        assert_eq!(demand(&mut d), [wanted("a", 2), wanted("b", 1)]);
     }
 
     #[test]
@@ -131,9 +135,9 @@ mod tests {
         d.handle_claimed(vec![job(1, "a"), job(2, "a")], at(0));
         d.handle_reload(vec![stays(policy("b", 1))], 1_000, at(1));
         d.handle_reload(vec![stays(policy("a", 2))], 1_000, at(2));
-        assert!(demand(&actions(&mut d)).is_empty());
+        assert!(demand(&mut d).is_empty());
         d.handle_finished(1, answered(200, None), moment(3));
-        assert_eq!(demand(&actions(&mut d)), [wanted("a", 1)]);
+        assert_eq!(demand(&mut d), [wanted("a", 1)]);
     }
 
     #[test]
@@ -141,11 +145,11 @@ mod tests {
         let mut d = dispatcher(&[("a", 2)]);
         d.handle_pause(&name("a"), at(0));
         d.handle_reload(vec![stays(policy("a", 5))], 1_000, at(1));
-        assert!(demand(&actions(&mut d)).is_empty());
+        assert!(demand(&mut d).is_empty());
         d.handle_resume(&name("a"));
-        assert_eq!(demand(&actions(&mut d)), [wanted("a", 5)]);
+        assert_eq!(demand(&mut d), [wanted("a", 5)]);
         d.handle_reload(vec![stays(policy("a", 1))], 1_000, at(2));
-        assert_eq!(demand(&actions(&mut d)), [wanted("a", 1)]);
+        assert_eq!(demand(&mut d), [wanted("a", 1)]);
     }
 
     #[test]
@@ -177,14 +181,14 @@ mod tests {
         };
         let mut d = opened();
         d.handle_reload(vec![stays(broken(5))], 1_000, at(1));
-        assert!(demand(&actions(&mut d)).is_empty(), "it is as dead as before");
+        assert!(demand(&mut d).is_empty(), "it is as dead as before");
         assert_eq!(d.poll_timeout(), Some(at(10)));
         for renewed in [moves(broken(1)), stays(policy("a", 2))] {
             let mut d = opened();
             d.handle_reload(vec![renewed], 1_000, at(1));
             let done = actions(&mut d);
             assert_eq!(notices(&done), [Notice::BreakerReset]);
-            assert_eq!(demand(&done), [wanted("a", 2)]);
+            assert_eq!(demand(&mut d), [wanted("a", 2)]);
         }
     }
 
@@ -195,14 +199,14 @@ mod tests {
         d.handle_finished(1, answered(410, None), moment(0));
         assert_eq!(notices(&actions(&mut d)), [Notice::Paused(PauseReason::Gone)]);
         d.handle_reload(vec![stays(policy("a", 2))], 1_000, at(1));
-        assert!(demand(&actions(&mut d)).is_empty());
+        assert!(demand(&mut d).is_empty());
         d.handle_reload(vec![moves(policy("a", 2))], 1_000, at(2));
         let done = actions(&mut d);
         assert_eq!(notices(&done), [Notice::Resumed]);
         assert!(done.iter().any(|action| matches!(action, Action::Remember(..))));
         d.handle_pause(&name("a"), at(3));
         d.handle_reload(vec![moves(policy("a", 2))], 1_000, at(4));
-        assert!(demand(&actions(&mut d)).is_empty(), "an operator said so");
+        assert!(demand(&mut d).is_empty(), "an operator said so");
     }
 
     #[test]
@@ -216,7 +220,7 @@ mod tests {
         d.handle_finished(1, attempted(Answer::Interrupted), moment(0));
         for second in 1..50 {
             d.handle_reload(vec![stays(limited(minute))], 1_000, at(second));
-            assert!(demand(&actions(&mut d)).is_empty(), "after {second} reloads");
+            assert!(demand(&mut d).is_empty(), "after {second} reloads");
         }
     }
 
@@ -227,12 +231,12 @@ mod tests {
         actions(&mut d);
         let renamed = TargetPolicy { was: vec![name("old")], ..policy("new", 2) };
         d.handle_reload(vec![stays(renamed)], 1_000, at(1));
-        assert_eq!(demand(&actions(&mut d)), [wanted("new", 2), wanted("old", 2)]);
+        assert_eq!(demand(&mut d), [wanted("new", 2), wanted("old", 2)]);
         d.handle_claimed(vec![job(2, "old"), job(3, "new"), job(4, "new")], at(2));
         let done = actions(&mut d);
         let started = done.iter().filter_map(|action| match action {
             Action::Start(job) => Some((job.lease, job.target.clone())),
-            Action::Claim(_)
+            Action::Demand(_)
             | Action::Settle { .. }
             | Action::Notify(..)
             | Action::Remember(..)
@@ -249,12 +253,14 @@ mod tests {
         let mut d = dispatcher(&[("a", 10)]);
         d.handle_claimed((0..10).map(|lease| job(lease, "a")).collect(), at(0));
         d.handle_reload(vec![stays(policy("b", 10)), stays(policy("c", 10))], 12, at(1));
-        let all: usize = demand(&actions(&mut d)).iter().map(|wanted| wanted.most).sum();
+        let all: usize = demand(&mut d).iter().map(|wanted| wanted.most).sum();
         assert!(all <= 8, "{all} more, beside ten of a target that left");
         for lease in 0..10 {
             d.handle_finished(lease, answered(200, None), moment(2));
         }
-        let all: usize = demand(&actions(&mut d)).iter().map(|wanted| wanted.most).sum();
+        // They learn of it when they claim.
+        d.handle_claimed(vec![job(10, "b"), job(11, "c")], at(2));
+        let all: usize = demand(&mut d).iter().map(|wanted| wanted.most).sum();
         assert!(all > 8, "{all}");
     }
 }

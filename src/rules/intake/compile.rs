@@ -1,7 +1,8 @@
 //! From a source's configuration and its preset to an [`Intake`].
 
 use super::handshake::Handshaker;
-use super::{Check, Choice, DedupSpec, Grouping, Intake, IntakeSpec, Naming, Route, UNKNOWN};
+use super::routes::{Route, Routes};
+use super::{Check, Choice, DedupSpec, Grouping, Intake, IntakeSpec, Naming, UNKNOWN};
 use crate::model::Secret;
 use crate::rules::dedup;
 use crate::rules::filter::{Condition, Patterns};
@@ -27,7 +28,7 @@ impl Intake {
             events: interest.events,
             conditions: checks(interest.conditions, &mut set),
         });
-        let routes = routes.collect();
+        let routes = Routes::new(routes.collect());
         let (source, provider) = (spec.source, spec.provider);
         Ok(Self {
             source,

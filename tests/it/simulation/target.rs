@@ -46,6 +46,8 @@ pub struct Target {
     /// is well once: how many were still known then depends on what was under way.
     streak: Option<u32>,
     failed_since: Option<Timestamp>,
+    /// Set while an operator does not want to wait for the next probe: since when there is none.
+    hastened: Option<Timestamp>,
     /// Has answered nothing but 2xx since the scheduler began.
     spotless: bool,
 }
@@ -63,6 +65,7 @@ impl Target {
             began: Vec::new(),
             streak: Some(0),
             failed_since: None,
+            hastened: None,
             spotless: true,
         }
     }
@@ -76,8 +79,13 @@ impl Target {
         self.held_until = Timestamp::EPOCH;
         self.began.clear();
         self.streak = Some(0);
-        self.failed_since = None;
+        (self.failed_since, self.hastened) = (None, None);
         self.spotless = true;
+    }
+
+    /// An operator wants what is due there attempted now: one probe may come early.
+    pub fn hastened(&mut self) {
+        self.hastened = self.failed_since;
     }
 
     /// A reload may give it another policy. Its breaker and its order stay: what is under way follows from them.
@@ -97,7 +105,7 @@ impl Target {
         (self.listed, self.paused, self.spotless) = (true, paused, false);
         self.held_until = Timestamp::EPOCH;
         self.began.clear();
-        (self.streak, self.failed_since) = (None, None);
+        (self.streak, self.failed_since, self.hastened) = (None, None, None);
     }
 
     pub fn mood_swing(&mut self, rng: &mut StdRng) {
@@ -121,7 +129,8 @@ impl Target {
         assert!(now >= self.held_until, "attempted while {name} is held");
         assert!(!self.paused, "attempted while {name} is paused");
         if let (Some(since), Some(breaker)) = (self.failed_since, self.policy.breaker) {
-            assert!(now >= since.plus(breaker.probe_every), "{name} is probed too early");
+            let early = self.hastened.take().is_some();
+            assert!(early || now >= since.plus(breaker.probe_every), "{name} is probed too early");
             let probes = self.running.iter().filter(|(_, began)| *began > since).count();
             assert_eq!(probes, 0, "{name} is probed twice at once");
         }
@@ -198,7 +207,9 @@ impl Target {
         self.paused |= matches!(answer, Answer::Status { status: 410, .. });
         self.spotless &= matches!(answer, Answer::Status { status: 200, .. });
         match health(&self.policy.retry, answer) {
-            Health::Good => (self.streak, self.failed_since) = (Some(0), None),
+            Health::Good => {
+                (self.streak, self.failed_since, self.hastened) = (Some(0), None, None);
+            }
             Health::Unknown => {}
             Health::Bad => {
                 let streak = self.streak.map(|streak| streak + 1);

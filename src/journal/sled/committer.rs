@@ -29,6 +29,8 @@ use crate::journal::{Append, AppendError, Appended, Note};
 use crate::model::{DedupKey, Event, Name, RejectionId};
 use crate::time::Timestamp;
 
+/// Names are written anew with every so manyth commit: whoever salvages a damaged generation needs one copy of each.
+const NAMES_EVERY: u64 = 64;
 /// Pause between two steps of draining a generation.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -299,6 +301,9 @@ impl Committer {
     /// may go.
     fn put_names(&mut self, commit: &mut Commit) {
         let memory = self.shared.memory();
+        if commit.number().is_multiple_of(NAMES_EVERY) {
+            self.names_written = 0;
+        }
         for (number, name) in memory.index.names().enumerate().skip(self.names_written) {
             let Ok(number) = u16::try_from(number) else { break };
             commit.put(&Record::Name { number, name: name.to_string() });
@@ -341,6 +346,7 @@ impl Committer {
         let rejections = outcome.needed.len().saturating_add(outcome.rejections.len());
         if changes > 0 || rejections > 0 || !outcome.fresh.is_empty() || !outcome.moves.is_empty() {
             let mut memory = self.shared.memory();
+            memory.durable = self.last_commit;
             for (sequence, target, state) in decided {
                 self.decided(&mut memory, sequence, target, state);
             }

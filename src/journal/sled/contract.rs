@@ -148,6 +148,8 @@ impl Journal for SledJournal {
         Box::pin(async move {
             let known = || self.shared.memory().quarantine.get(id).cloned();
             let Some(mut kept) = known() else { return Ok(None) };
+            // It is known while it is being written.
+            self.shared.durable(kept.place.commit).await;
             loop {
                 let read = self.read(kept.place).await;
                 // It may have been moved to another generation while it was being read.

@@ -1,7 +1,7 @@
 //! The embedded engine: a sled store behind one writer.
 //!
-//! An append waits in a bounded room until the writer has put it, with everything else that waits, into one
-//! atomic batch and has synced the store's file itself, because sled's own flush does not. Only then is it
+//! An append waits in a bounded room until the writer has put it, with everything else that waits, into one entry
+//! of an intake log and has synced that; sled takes it up at once and keeps it a little later. Only then is it
 //! answered and only then can it be delivered. Settlements ride along. What is pending lives in memory and is
 //! rebuilt at open from small records.
 //!
@@ -146,6 +146,7 @@ impl SledJournal {
             quarantine: recovered.quarantine,
             repeated: Repeated::default(),
             recent: Recent::default(),
+            durable: recovered.last_commit,
         };
         memory.quarantine.limit_to(*quarantine_max_bytes);
         let shared = Arc::new(Shared::new(clock.clone(), metrics, memory, limits));

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::Scope;
 use std::time::Duration;
 
 use super::OpenError;
@@ -23,9 +25,12 @@ use super::ledger::{self, Holds, Known, Ledger, Seal};
 use super::recover::{Fold, Recovered, Survey};
 use super::salvage;
 use super::scan::Whole;
-use super::sealed::Sealed;
+use super::sealed::{Found, Sealed};
 use super::store::{Store, StoreError};
 use crate::time::Timestamp;
+
+/// Most sealed generations that are walked through at once: each may take some memory for its records' places.
+const MOST_WALKS: usize = 4;
 
 /// What opening found, ready to be used.
 pub(super) struct Ready {
@@ -57,22 +62,26 @@ pub(super) fn open(
     remove_unlisted(root, &listed, &read.known)?;
     let mut fold = Fold::new(now, retention);
     let mut opened = Vec::new();
-    for number in &listed {
-        let known = read.known.get(number).copied().unwrap_or_default();
-        match generation(root, ballast, *number, known, &mut fold) {
-            Ok(examined) => opened.push(examined),
-            Err(error) => {
-                drop(opened);
-                // Everything is as it was found, what was opened before this one included.
-                for number in &listed {
-                    restore(root, *number)?;
-                }
-                return Err(match error {
-                    Refusal::Final(error) => error,
-                    Refusal::Damaged(what) => refuse(root, &what),
-                });
-            }
+    let known = |number| read.known.get(&number).copied().unwrap_or_default();
+    let examined = std::thread::scope(|scope| {
+        let mut walks = Walks::begin(scope, root, &listed, known);
+        listed.iter().try_for_each(|number| {
+            let examined =
+                generation(root, ballast, (*number, known(*number)), &mut walks, &mut fold)?;
+            opened.push(examined);
+            Ok(())
+        })
+    });
+    if let Err(error) = examined {
+        drop(opened);
+        // Everything is as it was found, what was opened before this one included.
+        for number in &listed {
+            restore(root, *number)?;
         }
+        return Err(match error {
+            Refusal::Final(error) => error,
+            Refusal::Damaged(what) => refuse(root, &what),
+        });
     }
     aside::clear(root).map_err(|source| OpenError::io("removing", &root.join("aside"), source))?;
     start(root, opened, fold, read.given, now)
@@ -229,8 +238,8 @@ fn remove_unlisted(
 fn generation(
     root: &Path,
     ballast: &Ballast,
-    number: u32,
-    known: Known,
+    (number, known): (u32, Known),
+    walks: &mut Walks,
     fold: &mut Fold,
 ) -> Result<Examined, Refusal> {
     let path = dir::generation(root, number);
@@ -244,7 +253,8 @@ fn generation(
     }
     match known.seal {
         Some(seal) => {
-            let examined = sealed(root, number, seal, known, fold)?;
+            let found = walks.next(&path);
+            let examined = sealed(root, number, seal, known, (found, fold))?;
             // A crash may have left it when the generation was sealed.
             intake::remove(&path).map_err(|source| OpenError::io("removing", &path, source))?;
             Ok(examined)
@@ -290,19 +300,63 @@ fn by_frames(
     }
 }
 
+/// Walks through sealed generations, ahead of whoever folds what was found: a few at a time, each on a thread.
+struct Walks {
+    lanes: Vec<Receiver<std::io::Result<Found>>>,
+    taken: usize,
+}
+
+impl Walks {
+    fn begin<'scope, 'env>(
+        scope: &'scope Scope<'scope, 'env>,
+        root: &'env Path,
+        listed: &[u32],
+        known: impl Fn(u32) -> Known,
+    ) -> Self {
+        let sealed = listed.iter().map(|number| (*number, known(*number)));
+        let sealed: Vec<_> = sealed.filter(|(_, known)| known.seal.is_some()).collect();
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let count = cores.clamp(1, MOST_WALKS).min(sealed.len());
+        let lane = |first: usize| {
+            let mine: Vec<_> = sealed.iter().skip(first).step_by(count).copied().collect();
+            let (sender, found) = sync_channel(1);
+            scope.spawn(move || {
+                for (number, known) in mine {
+                    // Nobody takes it when the open has failed already.
+                    if sender.send(walk(&dir::generation(root, number), known)).is_err() {
+                        return;
+                    }
+                }
+            });
+            found
+        };
+        Self { lanes: (0..count).map(lane).collect(), taken: 0 }
+    }
+
+    /// What was found in the next one.
+    fn next(&mut self, path: &Path) -> std::io::Result<Found> {
+        let lane = self.lanes.get(self.taken.checked_rem(self.lanes.len()).unwrap_or(0));
+        self.taken = self.taken.saturating_add(1);
+        let gone = || std::io::Error::other(format!("the walk through {} ended", path.display()));
+        lane.and_then(|lane| lane.recv().ok()).unwrap_or_else(|| Err(gone()))
+    }
+}
+
+fn walk(path: &Path, known: Known) -> std::io::Result<Found> {
+    Sealed::open(Files::store(path)?, known.last_if_sealed())
+}
+
 /// Compares a sealed generation with what it was when it was sealed. Nothing writes to it.
 fn sealed(
     root: &Path,
     number: u32,
     seal: Seal,
     known: Known,
-    fold: &mut Fold,
+    (found, fold): (std::io::Result<Found>, &mut Fold),
 ) -> Result<Examined, Refusal> {
     let db = dir::generation(root, number).join("db");
     let failed = |source| OpenError::io("reading", &db, source);
-    let path = dir::generation(root, number);
-    let files = Files::store(&path).map_err(failed)?;
-    let found = Sealed::open(files, known.last_if_sealed()).map_err(failed)?;
+    let found = found.map_err(failed)?;
     let Whole { length, checksum, newer: unread } = found.whole;
     if unread > 0 {
         return Err(newer(&db));

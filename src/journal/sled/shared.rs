@@ -77,6 +77,8 @@ pub(super) struct Memory {
     pub(super) quarantine: Quarantine<Place>,
     pub(super) repeated: Repeated,
     pub(super) recent: Recent,
+    /// The newest commit that is durable, if something of it can be read.
+    pub(super) durable: u64,
 }
 
 /// How the writer is told to end.
@@ -135,6 +137,18 @@ impl Shared {
     /// What lives in memory.
     pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Resolves when a commit whose contents are asked for is durable.
+    pub(super) async fn durable(&self, commit: u64) {
+        loop {
+            let mut change = std::pin::pin!(self.changed.notified());
+            change.as_mut().enable();
+            if self.memory().durable >= commit {
+                return;
+            }
+            change.await;
+        }
     }
 
     /// The bounds as they are now.

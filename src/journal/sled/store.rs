@@ -1,8 +1,8 @@
 //! Keys, streams and commits: the engine's view of one sled tree, which is one generation.
 //!
-//! A commit is one batch under one number. Its events' contents stand in parts of at most 8 KiB; its small records
-//! are packed into values of up to [`PACK`] bytes, so that recovery reads few values and no body. Nothing is ever
-//! changed or removed in place: a generation is dropped whole.
+//! A commit is made durable as one entry of the intake log, and then inserted value by value under its number. Its
+//! events' contents stand in parts of at most 8 KiB; its small records are packed into values of up to [`PACK`] bytes, so
+//! that recovery reads few values and no body. Nothing is ever changed or removed in place: a generation is dropped whole.
 //!
 //! Both sizes stay far below a quarter of a segment divided by the records of a sled leaf, above which sled
 //! would write a value to a file of its own and never sync it.

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0, 1 failure, 2 usage (clap's own), 74 journal damaged or unusable, 78 configuration.
 
+mod allocator;
 mod bulk;
 mod config;
 mod dead_letters;

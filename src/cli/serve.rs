@@ -5,12 +5,13 @@ use everhook::app::{self, Daemon, Reloading, Sockets, StartError};
 use everhook::config::Config;
 use everhook::lifecycle::{self, Asked, Signals};
 
-use super::{Common, EXIT_JOURNAL, Failure, complain, logs};
+use super::{Common, EXIT_JOURNAL, Failure, allocator, complain, logs};
 
 /// Descriptors for the journal, the admin side and the runtime.
 const RESERVED_FILES: usize = 128;
 
 pub(super) fn run(common: &Common) -> Result<(), Failure> {
+    allocator::settle();
     let options = common.load_options();
     let config = Config::load(&options)?;
     let set_level = logs::start(&config.log)?;

@@ -118,7 +118,7 @@ pub struct Seen {
     /// Where the time went.
     pub timing: Timing,
     /// The request's header fields, at most [`MAX_SEEN_HEADERS`] bytes of them, [`AS_IT_CAME`] and [`MASKED`] in place of
-    /// what need not or must not be recorded. Empty when it was not sent.
+    /// what need not or must not be recorded. Empty when it was not sent, or answered 2xx.
     pub request: Headers,
     /// The answer's header fields, at most [`MAX_SEEN_HEADERS`] bytes of them and none that carries a credential.
     pub headers: Headers,

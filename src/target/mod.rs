@@ -150,7 +150,7 @@ impl TargetClient {
         let fields = self.fields(&call);
         let recorded = seen::sent_fields(&fields, &call.event.headers);
         let mut exchange = self.exchange(call, fields).await;
-        if seen::was_sent(&exchange.answer) {
+        if seen::is_worth_recording(&exchange.answer) {
             exchange.seen.request = recorded;
         }
         exchange

@@ -155,10 +155,12 @@ pub(super) fn secrets_in(fields: &HeaderMap) -> Vec<HeaderValue> {
     found.map(|(_, value)| value.clone()).collect()
 }
 
-/// Whether anything of a request can have reached the target.
-pub(super) fn was_sent(answer: &Answer) -> bool {
+/// Whether a request's own fields are worth recording: it was sent, and was not what the target wanted. Of every attempt
+/// that succeeds they would be the larger part of what a delivery writes to the disk.
+pub(super) fn is_worth_recording(answer: &Answer) -> bool {
     match answer {
-        Answer::Failed(
+        Answer::Status { status: 200..=299, .. }
+        | Answer::Failed(
             ErrorClass::Dns | ErrorClass::Connect | ErrorClass::Tls | ErrorClass::Template,
         )
         | Answer::Interrupted => false,

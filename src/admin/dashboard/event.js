@@ -91,7 +91,7 @@ function attemptDetail(attempt) {
       fact("Next attempt", attempt.next_attempt_at && exact(attempt.next_attempt_at))),
     el("h4", {}, "Where the time went"), steps(attempt),
     el("h4", {}, "Request: header fields"), attempt.request_headers.length > 0
-      ? headerTable(attempt.request_headers, `Header fields of attempt ${attempt.number}`) : nothing("Nothing was sent."),
+      ? headerTable(attempt.request_headers, `Header fields of attempt ${attempt.number}`) : nothing(attempt.status >= 200 && attempt.status < 300 ? "They are recorded when an attempt fails." : "Nothing was sent."),
     el("h4", {}, "Answer: header fields"), headerTable(attempt.headers, `Header fields of the answer to attempt ${attempt.number}`),
     el("h4", {}, "Answer: body"), showBody(attempt.body, attempt.headers, "No body was recorded."));
 }

@@ -1,4 +1,4 @@
-//! What durability and delivery cost, as ratios in one run; README.md beside this folder says what each figure means.
+//! What durability and delivery cost, as ratios in one run; ../README.md says what each figure means.
 //!
 //! `cargo bench --bench relay` takes a few minutes and needs nothing outside. `EVERHOOK_BENCH_SECONDS` (2) is the length
 //! of each turn, `EVERHOOK_BENCH_ROUNDS` (5) the number of rounds, `EVERHOOK_BENCH_BACKLOG` (100,000) the events that wait
@@ -31,6 +31,8 @@ use servers::{Home, Server, down, filtered, up};
 use webhooks::Kind;
 
 const MIB: f64 = 1024.0 * 1024.0;
+/// After a load, before the memory that stays is looked at.
+const SETTLES: Duration = Duration::from_secs(3);
 /// Connections of most turns.
 const MANY: u64 = 64;
 
@@ -168,7 +170,8 @@ const LOADED: &str = "ingest with the backlog";
 const EMPTY: &str = "ingest before the backlog";
 const WRITTEN: &str = "written per event with delivery";
 const IDLE_RSS: &str = "RSS idle";
-const LOADED_RSS: &str = "RSS under full load";
+const LOADED_RSS: &str = "RSS under full load, 256 conn";
+const CROWDED_RSS: &str = "RSS under full load, 1024 conn";
 const BACKLOG_RSS: &str = "RSS with the backlog";
 const IDLE_CPU: &str = "CPU idle";
 const START: &str = "ready after a kill with the backlog";
@@ -229,8 +232,9 @@ impl Bench {
             let written = float(used.written) / float(turn.requests.max(1));
             self.report.add(&of("written per event"), "B", written);
         }
-        if connections == 1024 && kind == Kind::Streampixel {
-            self.report.add(LOADED_RSS, "MiB", float(used.peak) / MIB);
+        if kind == Kind::Streampixel && [256, 1024].contains(&connections) {
+            let figure = if connections == 256 { LOADED_RSS } else { CROWDED_RSS };
+            self.report.add(figure, "MiB", float(used.peak) / MIB);
         }
     }
 
@@ -293,10 +297,15 @@ impl Bench {
         let single = self.post(&daemon, kind, 1, closed).await;
         self.report.add(SINGLE, "us", single.quantile(0.5));
         let most = self.post(&daemon, kind, MANY, closed).await.rate();
-        let half = Plan::Paced(self.extent.turn, most / 2.0);
-        let half = self.post(&daemon, kind, MANY, half).await;
+        let pace = Plan::Paced(self.extent.turn, most / 2.0);
+        let half = self.post(&daemon, kind, MANY, pace).await;
         self.report.add(HALF_P50, "us", half.quantile(0.5));
         self.report.add(HALF_P99, "us", half.quantile(0.99));
+        drop(daemon);
+        // How much of that is the machine, which the load has to share.
+        let bare = self.post(&Server::bare(), kind, MANY, pace).await;
+        self.report.add("bare at the same pace, median", "us", bare.quantile(0.5));
+        self.report.add("bare at the same pace, p99", "us", bare.quantile(0.99));
     }
 
     /// A backlog, made once: taking in beside it, the start after a kill, and how fast it drains.
@@ -313,6 +322,8 @@ impl Bench {
         self.post(&daemon, kind, MANY, Plan::Count(backlog)).await;
         let loaded = self.post(&daemon, kind, MANY, plan).await.rate();
         self.report.add(LOADED, "requests/s", loaded);
+        // What was only on its way is given back within seconds.
+        tokio::time::sleep(SETTLES).await;
         self.report.add(BACKLOG_RSS, "MiB", float(daemon.usage().resident) / MIB);
         drop(daemon);
         let begun = Instant::now();

@@ -174,20 +174,32 @@ impl Store {
     /// Opens a sled directory. May panic on damaged files: the caller catches that.
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         let db = open_sled(path)?;
+        match Self::prepare(&db, path) {
+            Ok((absorber, blocks)) => Ok(Self { absorber, db, blocks: Mutex::new(blocks) }),
+            Err(error) => {
+                close(db, path)?;
+                Err(error)
+            }
+        }
+    }
+
+    fn prepare(db: &Db, path: &Path) -> Result<(Absorber, Blocks), StoreError> {
         // sled's flush writes but does not sync, so its file is synced through a descriptor of our own.
         let file = File::open(path.join("db"))?;
         // Whatever an earlier process wrote and did not sync must be durable before it is believed.
         dir::sync_tree(path)?;
-        take_up(&db, &file, intake::read(path)?)?;
+        take_up(db, &file, intake::read(path)?)?;
         let absorber = Absorber::start(path, db.clone(), file)?;
         dir::sync_dir(path)?;
-        let blocks = Mutex::new(blocks(&db)?);
-        Ok(Self { absorber, db, blocks })
+        Ok((absorber, blocks(db)?))
     }
 
     /// Makes an empty sled directory.
     pub(super) fn create(path: &Path) -> Result<(), StoreError> {
-        open_sled(path)?.flush()?;
+        let db = open_sled(path)?;
+        let flushed = db.flush();
+        close(db, path)?;
+        flushed?;
         Ok(())
     }
 
@@ -279,6 +291,16 @@ impl Store {
     pub(super) fn has(&self, commit: u64) -> Result<bool, StoreError> {
         Ok(self.db.contains_key(key(INDEX, commit, 0))?)
     }
+}
+
+/// Lets go of sled. It syncs its file when it is dropped, and panics when that fails: then it is left open, and whoever
+/// writes next meets the same failure.
+fn close(db: Db, path: &Path) -> Result<(), StoreError> {
+    let synced = File::open(path.join("db")).and_then(|file| file.sync_all());
+    if synced.is_err() {
+        std::mem::forget(db);
+    }
+    Ok(synced?)
 }
 
 /// Gives sled what the intake log has and sled has not, and makes that durable.

@@ -25,7 +25,7 @@ impl Committer {
             match store.map(|store| store.write(commit, |sync| self.timed(sync))) {
                 Ok(Ok(())) => break,
                 // What was being synced may be lost; the store takes it up anew from what can be written again.
-                Ok(Err(WriteError::Sync(error))) if self.has_turned_read_only() => {
+                Ok(Err(WriteError::Sync(error))) if self.has_turned_read_only(&error) => {
                     self.wait_for_room(error.into(), outcome)?;
                 }
                 Ok(Err(WriteError::Sync(error))) => return Err(Failure::Sync(error)),
@@ -46,8 +46,12 @@ impl Committer {
         Ok(())
     }
 
-    fn has_turned_read_only(&self) -> bool {
-        dir::has_turned_read_only(&self.shared.limits().path)
+    /// Whether that is what an error is about.
+    fn has_turned_read_only(&self, error: &std::io::Error) -> bool {
+        let may_be = [rustix::io::Errno::IO, rustix::io::Errno::ROFS];
+        let code = error.raw_os_error();
+        may_be.iter().any(|it| Some(it.raw_os_error()) == code)
+            && dir::has_turned_read_only(&self.shared.limits().path)
     }
 
     fn timed(&self, sync: &mut dyn FnMut() -> std::io::Result<()>) -> std::io::Result<()> {
@@ -60,13 +64,15 @@ impl Committer {
 
     /// A write failed. If it was for want of room, gives up the ballast and waits a moment.
     fn wait_for_room(&mut self, error: StoreError, outcome: &mut Outcome) -> Result<(), Failure> {
-        let detail = match error.no_room() {
-            Some(detail) => detail,
+        let detail = match (error.no_room(), &error) {
+            (Some(detail), _) => detail,
             // It may say so with an error of another kind.
-            None if self.has_turned_read_only() => {
+            (None, StoreError::Sync(cause) | StoreError::Sled(sled::Error::Io(cause)))
+                if self.has_turned_read_only(cause) =>
+            {
                 format!("the journal's disk has turned read-only: {error}")
             }
-            None => return Err(Failure::Store(error)),
+            (None, _) => return Err(Failure::Store(error)),
         };
         self.shared.metrics.errors.with_label_values(&["commit"]).inc();
         self.shared.set_health(Health::Full { detail });

@@ -132,8 +132,14 @@ async fn judge(mut daemon: Daemon, disk: &FaultFs, fault: Fault, ledger: &Ledger
         assert_eq!(reply.status, 503, "{what}: {number}");
         assert!(reply.headers.contains_key("retry-after"), "{what}: {number} {reply:?}");
     }
-    let by_itself = daemon.has_ended();
-    let ended = if by_itself { daemon.finished().await } else { daemon.killed().await };
+    // A journal that has failed makes the daemon leave by itself, a moment later.
+    let failed = daemon.log().iter().any(|line| line.contains("the journal failed"));
+    let by_itself = failed || daemon.has_ended();
+    let ended = if by_itself {
+        within(&format!("{what}: it leaves"), daemon.finished()).await
+    } else {
+        daemon.killed().await
+    };
     if by_itself {
         assert!(disk.struck() > 0, "{what}: left without a reason: {ended:?}");
         let gave_up = ended.aborted() && !ended.panicked();

@@ -4,21 +4,12 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
-use crate::harness::daemon::{Daemon, Home};
+use crate::harness::daemon::{Daemon, Home, run};
 use crate::harness::receiver::{Act, Receiver};
 use crate::harness::within;
 
 const SOURCE: &str =
     "[source.any]\nprovider = \"custom\"\nevent = \"/event\"\nverify = { kind = \"none\" }\n";
-
-/// What a command prints, its complaints and its exit code.
-async fn run(home: &Home, daemon: &Daemon, arguments: &[&str]) -> (String, String, Option<i32>) {
-    let admin = format!("http://{}", daemon.admin);
-    let mut command = home.command(&[arguments, &["--admin", &admin]].concat());
-    let output = within("the command ends", command.output()).await.expect("it runs");
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
-    (text(output.stdout), text(output.stderr), output.status.code())
-}
 
 async fn refusing() -> (Home, Daemon, Receiver) {
     let receiver = Receiver::scripted(|_, _| Act::Answer("422 No", "")).await;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::api::{Api, each};
-use crate::harness::daemon::{Daemon, Home};
+use crate::harness::daemon::{Daemon, Home, run};
 use crate::harness::receiver::Receiver;
 use crate::harness::within;
 
@@ -14,15 +14,6 @@ async fn hears(daemon: &Daemon, upload: &str, events: &[&str]) {
         );
         assert_eq!(daemon.post("/in/s", &[], body.as_bytes()).await.ack().1, "accepted");
     }
-}
-
-/// What a command prints, its complaints and its exit code.
-async fn run(home: &Home, daemon: &Daemon, arguments: &[&str]) -> (String, String, Option<i32>) {
-    let admin = format!("http://{}", daemon.admin);
-    let mut command = home.command(&[arguments, &["--admin", &admin]].concat());
-    let output = within("the command ends", command.output()).await.expect("it runs");
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
-    (text(output.stdout), text(output.stderr), output.status.code())
 }
 
 async fn watching(keys: &str) -> (Home, Daemon, Receiver) {

@@ -6,9 +6,9 @@ mod under_load;
 use serde_json::json;
 
 use crate::harness::daemon::{Daemon, Home};
+use crate::harness::notified::Manager;
 use crate::harness::receiver::{Act, Receiver};
 use crate::harness::sign::buildpixel;
-use crate::harness::within;
 
 /// A source that takes everything.
 const SOURCE: &str = "[source.any]\nprovider = \"custom\"\nverify = { kind = \"none\" }\n";
@@ -299,34 +299,18 @@ async fn the_service_manager_is_told_when_a_reload_begins_and_how_it_ends() {
     let receiver = Receiver::good().await;
     let right = format!("{SOURCE}{}", target("t", &receiver, ""));
     let home = Home::new(&right);
-    let path = home.config().with_file_name("notify");
-    let manager = tokio::net::UnixDatagram::bind(&path).expect("a socket");
-    let mut command = home.command(&["serve"]);
-    command.env("NOTIFY_SOCKET", &path);
-    let daemon = Home::started(command).await;
-    let hears = async |what: &str| {
-        within(what, async {
-            loop {
-                let mut message = [0; 1024];
-                let length = manager.recv(&mut message).await.expect("a message");
-                let text = String::from_utf8_lossy(&message[..length]).into_owned();
-                if text.contains(what) {
-                    return text;
-                }
-            }
-        })
-        .await
-    };
-    hears("READY=1").await;
+    let manager = Manager::of(&home);
+    let daemon = Home::started(manager.serve(&home)).await;
+    manager.hears("READY=1").await;
     daemon.hang_up();
-    let begun = hears("RELOADING=1").await;
+    let begun = manager.hears("RELOADING=1").await;
     let moment = begun.lines().find_map(|line| line.strip_prefix("MONOTONIC_USEC="));
     assert!(moment.is_some_and(|usec| usec.parse::<u64>().is_ok_and(|usec| usec > 0)), "{begun}");
-    let ended = hears("READY=1").await;
+    let ended = manager.hears("READY=1").await;
     assert!(ended.contains("STATUS=relaying 1 source to 1 target\n"), "{ended}");
     home.configure("[target.t]\nurl = \"http://127.0.0.1:1/\"\n[sorce.x]\n");
     daemon.hang_up();
-    hears("RELOADING=1").await;
-    let ended = hears("READY=1").await;
+    manager.hears("RELOADING=1").await;
+    let ended = manager.hears("READY=1").await;
     assert!(ended.contains("a new configuration was refused"), "{ended}");
 }

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::{TcpStream, UnixDatagram};
+use tokio::net::TcpStream;
 
 use crate::harness::daemon::Home;
+use crate::harness::notified::Manager;
 use crate::harness::receiver::{Act, Receiver};
 use crate::harness::within;
 
@@ -63,29 +64,15 @@ async fn a_second_daemon_with_the_same_configuration_names_the_first() {
 async fn the_service_manager_is_told_what_is_relayed_that_the_daemon_lives_and_that_it_stops() {
     let receiver = Receiver::good().await;
     let home = Home::new(&relay_to(&receiver));
-    let path = home.config().with_file_name("notify");
-    let manager = UnixDatagram::bind(&path).expect("a socket");
-    let hears = async |what: &str| {
-        within(what, async {
-            loop {
-                let mut message = [0; 1024];
-                let length = manager.recv(&mut message).await.expect("a message");
-                let text = String::from_utf8_lossy(&message[..length]).into_owned();
-                if text.contains(what) {
-                    return text;
-                }
-            }
-        })
-        .await
-    };
-    let mut command = home.command(&["serve"]);
-    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000");
+    let manager = Manager::of(&home);
+    let mut command = manager.serve(&home);
+    command.env("WATCHDOG_USEC", "200000");
     let daemon = Home::started(command).await;
-    let told = hears("READY=1").await;
+    let told = manager.hears("READY=1").await;
     assert!(told.contains("STATUS=relaying 1 source to 1 target\n"), "{told}");
-    hears("WATCHDOG=1").await;
+    manager.hears("WATCHDOG=1").await;
     daemon.terminate();
-    hears("STOPPING=1").await;
+    manager.hears("STOPPING=1").await;
     assert!(daemon.ended().await.success());
 }
 

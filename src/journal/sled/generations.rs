@@ -64,13 +64,18 @@ impl Generation {
         matches!(&*lock(&self.body), Body::Sealed(_))
     }
 
+    /// Whoever reads it now; the body is let go before anything is read.
+    fn reader(&self) -> Option<Reader> {
+        match &*lock(&self.body) {
+            Body::Written(store) => Some(Reader::Store(Arc::clone(store))),
+            Body::Sealed(sealed) => Some(Reader::Sealed(Arc::clone(sealed))),
+            Body::Closed => None,
+        }
+    }
+
     /// What is in it, for whoever looks something up.
     fn chapter(&self) -> Option<Chapter> {
-        let reader = match &*lock(&self.body) {
-            Body::Written(store) => Reader::Store(Arc::clone(store)),
-            Body::Sealed(sealed) => Reader::Sealed(Arc::clone(sealed)),
-            Body::Closed => return None,
-        };
+        let reader = self.reader()?;
         let blocks = match &reader {
             Reader::Store(store) => store.blocks(),
             Reader::Sealed(sealed) => sealed.blocks(),
@@ -79,19 +84,12 @@ impl Generation {
     }
 
     fn content(&self, place: Place) -> Result<Content, StoreError> {
-        // The body is let go before anything is read.
-        let read: Box<dyn FnOnce() -> Result<Content, StoreError>> = match &*lock(&self.body) {
-            Body::Written(store) => {
-                let store = Arc::clone(store);
-                Box::new(move || store.content(place))
-            }
-            Body::Sealed(sealed) => {
-                let sealed = Arc::clone(sealed);
-                Box::new(move || sealed.content(place))
-            }
-            Body::Closed => return Err(StoreError::Closed),
+        let read = || match self.reader().ok_or(StoreError::Closed)? {
+            Reader::Store(store) => store.content(place),
+            Reader::Sealed(sealed) => sealed.content(place),
         };
-        read()
+        // What is read from the log's files may be written over as soon as the store is open again, which has it then.
+        read().or_else(|_changed| read())
     }
 
     /// Lets go of the store without closing it: sled panics when it is closed after an error, and the process ends

@@ -177,7 +177,9 @@ impl Store {
         match Self::prepare(&db, path) {
             Ok((absorber, blocks)) => Ok(Self { absorber, db, blocks: Mutex::new(blocks) }),
             Err(error) => {
-                close(db, path)?;
+                if let Err(unsynced) = close(db, path) {
+                    tracing::debug!(%unsynced, "a store was left open");
+                }
                 Err(error)
             }
         }

@@ -366,3 +366,16 @@ impl Daemon {
         within("the daemon ends", self.child.wait()).await.expect("a status")
     }
 }
+
+/// What a command prints, its complaints and its exit code.
+pub async fn run(
+    home: &Home,
+    daemon: &Daemon,
+    arguments: &[&str],
+) -> (String, String, Option<i32>) {
+    let admin = format!("http://{}", daemon.admin);
+    let mut command = home.command(&[arguments, &["--admin", &admin]].concat());
+    let output = within("the command ends", command.output()).await.expect("it runs");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    (text(output.stdout), text(output.stderr), output.status.code())
+}

@@ -6,6 +6,8 @@ pub mod daemon;
 pub mod hostile;
 pub mod http;
 pub mod ingress;
+pub mod notified;
+
 pub mod receiver;
 pub mod sender;
 pub mod sign;

@@ -7,7 +7,6 @@ pub mod hostile;
 pub mod http;
 pub mod ingress;
 pub mod notified;
-
 pub mod receiver;
 pub mod sender;
 pub mod sign;

@@ -36,6 +36,7 @@ mod scan;
 mod sealed;
 mod stats;
 mod shared;
+mod shelves;
 mod store;
 mod unfinished;
 mod upkeep;

@@ -19,6 +19,7 @@ use super::absorber::Absorber;
 use super::dir;
 use super::history::{About, At, Block, Blocks};
 use super::intake::{self, Value};
+use super::shelves::{Key, Shelves};
 use crate::journal::record::content::{self, Content, Parts, Place};
 use crate::journal::record::frame::{self, Damage, Mark};
 use crate::journal::record::{self, Record};
@@ -47,7 +48,7 @@ const INDEX: u8 = b'i';
 pub(super) struct Store {
     /// Stops before sled is closed.
     absorber: Absorber,
-    db: Db,
+    shelves: Shelves,
     /// What its packs are about.
     blocks: Mutex<Blocks>,
 }
@@ -175,7 +176,9 @@ impl Store {
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         let db = open_sled(path)?;
         match Self::prepare(&db, path) {
-            Ok((absorber, blocks)) => Ok(Self { absorber, db, blocks: Mutex::new(blocks) }),
+            Ok((absorber, shelves, blocks)) => {
+                Ok(Self { absorber, shelves, blocks: Mutex::new(blocks) })
+            }
             Err(error) => {
                 if let Err(unsynced) = close(db, path) {
                     tracing::debug!(%unsynced, "a store was left open");
@@ -185,15 +188,17 @@ impl Store {
         }
     }
 
-    fn prepare(db: &Db, path: &Path) -> Result<(Absorber, Blocks), StoreError> {
+    fn prepare(db: &Db, path: &Path) -> Result<(Absorber, Shelves, Blocks), StoreError> {
         // sled's flush writes but does not sync, so its file is synced through a descriptor of our own.
         let file = File::open(path.join("db"))?;
         // Whatever an earlier process wrote and did not sync must be durable before it is believed.
         dir::sync_tree(path)?;
-        take_up(db, &file, intake::read(path)?)?;
+        let shelves = Shelves::open(db)?;
+        take_up(db, &shelves, &file, intake::read(path)?)?;
         let absorber = Absorber::start(path, db.clone(), file)?;
         dir::sync_dir(path)?;
-        Ok((absorber, blocks(db)?))
+        let blocks = blocks(&shelves)?;
+        Ok((absorber, shelves, blocks))
     }
 
     /// Makes an empty sled directory.
@@ -214,8 +219,7 @@ impl Store {
         // One by one: an atomic batch would make sled write its buffer twice, and the log makes the commit whole anyway.
         self.absorber.write((commit.number, commit.values()), timed_sync, || {
             commit.values().try_for_each(|(family, number, bytes)| {
-                self.db.insert(key(family, commit.number, number), bytes)?;
-                Ok(())
+                Ok(self.shelves.add(key(family, commit.number, number), bytes)?)
             })
         })?;
         let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -238,7 +242,7 @@ impl Store {
         for key in contents.chain(packs) {
             for _ in 0..AGING_READS {
                 // Whoever needs the value meets the error.
-                drop(self.db.contains_key(key));
+                drop(self.shelves.contains(key));
             }
         }
     }
@@ -250,7 +254,7 @@ impl Store {
 
     /// The records of one pack.
     pub(super) fn pack(&self, commit: u64, number: u32) -> Result<Bytes, StoreError> {
-        let pack = self.db.get(key(INDEX, commit, number))?.ok_or(StoreError::Missing)?;
+        let pack = self.shelves.get(key(INDEX, commit, number))?.ok_or(StoreError::Missing)?;
         Ok(Bytes::copy_from_slice(&pack))
     }
 
@@ -265,8 +269,8 @@ impl Store {
 
     /// One content frame: it stands in the last part that begins with it or before it.
     fn content_frame(&self, commit: u64, ordinal: u32) -> Result<Bytes, StoreError> {
-        let (from, to) = (prefix(CONTENT, commit).to_vec(), key(CONTENT, commit, ordinal).to_vec());
-        let part = self.db.range(from..=to).values().next_back().ok_or(StoreError::Missing)??;
+        let (from, to) = (key(CONTENT, commit, 0), key(CONTENT, commit, ordinal));
+        let part = self.shelves.last(from, to)?.ok_or(StoreError::Missing)?;
         let part = Bytes::copy_from_slice(&part);
         let mut rest: &[u8] = &part;
         while !rest.is_empty() {
@@ -281,17 +285,22 @@ impl Store {
 
     /// Every pack of small records, oldest first.
     pub(super) fn packs(&self) -> impl Iterator<Item = Result<Bytes, StoreError>> {
-        self.db.scan_prefix([INDEX]).values().map(|value| Ok(Bytes::copy_from_slice(&value?)))
+        self.values(INDEX)
     }
 
     /// Every part of contents, oldest first.
     pub(super) fn parts(&self) -> impl Iterator<Item = Result<Bytes, StoreError>> {
-        self.db.scan_prefix([CONTENT]).values().map(|value| Ok(Bytes::copy_from_slice(&value?)))
+        self.values(CONTENT)
+    }
+
+    /// Every value of a family, oldest first.
+    fn values(&self, family: u8) -> impl Iterator<Item = Result<Bytes, StoreError>> {
+        self.shelves.family(family).map(|entry| Ok(Bytes::copy_from_slice(&entry?.1)))
     }
 
     /// Whether a commit is there.
     pub(super) fn has(&self, commit: u64) -> Result<bool, StoreError> {
-        Ok(self.db.contains_key(key(INDEX, commit, 0))?)
+        Ok(self.shelves.contains(key(INDEX, commit, 0))?)
     }
 }
 
@@ -306,18 +315,20 @@ fn close(db: Db, path: &Path) -> Result<(), StoreError> {
 }
 
 /// Gives sled what the intake log has and sled has not, and makes that durable.
-fn take_up(db: &Db, file: &File, found: intake::Found) -> Result<(), StoreError> {
+fn take_up(
+    db: &Db,
+    shelves: &Shelves,
+    file: &File,
+    found: intake::Found,
+) -> Result<(), StoreError> {
     if found.newer {
         return Err(Damage::Version.into());
     }
     let mut taken = 0u64;
     for entry in found.entries {
         for (family, number, bytes) in entry.values {
-            let key = key(family, entry.commit, number);
-            if !db.contains_key(key)? {
-                db.insert(key, bytes)?;
-                taken = taken.saturating_add(1);
-            }
+            let put = shelves.restore(key(family, entry.commit, number), &bytes)?;
+            taken = taken.saturating_add(u64::from(put));
         }
     }
     if taken > 0 {
@@ -329,9 +340,9 @@ fn take_up(db: &Db, file: &File, found: intake::Found) -> Result<(), StoreError>
 }
 
 /// What every pack is about. One that is damaged is about nobody; whoever opens the journal counts it.
-fn blocks(db: &Db) -> Result<Blocks, StoreError> {
+fn blocks(shelves: &Shelves) -> Result<Blocks, StoreError> {
     let mut blocks = Blocks::new();
-    for pack in db.scan_prefix([INDEX]) {
+    for pack in shelves.family(INDEX) {
         let (key, pack) = pack?;
         let Some((commit, number)) = commit_and_part(&key) else { continue };
         let (mut rest, mut about): (&[u8], _) = (&pack, Vec::new());
@@ -376,7 +387,7 @@ fn prefix(family: u8, commit: u64) -> [u8; 9] {
     bytes
 }
 
-fn key(family: u8, commit: u64, part: u32) -> [u8; 13] {
+fn key(family: u8, commit: u64, part: u32) -> Key {
     let mut bytes = [0; 13];
     if let Some(start) = bytes.first_chunk_mut::<9>() {
         *start = prefix(family, commit);
@@ -398,8 +409,8 @@ impl Store {
     /// Flips one bit of a stored value: what a failing disk does, past every check of ours.
     pub(super) fn damage(&self, family: u8, commit: u64, part: u32, at: usize) {
         let key = key(family, commit, part);
-        let mut value = self.db.get(key).unwrap().unwrap().to_vec();
+        let mut value = self.shelves.get(key).unwrap().unwrap().to_vec();
         value[at] ^= 1;
-        self.db.insert(key, value).unwrap();
+        self.shelves.replace(key, &value);
     }
 }

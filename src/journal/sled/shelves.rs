@@ -1,0 +1,303 @@
+//! The trees of one store: each is a shelf of few values, which are written once and never moved.
+//!
+//! sled writes a leaf anew when it was changed ten times, and both halves of it when it is split after 16 values: in one
+//! tree of ascending keys each value reaches the disk some four times. A tree of eight values has one leaf that is neither.
+//! A shelf is named for the first key that stands in it, so that none has to be read to find a value.
+//!
+//! The names of all shelves stand in one page that is written with each new one, so their number is bounded. What
+//! comes beyond stands in the tree without a name, as does everything of a store that was made before there were shelves.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use sled::{Db, IVec, Tree};
+
+/// The family, the commit and the number of a value in it.
+pub(super) type Key = [u8; 13];
+
+/// Values of one shelf. sled writes the leaf anew with the tenth change after its first, empty, form.
+const SHELF: u32 = 8;
+/// Shelves of one store: a page of some 17 KiB in the end.
+const MOST: usize = 1_000;
+
+/// Every value of one store.
+pub(super) struct Shelves {
+    db: Db,
+    shelves: Mutex<Named>,
+}
+
+struct Named {
+    /// By their first key.
+    trees: BTreeMap<Key, Tree>,
+    /// The families whose newest shelf was made by this process, and how many values it has.
+    open: BTreeMap<u8, u32>,
+    /// Whether the tree without a name has taken over.
+    full: bool,
+}
+
+impl Shelves {
+    /// Finds the shelves of a store.
+    pub(super) fn open(db: &Db) -> sled::Result<Self> {
+        let mut trees = BTreeMap::new();
+        for name in db.tree_names() {
+            if let Ok(first) = Key::try_from(&*name) {
+                trees.insert(first, db.open_tree(name)?);
+            }
+        }
+        let full = !db.is_empty();
+        let named = Named { trees, open: BTreeMap::new(), full };
+        Ok(Self { db: db.clone(), shelves: Mutex::new(named) })
+    }
+
+    /// Adds a value whose key is greater than every other of its family.
+    pub(super) fn add(&self, key: Key, value: &[u8]) -> sled::Result<()> {
+        self.named().place(&self.db, key)?.insert(key, value)?;
+        Ok(())
+    }
+
+    /// Puts a value to where it belongs if it is not there; whether it was not.
+    pub(super) fn restore(&self, key: Key, value: &[u8]) -> sled::Result<bool> {
+        if self.contains(key)? {
+            return Ok(false);
+        }
+        let mut named = self.named();
+        let shelf = named.holder(key).map_or_else(|| named.begin(&self.db, key), Ok)?;
+        shelf.insert(key, value)?;
+        Ok(true)
+    }
+
+    pub(super) fn contains(&self, key: Key) -> sled::Result<bool> {
+        let holder = self.named().holder(key);
+        Ok(holder.map_or(Ok(false), |shelf| shelf.contains_key(key))?
+            || self.db.contains_key(key)?)
+    }
+
+    pub(super) fn get(&self, key: Key) -> sled::Result<Option<IVec>> {
+        self.last(key, key)
+    }
+
+    /// The value of the greatest key in a range.
+    pub(super) fn last(&self, from: Key, to: Key) -> sled::Result<Option<IVec>> {
+        let holder = self.named().holder(to);
+        let trees = holder.iter().chain([&*self.db]);
+        let mut found = trees.filter_map(|tree| tree.range(from..=to).next_back());
+        found.next().transpose().map(|found| found.map(|(_, value)| value))
+    }
+
+    /// Every value of a family, by its key.
+    pub(super) fn family(
+        &self,
+        family: u8,
+    ) -> impl Iterator<Item = sled::Result<(IVec, IVec)>> + use<> {
+        let shelves: Vec<_> = {
+            let named = self.named();
+            named.trees.range(range(family)).map(|(_, shelf)| shelf.clone()).collect()
+        };
+        // All it has is either older than every shelf, or newer.
+        let rest = (*self.db).clone();
+        let oldest = |tree: &Tree| tree.scan_prefix([family]).keys().next().and_then(Result::ok);
+        let is_older = match (oldest(&rest), shelves.first().and_then(oldest)) {
+            (Some(unnamed), Some(named)) => unnamed < named,
+            _ => false,
+        };
+        let (before, after) = if is_older { (Some(rest), None) } else { (None, Some(rest)) };
+        let trees = before.into_iter().chain(shelves).chain(after);
+        trees.flat_map(move |tree| tree.scan_prefix([family]))
+    }
+
+    fn named(&self) -> MutexGuard<'_, Named> {
+        self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Named {
+    /// The shelf on which this key stands, if it stands on one.
+    fn holder(&self, key: Key) -> Option<Tree> {
+        let [family, ..] = key;
+        let mut before = self.trees.range(..=key);
+        before.next_back().filter(|(first, _)| first[0] == family).map(|(_, shelf)| shelf.clone())
+    }
+
+    /// Where the next value of a family goes.
+    fn place(&mut self, db: &Db, key: Key) -> sled::Result<Tree> {
+        let [family, ..] = key;
+        if let Some(count) = self.open.get_mut(&family).filter(|count| **count < SHELF) {
+            *count += 1;
+            if let Some((_, newest)) = self.trees.range(range(family)).next_back() {
+                return Ok(newest.clone());
+            }
+        }
+        let shelf = self.begin(db, key)?;
+        if !self.full {
+            self.open.insert(family, 1);
+        }
+        Ok(shelf)
+    }
+
+    /// A new shelf that begins with this key, or the tree without a name.
+    fn begin(&mut self, db: &Db, key: Key) -> sled::Result<Tree> {
+        self.full |= self.trees.len() >= MOST;
+        if self.full {
+            return Ok((**db).clone());
+        }
+        let shelf = db.open_tree(key)?;
+        self.trees.insert(key, shelf.clone());
+        Ok(shelf)
+    }
+}
+
+/// Every key of a family.
+fn range(family: u8) -> std::ops::RangeInclusive<Key> {
+    let (mut first, mut last) = ([0; 13], [u8::MAX; 13]);
+    first[0] = family;
+    last[0] = family;
+    first..=last
+}
+
+#[cfg(test)]
+impl Shelves {
+    /// Changes a value in place.
+    pub(super) fn replace(&self, key: Key, value: &[u8]) {
+        let holder = self.named().holder(key);
+        holder.unwrap_or_else(|| (*self.db).clone()).insert(key, value).unwrap();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FAMILIES: [u8; 2] = *b"ci";
+
+    fn key(family: u8, number: u64) -> Key {
+        let mut key = [0; 13];
+        key[0] = family;
+        key[1..9].copy_from_slice(&number.to_be_bytes());
+        key
+    }
+
+    fn open(folder: &tempfile::TempDir) -> Db {
+        sled::open(folder.path()).unwrap()
+    }
+
+    /// Ascending values of both families.
+    fn fill(shelves: &Shelves, numbers: std::ops::Range<u64>) {
+        for number in numbers {
+            for family in FAMILIES {
+                shelves.add(key(family, number), &number.to_be_bytes()).unwrap();
+            }
+        }
+    }
+
+    fn numbers(shelves: &Shelves, family: u8) -> Vec<u64> {
+        let values = shelves.family(family).map(|entry| entry.unwrap().1);
+        values.map(|value| u64::from_be_bytes(value.as_ref().try_into().unwrap())).collect()
+    }
+
+    fn assert_has(shelves: &Shelves, expected: &[u64]) {
+        for family in FAMILIES {
+            assert_eq!(numbers(shelves, family), expected, "in their order");
+            for number in expected {
+                assert!(shelves.contains(key(family, *number)).unwrap());
+                let found = shelves.get(key(family, *number)).unwrap().unwrap();
+                assert_eq!(found, &number.to_be_bytes());
+            }
+        }
+    }
+
+    #[test]
+    fn every_value_is_found_also_when_the_store_was_opened_again() {
+        let folder = tempfile::tempdir().unwrap();
+        for numbers in [0..20, 20..23, 23..40] {
+            let shelves = Shelves::open(&open(&folder)).unwrap();
+            fill(&shelves, numbers);
+        }
+        let shelves = Shelves::open(&open(&folder)).unwrap();
+        assert_has(&shelves, &(0..40).collect::<Vec<_>>());
+        assert_eq!(shelves.get(key(b'c', 40)).unwrap(), None);
+        assert!(
+            !shelves.contains(key(b'b', 7)).unwrap() && !shelves.contains(key(b'j', 7)).unwrap()
+        );
+    }
+
+    #[test]
+    fn the_last_of_a_range_is_found_on_the_shelf_that_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let shelves = Shelves::open(&open(&folder)).unwrap();
+        for number in (0..200).step_by(10) {
+            shelves.add(key(b'c', number), &number.to_be_bytes()).unwrap();
+        }
+        for (from, to, expected) in
+            [(0, 79, Some(70)), (80, 80, Some(80)), (80, 89, Some(80)), (81, 89, None)]
+        {
+            let found = shelves.last(key(b'c', from), key(b'c', to)).unwrap();
+            assert_eq!(found.as_deref(), expected.map(u64::to_be_bytes).as_ref().map(|it| &it[..]));
+        }
+    }
+
+    #[test]
+    fn what_was_lost_is_put_back_where_it_belongs_and_hides_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = open(&folder);
+        let shelves = Shelves::open(&db).unwrap();
+        fill(&shelves, 4..30);
+        for number in [6, 11, 12, 29] {
+            for family in FAMILIES {
+                let shelf = shelves.named().holder(key(family, number)).unwrap();
+                shelf.remove(key(family, number)).unwrap();
+            }
+        }
+        for number in 0..32 {
+            for family in FAMILIES {
+                let put = shelves.restore(key(family, number), &u64::to_be_bytes(number)).unwrap();
+                assert_eq!(put, number < 4 || [6, 11, 12, 29].contains(&number) || number >= 30);
+            }
+        }
+        fill(&shelves, 32..40);
+        assert_has(&shelves, &(0..40).collect::<Vec<_>>());
+        drop((shelves, db));
+        assert_has(&Shelves::open(&open(&folder)).unwrap(), &(0..40).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_no_shelf_has_room_for_is_found_and_so_is_what_is_older_than_shelves() {
+        let most = u64::try_from(MOST).unwrap() * u64::from(SHELF) / 2;
+        let folder = tempfile::tempdir().unwrap();
+        let shelves = Shelves::open(&open(&folder)).unwrap();
+        fill(&shelves, 0..most + 50);
+        assert_eq!(shelves.named().trees.len(), MOST);
+        assert_has(&shelves, &(0..most + 50).collect::<Vec<_>>());
+        drop(shelves);
+        let shelves = Shelves::open(&open(&folder)).unwrap();
+        fill(&shelves, most + 50..most + 60);
+        assert_has(&shelves, &(0..most + 60).collect::<Vec<_>>());
+
+        let folder = tempfile::tempdir().unwrap();
+        let db = open(&folder);
+        for number in 0..40u64 {
+            db.insert(key(b'c', number), &number.to_be_bytes()).unwrap();
+            db.insert(key(b'i', number), &number.to_be_bytes()).unwrap();
+        }
+        let shelves = Shelves::open(&db).unwrap();
+        fill(&shelves, 40..60);
+        assert_has(&shelves, &(0..60).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn each_value_is_written_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = open(&folder);
+        let shelves = Shelves::open(&db).unwrap();
+        for number in 0..100u64 {
+            let value = format!("<value {number:04}>").repeat(300);
+            shelves.add(key(b'c', number), value.as_bytes()).unwrap();
+        }
+        db.flush().unwrap();
+        drop((shelves, db));
+        let bytes = std::fs::read(folder.path().join("db")).unwrap();
+        for number in 0..100u64 {
+            let mark = format!("<value {number:04}>");
+            assert_eq!(memchr::memmem::find_iter(&bytes, &mark).count(), 300, "{mark}");
+        }
+    }
+}

@@ -5,7 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -33,6 +33,8 @@ use crate::time::Timestamp;
 const NAMES_EVERY: u64 = 64;
 /// Pause between two steps of draining a generation.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(20);
+/// How long the ledger may not know of a commit.
+const LEDGER_DELAY: Duration = Duration::from_millis(10);
 
 /// Someone who waits for an append.
 pub(super) type Answer = oneshot::Sender<Result<Appended, AppendError>>;
@@ -69,6 +71,8 @@ pub(super) struct Committer {
     pub(super) starved: bool,
     /// What the generation that is written holds.
     pub(super) holds: Holds,
+    /// When the ledger is told of it.
+    pub(super) ledger_at: Option<Instant>,
     /// Names that it knows.
     pub(super) names_written: usize,
     /// The notes stand in it.
@@ -132,6 +136,10 @@ impl Committer {
             let patience = self.upkeep_at.since(now);
             let patience =
                 if self.drain.is_some() { patience.min(DRAIN_INTERVAL) } else { patience };
+            let patience = match self.ledger_at {
+                Some(at) => patience.min(at.saturating_duration_since(Instant::now())),
+                None => patience,
+            };
             let taken = self.shared.take(patience);
             let ending = taken.ending;
             if ending == Some(Ending::Abandon) {
@@ -202,6 +210,7 @@ impl Committer {
             self.remove(number)?;
         }
         self.rotate_if_full(now);
+        self.write_ledger();
         Ok(())
     }
 
@@ -317,6 +326,23 @@ impl Committer {
         }
     }
 
+    /// Has the ledger write down what the commits of the last milliseconds added.
+    fn write_ledger(&mut self) {
+        if self.ledger_at.is_none_or(|at| Instant::now() < at) {
+            return;
+        }
+        self.ledger_at = None;
+        let written = self.generations.ledger().write_down();
+        self.ledger_failed(written);
+    }
+
+    fn ledger_failed(&self, written: std::io::Result<()>) {
+        let Err(error) = written else { return };
+        // The commits are durable; the ledger only knows less than there is.
+        self.shared.metrics.errors.with_label_values(&["ledger"]).inc();
+        tracing::debug!(%error, "the journal's ledger could not be written");
+    }
+
     /// Tells the ledger and the usage what a durable commit added.
     fn note(&mut self, commit: &Commit, written: &Written) {
         let (records, contents) = commit.counts();
@@ -324,11 +350,9 @@ impl Committer {
         self.holds.records = self.holds.records.saturating_add(u64::from(records));
         self.holds.contents = self.holds.contents.saturating_add(u64::from(contents));
         let current = self.generations.current().map_or(0, |generation| generation.number);
-        if let Err(error) = self.generations.ledger().holds(current, self.holds) {
-            // The commit is durable; the ledger only knows less than there is.
-            self.shared.metrics.errors.with_label_values(&["ledger"]).inc();
-            tracing::debug!(%error, "the journal's ledger could not be written");
-        }
+        let told = self.generations.ledger().holds(current, self.holds);
+        self.ledger_failed(told);
+        self.ledger_at.get_or_insert_with(|| Instant::now() + LEDGER_DELAY);
         self.last_commit = commit.number();
         self.next_commit = commit.number().saturating_add(1);
         let bytes = u64::try_from(commit.len()).unwrap_or(u64::MAX);

@@ -124,6 +124,7 @@ enum Job {
     Seal(Arc<Generation>),
     Spare(u32),
     Remove(Arc<Generation>),
+    SyncLedger,
 }
 
 /// Every generation of one journal.
@@ -240,8 +241,8 @@ impl Generations {
         // In this order a crash in between leaves a generation of which less is known, never one that is missed.
         let mut ledger = lock(&self.ledger);
         ledger.removed(number)?;
-        ledger.sync()?;
         drop(ledger);
+        self.sync_ledger()?;
         self.write_manifest(None)?;
         self.submit(Job::Remove(removed));
         Ok(())
@@ -301,7 +302,7 @@ impl Generations {
         for generation in members.into_values().chain(lock(&self.spare).take()) {
             Generation::close(&mut lock(&generation.body));
         }
-        if let Err(error) = lock(&self.ledger).sync() {
+        if let Err(error) = self.sync_ledger() {
             tracing::warn!(%error, "the journal's ledger could not be synced");
         }
     }
@@ -325,6 +326,16 @@ impl Generations {
         }
     }
 
+    /// Has the ledger made durable, behind the writer's back.
+    pub(super) fn settle_ledger(&self) {
+        self.submit(Job::SyncLedger);
+    }
+
+    fn sync_ledger(&self) -> std::io::Result<()> {
+        let unsynced = self.ledger().take_unsynced()?;
+        unsynced.map_or(Ok(()), |file| file.sync_data())
+    }
+
     /// The ledger.
     pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
         lock(&self.ledger)
@@ -335,6 +346,7 @@ impl Generations {
             let done = catch_unwind(AssertUnwindSafe(|| match job {
                 Job::Seal(generation) => self.seal(&generation),
                 Job::Spare(number) => self.make_spare(number),
+                Job::SyncLedger => Ok(self.sync_ledger()?),
                 Job::Remove(generation) => {
                     Generation::close(&mut lock(&generation.body));
                     Ok(dir::remove_generation(&self.root, generation.number)?)
@@ -397,9 +409,8 @@ impl Generations {
             return Ok(());
         }
         let Whole { length, checksum, .. } = found.whole;
-        let mut ledger = self.ledger();
-        ledger.sealed(generation.number, Seal { length, checksum })?;
-        ledger.sync()?;
+        self.ledger().sealed(generation.number, Seal { length, checksum })?;
+        self.sync_ledger()?;
         Ok(intake::remove(&path)?)
     }
 

@@ -31,11 +31,14 @@ use rand::rngs::SysRng;
 
 use super::dir;
 
-/// A file that has grown to this size is full; less while the store is small, so that the log takes at most an eighth of
-/// what the store does.
+/// A file that has grown to this size is full; less while the store is small, so that the log takes little beside it.
 const FULL: u64 = 1024 * 1024;
 const FULL_AT_LEAST: u64 = 128 * 1024;
 const PART_OF_STORE: u64 = 16;
+/// A file that must grow is made twice as long at once, but not by more than this: a sync of a file that has grown waits for
+/// the file system's own journal, one of bytes written in place does not.
+const MOST_AHEAD: u64 = 1024 * 1024;
+const LEAST_LENGTH: u64 = 4096;
 /// One that cannot be relieved in time grows up to this size; then commits wait.
 const MOST: u64 = 32 * 1024 * 1024;
 const NAMES: [&str; 2] = ["intake.0", "intake.1"];
@@ -304,12 +307,26 @@ impl Intake {
         put_entry(&mut self.buffer, self.pass, commit, values);
         self.file().write_all_at(&self.buffer, self.end)?;
         self.end = self.end.saturating_add(u64::try_from(self.buffer.len()).unwrap_or(0));
-        if let Some(length) = self.lengths.get_mut(self.active) {
-            *length = self.end.max(*length);
-        }
+        self.grow_ahead();
         // One large commit must not leave a large buffer behind.
         self.buffer.shrink_to(256 * 1024);
         Ok(())
+    }
+
+    /// Makes the file longer than it must be, if it was too short.
+    fn grow_ahead(&mut self) {
+        let end = self.end;
+        let length = self.lengths.get(self.active).copied().unwrap_or(u64::MAX);
+        if end <= length {
+            return;
+        }
+        let wished = end.next_power_of_two().clamp(LEAST_LENGTH, end.saturating_add(MOST_AHEAD));
+        let zeros = vec![0; usize::try_from(wished.saturating_sub(end)).unwrap_or(0)];
+        // Where there is no room for more, the entry itself is there.
+        let grown = self.file().write_all_at(&zeros, end);
+        if let Some(length) = self.lengths.get_mut(self.active) {
+            *length = if grown.is_ok() { wished } else { end };
+        }
     }
 
     /// The file that is written.
@@ -346,7 +363,8 @@ impl Intake {
     /// What stood in the file that was written before is durable in the store, whose file has this length.
     pub(super) fn relieved(&mut self, store: u64) {
         self.free = true;
-        self.full = (store / PART_OF_STORE).clamp(FULL_AT_LEAST, FULL);
+        // In few steps, because each makes the files longer.
+        self.full = (store / PART_OF_STORE).next_power_of_two().clamp(FULL_AT_LEAST, FULL);
     }
 
     /// Gives the room on the disk back when nothing in the files is needed.

@@ -1,9 +1,9 @@
 //! The integrity ledger: what must be in the generations, kept outside of them.
 //!
-//! A store that lost its end, or all of it, can open as if nothing had ever been in it. So after each commit is
-//! durable, and never before, an entry says how much its generation holds then. It is written without a sync of its
-//! own, which a killed process survives; a sync follows within a second, so that after a power loss the ledger lags
-//! behind the store, and is never ahead of it.
+//! A store that lost its end, or all of it, can open as if nothing had ever been in it. So after a commit is
+//! durable, and never before, an entry says how much its generation holds then. It is written within some milliseconds,
+//! one entry for all commits of that time, without a sync of its own, which a killed process survives; a sync follows
+//! within a second. So after a kill or a power loss the ledger lags behind the store, and is never ahead of it.
 //!
 //! The file is a row of 44-byte entries: `crc32c u32 | kind u8 | zero u8 x3 | generation u32 | a u64 | b u64 | c u64 |
 //! d u32 | zero u32`, integers big-endian, the checksum over the 40 bytes after it. Of a kind, the latest entry of a
@@ -14,6 +14,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::{Buf as _, BufMut as _, BytesMut};
 
@@ -65,10 +66,12 @@ impl Known {
 #[derive(Debug)]
 pub(super) struct Ledger {
     path: PathBuf,
-    file: File,
+    file: Arc<File>,
     length: u64,
     known: BTreeMap<u32, Known>,
     given: u64,
+    /// The generation whose last commits are not written down yet.
+    unwritten: Option<u32>,
     dirty: bool,
 }
 
@@ -142,9 +145,17 @@ impl Ledger {
             }
         }
         dir::replace(path, &bytes)?;
-        let file = OpenOptions::new().write(true).open(path)?;
+        let file = Arc::new(OpenOptions::new().write(true).open(path)?);
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        Ok(Self { path: path.to_owned(), file, length, known, given, dirty: false })
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            length,
+            known,
+            given,
+            unwritten: None,
+            dirty: false,
+        })
     }
 
     /// What is known of a generation.
@@ -152,9 +163,21 @@ impl Ledger {
         self.known.get(&generation).copied().unwrap_or_default()
     }
 
-    /// A commit is durable.
+    /// A commit is durable; [`Ledger::write_down`] writes it, or whatever is written next.
     pub(super) fn holds(&mut self, generation: u32, holds: Holds) -> io::Result<()> {
+        let written = match self.unwritten {
+            Some(other) if other != generation => self.write_down(),
+            _ => Ok(()),
+        };
         self.known.entry(generation).or_default().holds = Some(holds);
+        self.unwritten = Some(generation);
+        written
+    }
+
+    /// Writes what is known of the newest commits.
+    pub(super) fn write_down(&mut self) -> io::Result<()> {
+        let Some(generation) = self.unwritten.take() else { return Ok(()) };
+        let Some(holds) = self.known(generation).holds else { return Ok(()) };
         let mut entry = BytesMut::with_capacity(ENTRY);
         put_holds(&mut entry, generation, holds);
         self.append(&entry)
@@ -162,6 +185,7 @@ impl Ledger {
 
     /// A generation will not be written any more.
     pub(super) fn sealed(&mut self, generation: u32, seal: Seal) -> io::Result<()> {
+        self.write_down()?;
         self.known.entry(generation).or_default().seal = Some(seal);
         let mut entry = BytesMut::with_capacity(ENTRY);
         put_seal(&mut entry, generation, seal);
@@ -170,6 +194,7 @@ impl Ledger {
 
     /// A generation is gone.
     pub(super) fn removed(&mut self, generation: u32) -> io::Result<()> {
+        self.write_down()?;
         let gone = self.known.remove(&generation);
         let mut entry = BytesMut::with_capacity(ENTRY.saturating_mul(2));
         // No number is given twice, also when nothing is left that bears a higher one.
@@ -180,18 +205,20 @@ impl Ledger {
         self.append(&entry)
     }
 
-    /// Makes durable what was added since the last sync.
-    pub(super) fn sync(&mut self) -> io::Result<()> {
-        if !self.dirty {
-            return Ok(());
-        }
-        if self.length > MAX_BYTES {
+    /// The file, if anything was added to it since it was last taken: whoever takes it syncs it, and needs no lock for
+    /// that.
+    pub(super) fn take_unsynced(&mut self) -> io::Result<Option<Arc<File>>> {
+        self.write_down()?;
+        if self.dirty && self.length > MAX_BYTES {
             *self = Self::create(&self.path, std::mem::take(&mut self.known), self.given)?;
-            return Ok(());
         }
-        self.file.sync_data()?;
-        self.dirty = false;
-        Ok(())
+        Ok(std::mem::take(&mut self.dirty).then(|| Arc::clone(&self.file)))
+    }
+
+    /// Makes durable what was added since the last sync.
+    #[cfg(test)]
+    fn sync(&mut self) -> io::Result<()> {
+        self.take_unsynced()?.map_or(Ok(()), |file| file.sync_data())
     }
 
     fn append(&mut self, entry: &[u8]) -> io::Result<()> {
@@ -264,6 +291,7 @@ mod tests {
         let mut ledger = Ledger::create(&path, BTreeMap::new(), 5).unwrap();
         ledger.holds(1, HOLDS).unwrap();
         ledger.holds(2, HOLDS).unwrap();
+        ledger.write_down().unwrap();
         let bytes = std::fs::read(&path).unwrap();
         for at in ENTRY..2 * ENTRY {
             let mut damaged = bytes.clone();
@@ -272,6 +300,28 @@ mod tests {
             let read = read(&path).unwrap();
             assert_eq!((read.damaged, read.known.len()), (1, 1), "byte {at}");
         }
+    }
+
+    #[test]
+    fn commits_that_follow_one_another_are_one_entry_and_each_generation_has_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("LEDGER");
+        let mut ledger = Ledger::create(&path, BTreeMap::new(), 5).unwrap();
+        let entries = || std::fs::read(&path).unwrap().len() / ENTRY;
+        let before = entries();
+        for commit in 1..=100 {
+            ledger.holds(1, Holds { commit, ..HOLDS }).unwrap();
+        }
+        assert_eq!(ledger.known(1).holds.unwrap().commit, 100, "known at once");
+        assert_eq!(entries(), before, "and written later");
+        ledger.holds(2, HOLDS).unwrap();
+        assert_eq!(entries(), before + 1, "the one before it first");
+        ledger.write_down().unwrap();
+        ledger.write_down().unwrap();
+        assert_eq!(entries(), before + 2);
+        let known = read(&path).unwrap().known;
+        assert_eq!(known[&1].holds.unwrap().commit, 100);
+        assert_eq!(known[&2].holds, Some(HOLDS));
     }
 
     #[test]

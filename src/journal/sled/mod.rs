@@ -168,6 +168,7 @@ impl SledJournal {
             // Names and notes are said once more with the first commit: it is not worth knowing which are there.
             names_written: 0,
             notes_written: false,
+            ledger_at: None,
             drain: None,
             expire_from: 0,
         };

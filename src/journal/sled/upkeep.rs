@@ -30,10 +30,7 @@ impl Committer {
             self.shared.metrics.dedup_evicted.inc_by(evicted);
             tracing::warn!(evicted, "dedup keys were forgotten before their window was over");
         }
-        if let Err(error) = self.generations.ledger().sync() {
-            self.shared.metrics.errors.with_label_values(&["ledger"]).inc();
-            tracing::debug!(%error, "the journal's ledger could not be synced");
-        }
+        self.generations.settle_ledger();
         self.generations.ensure_spare();
         self.expire_dead(now);
         self.choose_drain(now, size)

@@ -25,10 +25,12 @@ fn filled() -> tempfile::TempDir {
     dir
 }
 
-/// Changes the first file.
+/// Changes the first file, as far as it was written.
 fn change(dir: &Path, how: impl FnOnce(&mut Vec<u8>)) {
     let [first, _] = files(dir);
     let mut bytes = std::fs::read(&first).unwrap();
+    let end = spans(&bytes).last().unwrap().range.end;
+    bytes.truncate(end);
     how(&mut bytes);
     std::fs::write(first, bytes).unwrap();
 }
@@ -140,4 +142,29 @@ fn room_is_given_back_when_nothing_is_needed() {
     log.cut().unwrap();
     assert!(commits(dir.path()).is_empty());
     assert!(!log.has_length());
+}
+
+#[test]
+fn a_file_grows_in_few_steps_and_not_when_it_is_written_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Intake::open(dir.path()).unwrap();
+    let length = |file: usize| std::fs::metadata(&files(dir.path())[file]).unwrap().len();
+    let mut lengths = std::collections::BTreeSet::new();
+    for commit in 0..2_000 {
+        write(&mut log, commit, B);
+        lengths.insert(length(0));
+    }
+    assert!(log.end > 1 << 17, "{}", log.end);
+    assert_eq!(
+        lengths.into_iter().collect::<Vec<_>>(),
+        [12, 13, 14, 15, 16, 17, 18].map(|it| 1 << it)
+    );
+    assert_eq!(commits(dir.path()), (0..2_000).collect::<Vec<_>>());
+    log.take_over().unwrap();
+    write(&mut log, 2_000, B);
+    log.relieved(0);
+    log.take_over().unwrap();
+    write(&mut log, 2_001, B);
+    assert_eq!((length(0), length(1)), (1 << 18, 1 << 12));
+    assert_eq!(commits(dir.path()), [2_000, 2_001]);
 }

@@ -1,6 +1,6 @@
-//! Keys, streams and commits: the engine's view of one sled tree, which is one generation.
+//! Keys, streams and commits: the engine's view of one sled store, which is one generation.
 //!
-//! A commit is made durable as one entry of the intake log, and then inserted value by value under its number. Its
+//! A commit is made durable as one entry of the intake log, and then put on the store's shelves value by value. Its
 //! events' contents stand in parts of at most 8 KiB; its small records are packed into values of up to [`PACK`] bytes, so
 //! that recovery reads few values and no body. Nothing is ever changed or removed in place: a generation is dropped whole.
 //!

@@ -272,6 +272,12 @@ pub(super) fn free_bytes(path: &Path) -> io::Result<u64> {
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
+/// Bytes of the whole file system of `path`.
+pub(super) fn total_bytes(path: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(path)?;
+    Ok(stat.f_blocks.saturating_mul(stat.f_frsize))
+}
+
 /// Whether the file system of `path` has turned read-only; false when that cannot be told. The error that makes it do
 /// so may be reported a moment before, so this waits for that moment.
 pub(super) fn has_turned_read_only(path: &Path) -> bool {

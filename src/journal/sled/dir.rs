@@ -11,12 +11,12 @@
 //! <path>/damaged-<time>/         the files that a repair has replaced
 //! ```
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{Advice, FlockOperation, fadvise, flock};
 use serde::{Deserialize, Serialize};
 
 use super::OpenError;
@@ -24,6 +24,8 @@ use super::OpenError;
 /// The directory format this release writes, and the newest it opens.
 const FORMAT: u32 = 1;
 
+/// The mode of directories that are made: for their owner alone.
+const OWNER_ONLY: u32 = 0o700;
 /// How long an open waits for an earlier one of the same process to let go of the lock: 1 s at most.
 const RELEASE_WAIT: std::time::Duration = std::time::Duration::from_millis(10);
 const RELEASE_TRIES: u32 = 100;
@@ -112,10 +114,14 @@ pub(super) fn owner(root: &Path) -> Option<u32> {
     pid.trim().parse().ok()
 }
 
-/// Creates what is missing of the directory itself; its own entry is durable afterwards.
+/// Creates what is missing of the directory itself; its own entry is durable afterwards. Webhooks are nobody's business but
+/// their owner's; a directory that is there already is left as the operator made it.
 pub(super) fn create_root(root: &Path) -> Result<(), OpenError> {
     let generations = root.join("generations");
-    fs::create_dir_all(&generations)
+    DirBuilder::new()
+        .recursive(true)
+        .mode(OWNER_ONLY)
+        .create(&generations)
         .map_err(|source| OpenError::io("creating", &generations, source))?;
     let parent = root.parent().filter(|parent| !parent.as_os_str().is_empty());
     for path in [root, parent.unwrap_or(Path::new("."))] {

@@ -148,7 +148,14 @@ pub(super) fn ledger(root: &Path) -> PathBuf {
 /// Every generation's directory that is there, listed in the manifest or not, by number.
 pub(super) fn found_generations(root: &Path) -> io::Result<Vec<u32>> {
     let mut numbers = Vec::new();
-    for entry in fs::read_dir(root.join("generations"))? {
+    let entries = match fs::read_dir(root.join("generations")) {
+        // Of a journal whose folder is gone the rest still says what is missing.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && root.join("MANIFEST").exists() => {
+            return Ok(numbers);
+        }
+        entries => entries?,
+    };
+    for entry in entries {
         let name = entry?.file_name();
         let digits = name.to_str().filter(|name| name.len() == 8);
         numbers.extend(digits.and_then(|digits| digits.parse::<u32>().ok()));

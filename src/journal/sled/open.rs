@@ -78,6 +78,8 @@ pub(super) fn open(
         for number in &listed {
             restore(root, *number)?;
         }
+        aside::clear(root)
+            .map_err(|source| OpenError::io("removing", &root.join("aside"), source))?;
         return Err(match error {
             Refusal::Final(error) => error,
             Refusal::Damaged(what) => refuse(root, &what),
@@ -178,8 +180,11 @@ fn not_made(root: &Path, error: StoreError) -> OpenError {
 
 /// The generations that count; a journal that never held anything is made.
 fn listed(root: &Path) -> Result<Vec<u32>, OpenError> {
-    if let Some(listed) = dir::manifest(root)? {
-        return Ok(listed);
+    match dir::manifest(root) {
+        Ok(Some(listed)) => return Ok(listed),
+        Ok(None) => {}
+        Err(OpenError::Damaged { what, .. }) => return Err(refuse(root, &what)),
+        Err(error) => return Err(error),
     }
     let known = ledger::read(&dir::ledger(root))
         .map_err(|source| OpenError::io("reading", &dir::ledger(root), source))?;

@@ -244,6 +244,21 @@ pub(super) fn sync_tree(store: &Path) -> io::Result<()> {
     sync_dir(store)
 }
 
+/// Makes every file of a sled directory durable and has the system forget what it remembers of them, so that what is
+/// read next is read from the disk: after a sync that failed, pages that were never written count as written.
+pub(super) fn read_anew(store: &Path) -> io::Result<()> {
+    sync_tree(store)?;
+    for entry in fs::read_dir(store)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file()
+            && let Err(error) = fadvise(File::open(entry.path())?, 0, None, Advice::DontNeed)
+        {
+            tracing::debug!(%error, path = %entry.path().display(), "a file may be read from memory");
+        }
+    }
+    Ok(())
+}
+
 /// Removes a directory with everything in it, if it is there.
 pub(super) fn remove_all(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {

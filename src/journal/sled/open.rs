@@ -398,6 +398,7 @@ fn unsealed(
     fold: &mut Fold,
 ) -> Result<Examined, Refusal> {
     let path = dir::generation(root, number);
+    dir::read_anew(&path).map_err(|source| OpenError::io("syncing", &path, source))?;
     copy_aside(root, ballast, number)?;
     let opened = catch_unwind(AssertUnwindSafe(|| {
         dir::remove_snapshots(&path)?;

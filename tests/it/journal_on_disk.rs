@@ -2,6 +2,9 @@
 //! a small model under random operations with reopening.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::time::Duration;
 
 use everhook::journal::sled::{OpenError, Options, SledJournal};
@@ -14,6 +17,19 @@ use proptest::prelude::*;
 use crate::journal_contract::{
     HOUR, append, assert_no_blobs, attempt, due, event, exact, open_at, options, reopen, start,
 };
+
+#[tokio::test]
+async fn a_new_journal_is_readable_for_its_owner_only_and_a_folder_that_is_there_stays_as_it_is() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mode = |path: &Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
+    let (new, prepared) = (dir.path().join("new"), dir.path().join("prepared"));
+    std::fs::create_dir(&prepared).expect("writable");
+    std::fs::set_permissions(&prepared, Permissions::from_mode(0o750)).expect("ours");
+    for (path, expected) in [(new, 0o700), (prepared, 0o750)] {
+        reopen(&path, &start()).close().await;
+        assert_eq!(mode(&path), expected, "{}", path.display());
+    }
+}
 
 #[tokio::test]
 async fn everything_is_there_after_a_reopen() {

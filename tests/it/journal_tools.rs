@@ -190,6 +190,7 @@ async fn a_damaged_journal_is_carried_over_with_everything_that_can_be_read() {
     let refused = home.try_start().await.err().expect("refused");
     let told = refused.log.join("\n");
     assert!(told.contains("`everhook journal repair --accept-loss 1`"), "{told}");
+    assert!(!path.join("aside").exists(), "nothing is left of looking at it");
     assert_eq!(home.tool(&["journal", "verify"]).await.report["lost"], 1);
 
     let dry = home.tool(&["journal", "repair", "--dry-run"]).await;
@@ -224,6 +225,80 @@ async fn a_damaged_journal_is_carried_over_with_everything_that_can_be_read() {
     assert_eq!(known, everhook::journal::Appended::Duplicate(ids[0]));
     let again = journal.append(repeat(3)).await.expect("answered");
     assert!(matches!(again, everhook::journal::Appended::New(_)));
+    journal.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_manifest_or_folder_is_refused_with_counts_and_no_other_loss_is_accepted() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let receiver = Receiver::good().await;
+    let path = folder.path().join("journal");
+    fill(&path).await;
+    let home = home(&path, &receiver);
+    let (manifest, generations) = (path.join("MANIFEST"), path.join("generations"));
+    let elsewhere = folder.path().join("elsewhere");
+    fs::rename(&generations, &elsewhere).expect("movable");
+    let verified = home.tool(&["journal", "verify"]).await;
+    assert_eq!(verified.code, Some(EXIT_JOURNAL), "{verified:?}");
+    let expected = &verified.report["records"]["expected"];
+    assert!(expected.as_u64() > Some(6), "what must be there is known: {verified:?}");
+    assert_eq!(verified.report["records"]["readable"], 0, "{verified:?}");
+    fs::rename(&elsewhere, &generations).expect("movable");
+    fs::write(&manifest, "{").expect("writable");
+    let refused = home.try_start().await.err().expect("refused");
+    let told = refused.log.join("\n");
+    let counted = format!("{expected} of {expected} records");
+    assert!(told.contains(&counted) && told.contains("0 are lost"), "{told}");
+    let other = home.repair(1).await;
+    assert_eq!(other.code, Some(EXIT_JOURNAL), "nothing is lost: {other:?}");
+    assert_eq!(fs::read(&manifest).expect("readable"), b"{", "nothing was changed");
+    let done = home.repair(0).await;
+    assert_eq!((done.code, &done.report["events"]), (Some(0), &6.into()), "{done:?}");
+    let (journal, opened) = open_at(&path, &Clock::system()).expect("opens");
+    assert_eq!((opened.pending, opened.dead), (4, 1));
+    journal.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_copy_of_a_targets_name_costs_no_delivery() {
+    const EVENTS: u64 = 70;
+    let folder = tempfile::tempdir().expect("a directory");
+    let receiver = Receiver::good().await;
+    let path = folder.path().join("journal");
+    let clock = Clock::system();
+    let (journal, _) = open_at(&path, &clock).expect("opens");
+    let target = "the-name-of-a-target";
+    for number in 0..EVENTS {
+        let event = event(number, b"a body", &clock);
+        journal.append(append(event, &[target], &[])).await.expect("appended");
+    }
+    journal.close().await;
+    // The one that came with the first event, wherever it stands.
+    let db = path.join("generations/00000001/db");
+    let mut bytes = fs::read(&db).expect("readable");
+    let mut commits = std::collections::BTreeSet::new();
+    for at in 0..bytes.len() - target.len() {
+        if &bytes[at..at + target.len()] != target.as_bytes() {
+            continue;
+        }
+        let begin = (0..at).rev().find(|begin| whole(&bytes[*begin..])).expect("a frame");
+        let commit = &bytes[begin + 10..begin + 18];
+        let commit = u64::from_be_bytes(commit.try_into().expect("eight"));
+        commits.insert(commit);
+        if commit == 1 {
+            bytes[at] ^= 1;
+        }
+    }
+    assert!(commits.len() > 1, "it is written anew now and then: {commits:?}");
+    fs::write(&db, &bytes).expect("writable");
+    let home = home(&path, &receiver);
+    assert_eq!(home.tool(&["journal", "verify"]).await.report["lost"], 1);
+    let done = home.repair(1).await;
+    assert_eq!((done.code, &done.report["pending"]), (Some(0), &EVENTS.into()), "{done:?}");
+    let (journal, _) = open_at(&path, &clock).expect("opens");
+    let depth = journal.depth();
+    assert_eq!((depth.len(), depth[0].ready), (1, EVENTS), "{depth:?}");
+    assert_eq!(depth[0].target.as_str(), target);
     journal.close().await;
 }
 

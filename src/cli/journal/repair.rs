@@ -89,7 +89,7 @@ fn accepted(
 ) -> Result<(), Failure> {
     let lost = diagnosis.counts.lost();
     let events = foreseen.lost.len();
-    if lost > 0 && arguments.accept_loss != Some(lost) {
+    if arguments.accept_loss.unwrap_or(0) != lost {
         complain(&format!(
             "{}; {events} known events can never be delivered. To go on without them, run `everhook journal \
              repair{}`; nothing was changed",

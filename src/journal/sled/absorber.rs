@@ -86,13 +86,21 @@ impl Absorber {
     pub(super) fn abandon(&self) {
         self.log.end(Ending::Abandoned);
     }
+
+    /// Ends when sled has everything, or says why it has not.
+    pub(super) fn end(&mut self) -> Result<(), WriteError> {
+        self.log.end(Ending::Relieved);
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the journal's absorber panicked");
+        }
+        self.log.state().failed.take().map_or(Ok(()), Err)
+    }
 }
 
 impl Drop for Absorber {
     fn drop(&mut self) {
-        self.log.end(Ending::Relieved);
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the journal's absorber panicked");
+        if let Err(error) = self.end() {
+            tracing::debug!(?error, "the journal's intake log was not relieved at last");
         }
     }
 }
@@ -180,3 +188,6 @@ fn cut(state: &mut State) {
         tracing::debug!(%error, "the journal's intake log was not cut");
     }
 }
+
+#[cfg(test)]
+mod tests;

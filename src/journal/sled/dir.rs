@@ -11,12 +11,12 @@
 //! <path>/damaged-<time>/         the files that a repair has replaced
 //! ```
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{Advice, FlockOperation, fadvise, flock};
 use serde::{Deserialize, Serialize};
 
 use super::OpenError;
@@ -24,6 +24,8 @@ use super::OpenError;
 /// The directory format this release writes, and the newest it opens.
 const FORMAT: u32 = 1;
 
+/// The mode of directories that are made: for their owner alone.
+const OWNER_ONLY: u32 = 0o700;
 /// How long an open waits for an earlier one of the same process to let go of the lock: 1 s at most.
 const RELEASE_WAIT: std::time::Duration = std::time::Duration::from_millis(10);
 const RELEASE_TRIES: u32 = 100;
@@ -112,10 +114,14 @@ pub(super) fn owner(root: &Path) -> Option<u32> {
     pid.trim().parse().ok()
 }
 
-/// Creates what is missing of the directory itself; its own entry is durable afterwards.
+/// Creates what is missing of the directory itself; its own entry is durable afterwards. Webhooks are nobody's business but
+/// their owner's; a directory that is there already is left as the operator made it.
 pub(super) fn create_root(root: &Path) -> Result<(), OpenError> {
     let generations = root.join("generations");
-    fs::create_dir_all(&generations)
+    DirBuilder::new()
+        .recursive(true)
+        .mode(OWNER_ONLY)
+        .create(&generations)
         .map_err(|source| OpenError::io("creating", &generations, source))?;
     let parent = root.parent().filter(|parent| !parent.as_os_str().is_empty());
     for path in [root, parent.unwrap_or(Path::new("."))] {
@@ -142,7 +148,14 @@ pub(super) fn ledger(root: &Path) -> PathBuf {
 /// Every generation's directory that is there, listed in the manifest or not, by number.
 pub(super) fn found_generations(root: &Path) -> io::Result<Vec<u32>> {
     let mut numbers = Vec::new();
-    for entry in fs::read_dir(root.join("generations"))? {
+    let entries = match fs::read_dir(root.join("generations")) {
+        // Of a journal whose folder is gone the rest still says what is missing.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && root.join("MANIFEST").exists() => {
+            return Ok(numbers);
+        }
+        entries => entries?,
+    };
+    for entry in entries {
         let name = entry?.file_name();
         let digits = name.to_str().filter(|name| name.len() == 8);
         numbers.extend(digits.and_then(|digits| digits.parse::<u32>().ok()));
@@ -231,6 +244,21 @@ pub(super) fn sync_tree(store: &Path) -> io::Result<()> {
     sync_dir(store)
 }
 
+/// Makes every file of a sled directory durable and has the system forget what it remembers of them, so that what is
+/// read next is read from the disk: after a sync that failed, pages that were never written count as written.
+pub(super) fn read_anew(store: &Path) -> io::Result<()> {
+    sync_tree(store)?;
+    for entry in fs::read_dir(store)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file()
+            && let Err(error) = fadvise(File::open(entry.path())?, 0, None, Advice::DontNeed)
+        {
+            tracing::debug!(%error, path = %entry.path().display(), "a file may be read from memory");
+        }
+    }
+    Ok(())
+}
+
 /// Removes a directory with everything in it, if it is there.
 pub(super) fn remove_all(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
@@ -270,6 +298,12 @@ pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
 pub(super) fn free_bytes(path: &Path) -> io::Result<u64> {
     let stat = rustix::fs::statvfs(path)?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Bytes of the whole file system of `path`.
+pub(super) fn total_bytes(path: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(path)?;
+    Ok(stat.f_blocks.saturating_mul(stat.f_frsize))
 }
 
 /// Whether the file system of `path` has turned read-only; false when that cannot be told. The error that makes it do

@@ -26,8 +26,9 @@ impl Limits {
     }
 }
 
-/// The ballast is at most 64 MiB, and at most an eighth of what may be used.
+/// The ballast is at most 64 MiB, and at most an eighth of what may be used and of the disk.
 const MAX_BALLAST: u64 = 64 * 1024 * 1024;
+const PART_OF_ROOM: u64 = 8;
 
 /// A file of bytes that nobody needs. Given up, it makes room on a full disk for settlements, and for one clean
 /// reopen of a store whose last write failed.
@@ -40,7 +41,8 @@ pub(super) struct Ballast {
 impl Ballast {
     /// The ballast of the journal at `root`, which may use `max_bytes`. Nothing is written yet.
     pub(super) fn new(root: &Path, max_bytes: u64) -> Self {
-        Self { path: root.join("ballast"), bytes: MAX_BALLAST.min(max_bytes / 8) }
+        let disk = dir::total_bytes(root).unwrap_or(u64::MAX);
+        Self { path: root.join("ballast"), bytes: ballast_bytes(max_bytes, disk) }
     }
 
     /// Gives its bytes back to the file system; false when there were none.
@@ -76,6 +78,12 @@ impl Ballast {
             }
         }
     }
+}
+
+/// How large a ballast is. Twice as much must be free before it is taken again, so on a small disk a large one would never
+/// be.
+fn ballast_bytes(max_bytes: u64, disk: u64) -> u64 {
+    MAX_BALLAST.min(max_bytes.min(disk) / PART_OF_ROOM)
 }
 
 /// How full the disk is: as it was when it was last looked at, and what was written since.
@@ -152,6 +160,17 @@ mod tests {
         assert!(gauge.is_stale(&limits(LOOKS * LEAST, 0)));
         let unknown = Gauge { free: None, ..gauge };
         assert!(!unknown.is_stale(&limits(u64::MAX, 0)), "there is room enough");
+    }
+
+    #[test]
+    fn a_ballast_is_small_enough_to_be_taken_again_on_a_small_disk() {
+        let mib = |count: u64| count * 1024 * 1024;
+        assert_eq!(ballast_bytes(mib(10_240), mib(100_000)), mib(64));
+        assert_eq!(ballast_bytes(mib(80), mib(100_000)), mib(10));
+        assert_eq!(ballast_bytes(mib(10_240), mib(160)), mib(20));
+        let dir = tempfile::tempdir().unwrap();
+        let disk = dir::total_bytes(dir.path()).unwrap();
+        assert_eq!(Ballast::new(dir.path(), u64::MAX).bytes, ballast_bytes(u64::MAX, disk));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::ledger::{Ledger, Seal};
 use super::library::{Chapter, Reader};
 use super::scan::Whole;
 use super::sealed::{Found, Sealed};
-use super::store::{Store, StoreError};
+use super::store::{Store, StoreError, WriteError};
 use crate::journal::record::content::{Content, Place};
 
 /// Jobs that wait for the housekeeper.
@@ -84,12 +84,24 @@ impl Generation {
     }
 
     fn content(&self, place: Place) -> Result<Content, StoreError> {
+        self.content_or_again(place, || ())
+    }
+
+    /// The same; `between` is when a first try has failed.
+    fn content_or_again(
+        &self,
+        place: Place,
+        between: impl FnOnce(),
+    ) -> Result<Content, StoreError> {
         let read = || match self.reader().ok_or(StoreError::Closed)? {
             Reader::Store(store) => store.content(place),
             Reader::Sealed(sealed) => sealed.content(place),
         };
         // What is read from the log's files may be written over as soon as the store is open again, which has it then.
-        read().or_else(|_changed| read())
+        read().or_else(|_changed| {
+            between();
+            read()
+        })
     }
 
     /// Lets go of the store without closing it: sled panics when it is closed after an error, and the process ends
@@ -101,21 +113,24 @@ impl Generation {
         }
     }
 
-    /// Closes the store when its last reader is gone; the locked body keeps new ones away.
-    fn close(body: &mut Body) {
-        let Body::Written(mut store) = std::mem::replace(body, Body::Closed) else { return };
+    /// Closes the store when its last reader is gone; the locked body keeps new ones away. An error when what it wrote
+    /// at last could not be synced.
+    fn close(body: &mut Body) -> std::io::Result<()> {
+        let Body::Written(mut store) = std::mem::replace(body, Body::Closed) else { return Ok(()) };
         for _ in 0..READER_TRIES {
             match Arc::try_unwrap(store) {
                 Ok(last) => {
-                    if catch_unwind(AssertUnwindSafe(|| drop(last))).is_err() {
-                        tracing::error!("the storage engine panicked while it was closed");
-                    }
-                    return;
+                    return match last.close() {
+                        Err(WriteError::Sync(error)) => Err(error),
+                        // The log has what could not be written.
+                        Ok(()) | Err(WriteError::Write(_)) => Ok(()),
+                    };
                 }
                 Err(shared) => store = shared,
             }
             std::thread::park_timeout(READER_WAIT);
         }
+        Ok(())
     }
 }
 
@@ -270,10 +285,14 @@ impl Generations {
         let path = dir::generation(&self.root, current.number);
         if !current.is_sealed() {
             let mut body = lock(&current.body);
-            Generation::close(&mut body);
+            let closed = Generation::close(&mut body);
+            if let Err(error) = closed {
+                tracing::debug!(%error, "the store takes up anew what it may not have written");
+            }
             *body = Body::Sealed(Arc::new(Sealed::open(Files::all(&path)?, None)?.sealed));
         }
         dir::remove_snapshots(&path)?;
+        dir::read_anew(&path)?;
         let opened = catch_unwind(AssertUnwindSafe(|| Store::open(&path)));
         let store = Arc::new(opened.unwrap_or(Err(StoreError::Missing))?);
         *lock(&current.body) = Body::Written(Arc::clone(&store));
@@ -300,7 +319,9 @@ impl Generations {
         let members =
             std::mem::take(&mut *self.members.write().unwrap_or_else(PoisonError::into_inner));
         for generation in members.into_values().chain(lock(&self.spare).take()) {
-            Generation::close(&mut lock(&generation.body));
+            if let Err(error) = Generation::close(&mut lock(&generation.body)) {
+                tracing::error!(%error, "the journal's store could not be synced; the next start has its log");
+            }
         }
         if let Err(error) = self.sync_ledger() {
             tracing::warn!(%error, "the journal's ledger could not be synced");
@@ -348,7 +369,8 @@ impl Generations {
                 Job::Spare(number) => self.make_spare(number),
                 Job::SyncLedger => Ok(self.sync_ledger()?),
                 Job::Remove(generation) => {
-                    Generation::close(&mut lock(&generation.body));
+                    // Nothing of it is needed.
+                    drop(Generation::close(&mut lock(&generation.body)));
                     Ok(dir::remove_generation(&self.root, generation.number)?)
                 }
             }));
@@ -369,9 +391,12 @@ impl Generations {
         }
         let path = dir::generation(&self.root, generation.number);
         let mut body = lock(&generation.body);
-        Generation::close(&mut body);
-        dir::remove_snapshots(&path)?;
-        dir::sync_tree(&path)?;
+        let closed = Generation::close(&mut body)
+            .and_then(|()| dir::remove_snapshots(&path))
+            .and_then(|()| dir::sync_tree(&path));
+        if let Err(error) = closed {
+            return self.leave_unsealed(generation.number, &mut body, error);
+        }
         let holds = self.ledger().known(generation.number).holds.unwrap_or_default();
         let mut found = Sealed::open(Files::store(&path)?, Some(holds.commit))?;
         let has_all = |found: &Found| {
@@ -414,6 +439,22 @@ impl Generations {
         Ok(intake::remove(&path)?)
     }
 
+    /// What was to be synced may stand in memory only. So the intake log stays, and the next start has the store take it
+    /// up once more; at once, unless the disk takes nothing at all.
+    fn leave_unsealed(
+        &self,
+        number: u32,
+        body: &mut Body,
+        error: std::io::Error,
+    ) -> Result<(), StoreError> {
+        if !dir::has_turned_read_only(&self.root) {
+            *lock(&self.failure) = Some(format!("syncing generation {number}: {error}"));
+        }
+        let files = Files::all(&dir::generation(&self.root, number))?;
+        *body = Body::Sealed(Arc::new(Sealed::open(files, None)?.sealed));
+        Err(error.into())
+    }
+
     fn make_spare(&self, number: u32) -> Result<(), StoreError> {
         if lock(&self.spare).is_some() || self.numbered(number).is_some() {
             return Ok(());
@@ -442,3 +483,6 @@ impl Generations {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -281,7 +281,8 @@ pub(super) struct Intake {
 }
 
 impl Intake {
-    /// Opens the files, whose entries are not needed any more.
+    /// Opens the files, whose entries are not needed any more: none of them is found again, however soon the next start
+    /// comes.
     pub(super) fn open(generation: &Path) -> io::Result<Self> {
         let open = |path: &PathBuf| {
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
@@ -291,7 +292,9 @@ impl Intake {
         let lengths = [files[0].metadata()?.len(), files[1].metadata()?.len()];
         let buffer = Vec::new();
         let (pass, full) = (pass()?, FULL_AT_LEAST);
-        Ok(Self { files, active: 0, pass, end: 0, lengths, free: true, full, buffer })
+        let mut log = Self { files, active: 0, pass, end: 0, lengths, free: true, full, buffer };
+        log.cut()?;
+        Ok(log)
     }
 
     /// Writes a commit; it is not durable before [`Intake::file`] is synced.

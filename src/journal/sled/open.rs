@@ -64,7 +64,7 @@ pub(super) fn open(
     let mut opened = Vec::new();
     let known = |number| read.known.get(&number).copied().unwrap_or_default();
     let examined = std::thread::scope(|scope| {
-        let mut walks = Walks::begin(scope, root, &listed, known);
+        let mut walks = Walks::begin(scope, root, &listed, known, walks_at_once());
         listed.iter().try_for_each(|number| {
             let examined =
                 generation(root, ballast, (*number, known(*number)), &mut walks, &mut fold)?;
@@ -78,6 +78,8 @@ pub(super) fn open(
         for number in &listed {
             restore(root, *number)?;
         }
+        aside::clear(root)
+            .map_err(|source| OpenError::io("removing", &root.join("aside"), source))?;
         return Err(match error {
             Refusal::Final(error) => error,
             Refusal::Damaged(what) => refuse(root, &what),
@@ -178,8 +180,11 @@ fn not_made(root: &Path, error: StoreError) -> OpenError {
 
 /// The generations that count; a journal that never held anything is made.
 fn listed(root: &Path) -> Result<Vec<u32>, OpenError> {
-    if let Some(listed) = dir::manifest(root)? {
-        return Ok(listed);
+    match dir::manifest(root) {
+        Ok(Some(listed)) => return Ok(listed),
+        Ok(None) => {}
+        Err(OpenError::Damaged { what, .. }) => return Err(refuse(root, &what)),
+        Err(error) => return Err(error),
     }
     let known = ledger::read(&dir::ledger(root))
         .map_err(|source| OpenError::io("reading", &dir::ledger(root), source))?;
@@ -312,11 +317,11 @@ impl Walks {
         root: &'env Path,
         listed: &[u32],
         known: impl Fn(u32) -> Known,
+        at_once: usize,
     ) -> Self {
         let sealed = listed.iter().map(|number| (*number, known(*number)));
         let sealed: Vec<_> = sealed.filter(|(_, known)| known.seal.is_some()).collect();
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let count = cores.clamp(1, MOST_WALKS).min(sealed.len());
+        let count = at_once.min(sealed.len());
         let lane = |first: usize| {
             let mine: Vec<_> = sealed.iter().skip(first).step_by(count).copied().collect();
             let (sender, found) = sync_channel(1);
@@ -340,6 +345,11 @@ impl Walks {
         let gone = || std::io::Error::other(format!("the walk through {} ended", path.display()));
         lane.and_then(|lane| lane.recv().ok()).unwrap_or_else(|| Err(gone()))
     }
+}
+
+fn walks_at_once() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    cores.clamp(1, MOST_WALKS)
 }
 
 fn walk(path: &Path, known: Known) -> std::io::Result<Found> {
@@ -388,6 +398,7 @@ fn unsealed(
     fold: &mut Fold,
 ) -> Result<Examined, Refusal> {
     let path = dir::generation(root, number);
+    dir::read_anew(&path).map_err(|source| OpenError::io("syncing", &path, source))?;
     copy_aside(root, ballast, number)?;
     let opened = catch_unwind(AssertUnwindSafe(|| {
         dir::remove_snapshots(&path)?;
@@ -473,3 +484,6 @@ fn refuse(root: &Path, what: &str) -> OpenError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

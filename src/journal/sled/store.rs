@@ -8,6 +8,7 @@
 //! would write a value to a file of its own and never sync it.
 
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -230,6 +231,19 @@ impl Store {
         Ok(())
     }
 
+    /// Closes it; whether what was written behind the caller's back is durable.
+    pub(super) fn close(mut self) -> Result<(), WriteError> {
+        let ended = self.absorber.end();
+        // sled syncs its file when it is dropped, and panics when that fails.
+        match catch_unwind(AssertUnwindSafe(|| drop(self))) {
+            Err(_panic) if ended.is_ok() => {
+                let what = "the storage engine panicked while it was closed";
+                Err(WriteError::Sync(std::io::Error::other(what)))
+            }
+            Ok(()) | Err(_) => ended,
+        }
+    }
+
     /// Lets nothing more be written behind the caller's back.
     pub(super) fn abandon(&self) {
         self.absorber.abandon();
@@ -314,7 +328,8 @@ fn close(db: Db, path: &Path) -> Result<(), StoreError> {
     Ok(synced?)
 }
 
-/// Gives sled what the intake log has and sled has not, and makes that durable.
+/// Gives sled everything that the intake log has, and makes that durable: also what sled seems to have, because it may
+/// stand in memory only, after a sync of its file that failed.
 fn take_up(
     db: &Db,
     shelves: &Shelves,
@@ -324,19 +339,17 @@ fn take_up(
     if found.newer {
         return Err(Damage::Version.into());
     }
-    let mut taken = 0u64;
+    if found.entries.is_empty() {
+        return Ok(());
+    }
+    tracing::debug!(commits = found.entries.len(), "taken up from the intake log");
     for entry in found.entries {
         for (family, number, bytes) in entry.values {
-            let put = shelves.restore(key(family, entry.commit, number), &bytes)?;
-            taken = taken.saturating_add(u64::from(put));
+            shelves.restore(key(family, entry.commit, number), &bytes)?;
         }
     }
-    if taken > 0 {
-        tracing::debug!(values = taken, "taken up from the intake log");
-        db.flush()?;
-        file.sync_data()?;
-    }
-    Ok(())
+    db.flush()?;
+    Ok(file.sync_data()?)
 }
 
 /// What every pack is about. One that is damaged is about nobody; whoever opens the journal counts it.
@@ -406,6 +419,15 @@ fn commit_and_part(key: &[u8]) -> Option<(u64, u32)> {
 
 #[cfg(test)]
 impl Store {
+    /// A store whose file the system refuses to sync.
+    pub(super) fn open_unsyncable(path: &Path) -> Self {
+        let db = open_sled(path).unwrap();
+        let file = File::open("/dev/null").unwrap();
+        let shelves = Shelves::open(&db).unwrap();
+        let absorber = Absorber::start(path, db, file).unwrap();
+        Self { absorber, shelves, blocks: Mutex::default() }
+    }
+
     /// Flips one bit of a stored value: what a failing disk does, past every check of ours.
     pub(super) fn damage(&self, family: u8, commit: u64, part: u32, at: usize) {
         let key = key(family, commit, part);

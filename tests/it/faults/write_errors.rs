@@ -87,6 +87,9 @@ impl Stage {
             }
         }
         let struck = disk.struck() > 0;
+        if matches!(fault, Fault::Fails(Op::Sync, ..)) {
+            self.start_again(&disk, &ledger, &what).await;
+        }
         disk.cut();
         let survival = Survival::ALL[rng.random_range(0..Survival::ALL.len())];
         let disk = FaultFs::mount(disk.image(survival, rng.random()));
@@ -96,6 +99,17 @@ impl Stage {
         assert!(lost.is_empty(), "{what}, {survival:?}: {} lost: {lost:#?}", lost.len());
         daemon.killed().await;
         struck
+    }
+
+    /// A daemon starts again while the machine goes on: it reads what a failed sync has left in memory only, as if it
+    /// were on the disk, and what it acknowledges comes to stand behind that.
+    async fn start_again(&self, disk: &FaultFs, ledger: &Arc<Ledger>, what: &str) {
+        disk.heal();
+        let daemon = home(&self.receiver, disk).try_start().await;
+        let daemon = daemon.unwrap_or_else(|ended| panic!("{what}, again: {ended:?}"));
+        let clients = ledger.load(&daemon, CLIENTS, EACH).await;
+        within("every client ends", clients.join_all()).await;
+        daemon.killed().await;
     }
 }
 

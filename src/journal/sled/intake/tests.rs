@@ -16,13 +16,18 @@ fn commits(dir: &Path) -> Vec<u64> {
 /// Commits 1 and 2 in one file, 3 and 4 in the other.
 fn filled() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let mut log = Intake::open(dir.path()).unwrap();
+    drop(fill(dir.path()));
+    dir
+}
+
+fn fill(dir: &Path) -> Intake {
+    let mut log = Intake::open(dir).unwrap();
     write(&mut log, 1, A);
     write(&mut log, 2, B);
     assert!(log.take_over().unwrap());
     write(&mut log, 3, A);
     write(&mut log, 4, B);
-    dir
+    log
 }
 
 /// Changes the first file, as far as it was written.
@@ -60,8 +65,10 @@ fn the_other_file_takes_over_only_when_it_is_relieved() {
 
 #[test]
 fn what_is_left_of_an_earlier_pass_is_not_read() {
-    let dir = filled();
-    let mut log = Intake::open(dir.path()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = fill(dir.path());
+    log.relieved(0);
+    assert!(log.take_over().unwrap());
     // 2 stands behind it, and its beginning is where 5 ends.
     write(&mut log, 5, A);
     assert_eq!(commits(dir.path()), [3, 4, 5]);
@@ -167,4 +174,12 @@ fn a_file_grows_in_few_steps_and_not_when_it_is_written_anew() {
     write(&mut log, 2_001, B);
     assert_eq!((length(0), length(1)), (1 << 18, 1 << 12));
     assert_eq!(commits(dir.path()), [2_000, 2_001]);
+}
+
+#[test]
+fn what_is_not_needed_any_more_is_gone_when_the_log_is_opened() {
+    let dir = filled();
+    let log = Intake::open(dir.path()).unwrap();
+    assert!(commits(dir.path()).is_empty());
+    assert!(!log.has_length());
 }

@@ -1,0 +1,35 @@
+//! What cannot be synced behind the writer's back stays in the log.
+
+use super::super::intake;
+use super::*;
+
+const VALUE: Value<'static> = (b'c', 0, b"a value");
+
+fn write(absorber: &Absorber) -> Result<(), WriteError> {
+    absorber.write((1, [VALUE].into_iter()), |sync| sync(), || Ok(()))
+}
+
+fn start(dir: &Path, synced: &Path) -> Absorber {
+    let db = sled::Config::new().path(dir).open().unwrap();
+    Absorber::start(dir, db, File::open(synced).unwrap()).unwrap()
+}
+
+#[test]
+fn the_log_is_empty_when_the_store_has_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut absorber = start(dir.path(), &dir.path().join("db"));
+    write(&absorber).unwrap();
+    absorber.end().unwrap();
+    assert!(intake::read(dir.path()).unwrap().entries.is_empty());
+}
+
+#[test]
+fn a_sync_of_the_store_that_fails_is_told_and_the_log_keeps_what_it_has() {
+    let dir = tempfile::tempdir().unwrap();
+    // A file that the system refuses to sync.
+    let mut absorber = start(dir.path(), Path::new("/dev/null"));
+    write(&absorber).unwrap();
+    let told = absorber.end();
+    assert!(matches!(told, Err(WriteError::Sync(_))), "{told:?}");
+    assert_eq!(intake::read(dir.path()).unwrap().entries.len(), 1);
+}

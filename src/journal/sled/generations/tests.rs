@@ -1,0 +1,78 @@
+//! A generation whose store was lost, or could not be closed well.
+
+use bytes::Bytes;
+
+use super::super::intake::Intake;
+use super::super::ledger::Holds;
+use super::super::store::Commit;
+use super::*;
+use crate::journal::record::Record;
+use crate::journal::record::content::Parts;
+use crate::model::{Event, EventId, Headers, Name};
+use crate::time::Timestamp;
+
+fn content() -> Content {
+    Content::of(&Event {
+        id: EventId::new(Timestamp::from_secs(1), [1; 10]),
+        source: Name::parse("source").unwrap(),
+        name: "n".into(),
+        order_key: None,
+        received_at: Timestamp::from_secs(1),
+        headers: Headers::default(),
+        body: Bytes::from_static(b"a body"),
+    })
+}
+
+/// Writes the content into the intake log of a generation.
+fn log(generation: &Path) -> (Intake, Place) {
+    let mut parts = Parts::new(1);
+    let place = parts.put(&content());
+    let mut log = Intake::open(generation).unwrap();
+    log.write(1, parts.iter().map(|(first, part)| (b'c', first, part))).unwrap();
+    (log, place)
+}
+
+#[test]
+fn a_content_that_is_written_over_in_the_log_is_read_once_more_from_the_store() {
+    let root = tempfile::tempdir().unwrap();
+    let path = dir::make_generation(root.path(), 1, |path| {
+        std::fs::create_dir_all(root.path().join("generations"))?;
+        Store::create(path)
+    });
+    let path = path.unwrap();
+    let (_, place) = log(&path);
+    // As long as the store cannot be opened, the log's files are read without it.
+    let files = Files::all(&path).unwrap();
+    let generation = Generation::sealed(1, Sealed::open(files, None).unwrap().sealed);
+    assert_eq!(generation.content(place).unwrap(), content());
+    let store = Arc::new(Store::open(&path).unwrap());
+    assert!(generation.content(place).is_err(), "the log is in use again");
+    let opened_again = || *lock(&generation.body) = Body::Written(store);
+    assert_eq!(generation.content_or_again(place, opened_again).unwrap(), content());
+}
+
+#[test]
+fn a_generation_whose_last_sync_failed_is_not_sealed_and_keeps_its_log() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(root.path().join("generations")).unwrap();
+    let path = dir::make_generation(root.path(), 1, Store::create).unwrap();
+    let store = Store::open_unsyncable(&path);
+    let mut commit = Commit::new(1, 0, Timestamp::from_secs(1));
+    let place = commit.put_content(&content());
+    commit.put(&Record::Name { number: 0, name: "a".into() });
+    commit.finish();
+    store.write(&commit, |sync| sync()).unwrap();
+    let (records, contents) = commit.counts();
+    let mut ledger = Ledger::create(&dir::ledger(root.path()), BTreeMap::new(), 0).unwrap();
+    let holds = Holds { commit: 1, records: records.into(), contents: contents.into() };
+    ledger.holds(1, holds).unwrap();
+    let generation = Generation::written(1, store);
+    let members = BTreeMap::from([(1, Arc::clone(&generation))]);
+    let generations = Generations::start(root.path(), members, None, Vec::new(), ledger).unwrap();
+    assert!(generations.seal(&generation).is_err());
+    assert!(generations.failure().is_some(), "what is in memory is not believed");
+    assert_eq!(generations.ledger().known(1).seal, None);
+    assert_eq!(intake::read(&path).unwrap().entries.len(), 1);
+    assert_eq!(generation.content(place).unwrap(), content(), "it can be read");
+    generations.close();
+}

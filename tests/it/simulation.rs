@@ -186,6 +186,7 @@ impl World {
                 event: c.event,
                 attempts: c.attempts,
                 received_at: c.received_at,
+                revived: c.revived,
             });
             self.dispatcher.handle_claimed(jobs.collect(), self.clock.now());
         }

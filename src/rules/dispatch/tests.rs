@@ -78,7 +78,14 @@ pub(super) fn with(policies: Vec<TargetPolicy>, pool: usize) -> Driven {
 
 pub(super) fn job(lease: u32, target: &str) -> Job<u32> {
     let event = EventId::new(Timestamp::EPOCH, [0; 10]);
-    Job { lease, target: name(target), event, attempts: 0, received_at: Timestamp::EPOCH }
+    Job {
+        lease,
+        target: name(target),
+        event,
+        attempts: 0,
+        received_at: Timestamp::EPOCH,
+        revived: false,
+    }
 }
 
 pub(super) fn answered(status: u16, retry_after: Option<&str>) -> Finished {

@@ -69,6 +69,7 @@ fn decisions(c: &mut Criterion) {
                         event: EventId::new(Timestamp::EPOCH, [0; 10]),
                         attempts: 0,
                         received_at: Timestamp::from_secs(9),
+                        revived: false,
                     }],
                     moment.now,
                 );

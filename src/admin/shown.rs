@@ -137,7 +137,7 @@ pub(super) fn attempt(
         "status": status,
         "error": error,
         "detail": seen.detail,
-        "retry_after": retry_after,
+        "retry_after": retry_after.or_else(|| seen.headers.get_str("retry-after")),
         "remote": seen.remote.map(|remote| remote.to_string()),
         "timing": {
             "dns_ms": dns.map(millis),

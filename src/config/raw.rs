@@ -240,7 +240,7 @@ table! {
         rate: Frequency;
         /// Most attempts in a burst under `rate`; what the rate allows in a second when it is not set.
         burst: u32, from "1" to "100000";
-        /// A delivery of this age is given up and becomes a dead letter.
+        /// A failed delivery that would be tried again only at this age of its event, or later, is given up and becomes a dead letter; what an operator makes due again has no age.
         expire: Duration = r#""72h""#, from "1s" to "365d";
         /// When to try again: a schedule, or growing delays; not both.
         retry: Retry = "{}";

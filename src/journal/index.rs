@@ -241,7 +241,8 @@ impl<P: Clone> Index<P> {
                 target: queue.name.clone(),
                 event: entry.id,
                 received_at: entry.received_at,
-                attempts: slot.attempts,
+                attempts: slot.tries(),
+                revived: slot.is_revived(),
             });
         }
     }
@@ -317,8 +318,8 @@ impl<P: Clone> Index<P> {
         if !queue.leave(sequence, order, old.state) {
             return None;
         }
-        let attempts = if state == State::Ready { 0 } else { old.attempts };
-        let slot = Slot { target, attempts, state };
+        let is_due = state == State::Ready;
+        let slot = if is_due { Slot::revived(target) } else { Slot { state, ..old } };
         entry.deliveries.put(slot);
         queue.enter(sequence, state);
         self.arrange(target);
@@ -401,7 +402,7 @@ impl<P: Clone> Index<P> {
         let state = |slot: Slot| {
             let stage = Stage::from(slot.state);
             let target = self.name(slot.target)?.clone();
-            Some(DeliveryState { target, stage, attempts: slot.attempts })
+            Some(DeliveryState { target, stage, attempts: slot.tries() })
         };
         deliveries.iter().filter_map(state).collect()
     }

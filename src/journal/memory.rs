@@ -149,10 +149,8 @@ impl MemoryJournal {
             }
             if let Some(state) = becomes(slot.state) {
                 changed.deliveries = changed.deliveries.saturating_add(1);
-                slot.state = state;
-                if state == State::Ready {
-                    slot.attempts = 0;
-                }
+                let is_due = state == State::Ready;
+                *slot = if is_due { Slot::revived(slot.target) } else { Slot { state, ..*slot } };
                 inner.index.decide(sequence, slot.target, state);
             }
         }
@@ -161,7 +159,7 @@ impl MemoryJournal {
             for name in scope.new_targets() {
                 let target = inner.index.number(name).ok_or(OperateError::Unknown)?;
                 if !slots.iter().any(|slot| slot.target == target) {
-                    new.push(Slot { target, attempts: 0, state: State::Ready });
+                    new.push(Slot::revived(target));
                 }
             }
         }

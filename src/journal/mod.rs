@@ -98,7 +98,7 @@ pub trait Journal: Send + Sync + 'static {
     /// nothing. Each is counted once, also while events arrive, unless it changes meanwhile.
     fn tally(&self, ask: Ask) -> BoxFuture<'_, Result<Tally, LoadError>>;
 
-    /// Makes settled deliveries of an event due again, with no attempts counted, and resolves when that is durable.
+    /// Makes settled deliveries of an event due again, with no attempts counted and no age, and resolves when that is durable.
     /// Deliveries that are pending are left as they are, so that repeating this does nothing more.
     fn replay(&self, id: EventId, scope: Scope) -> BoxFuture<'_, Result<Changed, OperateError>>;
 
@@ -218,10 +218,12 @@ pub struct Claimed {
     pub target: Name,
     /// The event.
     pub event: EventId,
-    /// When the event was received: its age decides about `expire`.
+    /// When the event was received: its age decides about `expire`, unless the delivery is `revived`.
     pub received_at: Timestamp,
     /// Attempts made and counted so far.
     pub attempts: u32,
+    /// An operator made it due again, so that its event's age does not decide.
+    pub revived: bool,
 }
 
 /// Why an event could not be read back.

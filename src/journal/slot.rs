@@ -6,12 +6,35 @@ use crate::time::Timestamp;
 /// A target's number inside one journal.
 pub(super) type Number = u16;
 
+/// The number of attempts of a delivery that an operator made due again: none, and a mark that stays with it, since the
+/// age of the event says nothing any more about when to give up. The mark is in the number so that it takes no room in
+/// memory and no form of its own on the disk: a reader that does not know it gives up after one attempt.
+pub(super) const REVIVED: u32 = 1 << 31;
+
 /// One delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Slot {
     pub(super) target: Number,
+    /// Attempts counted so far, with the mark of [`REVIVED`].
     pub(super) attempts: u32,
     pub(super) state: State,
+}
+
+impl Slot {
+    /// Due, with no attempts counted, because an operator wants it.
+    pub(super) fn revived(target: Number) -> Self {
+        Self { target, attempts: REVIVED, state: State::Ready }
+    }
+
+    /// Attempts counted so far.
+    pub(super) fn tries(self) -> u32 {
+        self.attempts & !REVIVED
+    }
+
+    /// Whether an operator made it due again.
+    pub(super) fn is_revived(self) -> bool {
+        self.attempts & REVIVED != 0
+    }
 }
 
 /// `Ready -> InFlight -> Delivered | Dead | Waiting | Ready`, `Waiting -> Ready`.
@@ -177,6 +200,9 @@ mod tests {
         for state in states.into_iter().chain(DeadReason::ALL.map(State::Dead)) {
             let slot = Slot { target: 9, attempts: u32::MAX, state };
             assert_eq!(Slots::new(&[slot]).get(9), Some(slot));
+            let revived = Slot { state, ..Slot::revived(9) };
+            let back = Slots::new(&[revived]).get(9).unwrap();
+            assert_eq!((back.tries(), back.is_revived(), back.state), (0, true, state));
             let other = Slot { target: 1, ..slot };
             assert_eq!(Slots::new(&[other, slot]).iter().collect::<Vec<_>>(), [other, slot]);
         }

@@ -32,13 +32,13 @@ pub(super) fn recall(
     journal.notes(TOPIC).into_iter().filter_map(read).collect()
 }
 
-/// Another address has not answered 410, and says nothing by having failed.
+/// Another address has not answered 410, has asked for nothing, and says nothing by having failed.
 fn still_true(state: Remembered, moved: bool) -> Remembered {
     if !moved {
         return state;
     }
     let paused = state.paused.filter(|pause| pause.reason == PauseReason::Operator);
-    Remembered { paused, open_since: None }
+    Remembered { paused, ..Remembered::default() }
 }
 
 /// Keeps how a target stands for the next run.
@@ -53,7 +53,7 @@ pub(super) async fn keep(journal: &dyn Journal, target: &Name, address: &str, st
     };
     if let Err(error) = kept {
         tracing::warn!(target_name = %target, error,
-            "whether the target is paused could not be kept; after a restart it is not");
+            "how the target stands could not be kept; after a restart it is not paused");
     }
 }
 
@@ -74,8 +74,11 @@ mod tests {
         let journal = MemoryJournal::new(Clock::manual(Timestamp::EPOCH));
         let name = |text| Name::parse(text).unwrap();
         let since = Timestamp::from_secs(5);
-        let paused =
-            |reason| Remembered { paused: Some(Pause { reason, since }), open_since: Some(since) };
+        let paused = |reason| Remembered {
+            paused: Some(Pause { reason, since }),
+            open_since: Some(since),
+            held_until: Some(since),
+        };
         keep(&journal, &name("a"), "http://one/", paused(PauseReason::Gone)).await;
         keep(&journal, &name("b"), "http://one/", paused(PauseReason::Operator)).await;
         let there = |address: &'static str| move |_: &Name| Some(address.to_owned());
@@ -84,7 +87,7 @@ mod tests {
         let moved = recall(&journal, there("http://two/"));
         assert_eq!(moved[0].1, Remembered::default());
         assert_eq!(moved[1].1.paused.map(|pause| pause.reason), Some(PauseReason::Operator));
-        assert_eq!(moved[1].1.open_since, None);
+        assert_eq!((moved[1].1.open_since, moved[1].1.held_until), (None, None));
         keep(&journal, &name("a"), "http://one/", Remembered::default()).await;
         assert_eq!(recall(&journal, there("http://one/")).len(), 1, "nothing to remember");
     }

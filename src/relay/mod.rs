@@ -225,6 +225,7 @@ fn job(claimed: Claimed) -> Job<Lease> {
         event: claimed.event,
         attempts: claimed.attempts,
         received_at: claimed.received_at,
+        revived: claimed.revived,
     }
 }
 

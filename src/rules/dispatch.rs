@@ -64,6 +64,8 @@ pub struct Job<L> {
     pub attempts: u32,
     /// When the event was received.
     pub received_at: Timestamp,
+    /// An operator made it due again: it ends with its attempts, however old its event is.
+    pub revived: bool,
 }
 
 /// What became of a started job.
@@ -221,8 +223,8 @@ impl<L: Copy + Eq + std::hash::Hash> Dispatcher<L> {
             Finished::Attempted(attempt) => {
                 let number = job.attempts.saturating_add(1);
                 let policy = &lane.policy.retry;
-                let received_at = job.received_at;
-                match judge(policy, &attempt.answer, number, received_at, moment, &mut self.rng) {
+                let born = (!job.revived).then_some(job.received_at);
+                match judge(policy, &attempt.answer, number, born, moment, &mut self.rng) {
                     Verdict::Delivered => (Settlement::Delivered, Some(attempt)),
                     Verdict::Dead(reason) => (Settlement::Dead(reason), Some(attempt)),
                     Verdict::Released => (Settlement::Released, None),

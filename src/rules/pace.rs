@@ -13,10 +13,15 @@ const FIRST_HOLD: Duration = Duration::from_secs(1);
 /// No hold of our own choice is longer, so that a target that is back is found soon.
 const LONGEST_HOLD: Duration = Duration::from_secs(16);
 
+/// A shorter wish is over before a restart is.
+const WORTH_KEEPING: Duration = Duration::from_secs(5);
+
 /// One target's speed.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     held_until: Option<Timestamp>,
+    /// Until when the target itself asked for quiet, as long as it has not answered well since.
+    asked_until: Option<Timestamp>,
     /// What the next hold of our own choice takes.
     hold: Duration,
     /// Most attempts in flight.
@@ -32,7 +37,15 @@ pub struct Pace {
 impl Pace {
     /// Full speed.
     pub fn new(most: usize) -> Self {
-        Self { held_until: None, hold: FIRST_HOLD, limit: most, most, knee: most, round: 0 }
+        Self {
+            held_until: None,
+            asked_until: None,
+            hold: FIRST_HOLD,
+            limit: most,
+            most,
+            knee: most,
+            round: 0,
+        }
     }
 
     /// How many more attempts may begin.
@@ -43,6 +56,17 @@ impl Pace {
     /// Until when nothing begins.
     pub fn held_until(&self) -> Option<Timestamp> {
         self.held_until
+    }
+
+    /// Until when the target asked for quiet, if the next run has to know.
+    pub fn asked_until(&self) -> Option<Timestamp> {
+        self.asked_until
+    }
+
+    /// What it asked for in an earlier run goes on.
+    pub fn hold(&mut self, until: Timestamp) {
+        (self.held_until, self.asked_until) = (Some(until), Some(until));
+        self.restart();
     }
 
     /// The target is overloaded; `wish` is until when it asks for quiet. True when a hold begins with this.
@@ -62,6 +86,8 @@ impl Pace {
         if begins && wish.is_none() {
             self.hold = self.hold.saturating_mul(2).min(LONGEST_HOLD);
         }
+        let long = wish.filter(|until| until.since(now) >= WORTH_KEEPING);
+        self.asked_until = self.asked_until.max(long);
         if begins || wish.is_some() {
             self.held_until = self.held_until.max(Some(until));
         }
@@ -73,7 +99,7 @@ impl Pace {
         if self.held(now) {
             return;
         }
-        self.hold = FIRST_HOLD;
+        (self.hold, self.asked_until) = (FIRST_HOLD, None);
         self.round = self.round.saturating_add(1);
         if self.limit < self.knee || self.round >= self.limit {
             self.round = 0;

@@ -101,12 +101,13 @@ pub struct Moment {
     pub wall: Timestamp,
 }
 
-/// Judges the answer to attempt `number` (from 1) of a delivery whose event was received at `received_at`.
+/// Judges the answer to attempt `number` (from 1) of a delivery. `born` is when its event was received, if its age counts:
+/// what an operator wants delivered however old it is ends with its attempts.
 pub fn judge(
     policy: &RetryPolicy,
     answer: &Answer,
     number: u32,
-    received_at: Timestamp,
+    born: Option<Timestamp>,
     moment: Moment,
     rng: &mut impl Rng,
 ) -> Verdict {
@@ -123,7 +124,7 @@ pub fn judge(
         return Verdict::Dead(DeadReason::Attempts);
     };
     let at = moment.now.plus(delay).max(quiet_until(answer, moment).unwrap_or(moment.now));
-    if at > received_at.plus(policy.expire) {
+    if born.is_some_and(|born| at > born.plus(policy.expire)) {
         return Verdict::Dead(DeadReason::Expired);
     }
     Verdict::Retry(at)

@@ -13,16 +13,20 @@ mod proxy;
 mod seen;
 mod tls;
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
-use hyper::{Method, Request, Uri};
+use hyper::{Method, Request, Response, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::Error as HttpError;
 use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::rt::TokioTimer;
+use tokio::time::Instant;
+use tokio::time::error::Elapsed;
 
 use self::connect::{Carried, Connector, Route};
 pub use self::post::{Asking, PostError, Posted, ask, follow, post};
@@ -80,6 +84,16 @@ pub struct Exchange {
     pub answer: Answer,
     /// What is recorded beside it.
     pub seen: Seen,
+}
+
+/// How far a request came.
+struct Sent {
+    /// The answer's head, unless time was up.
+    came: Result<Result<Response<Incoming>, HttpError>, Elapsed>,
+    /// The connection, if there was one.
+    carried: Option<Carried>,
+    /// Whether the request's body was taken as a whole.
+    taken: Arc<AtomicBool>,
 }
 
 /// Why a client could not be made.
@@ -159,14 +173,12 @@ impl TargetClient {
     async fn exchange(&self, call: Call<'_>, fields: HeaderMap) -> Exchange {
         let (by, watch) = (deadline(self.timeout), Stopwatch::start());
         let secrets = seen::secrets_in(&fields);
-        let (body, taken) = Outgoing::new(call.body);
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.url.clone();
-        *request.headers_mut() = fields;
-        let connection = capture_connection(&mut request);
-        let came = tokio::time::timeout_at(by, self.client.request(request)).await;
-        let carried = seen::carried(&connection);
+        let mut sent = self.send(&call.body, &fields, by).await;
+        if matches!(&sent.came, Ok(Err(error)) if seen::is_untouched(error)) {
+            // Nobody has looked at it, so this is the same attempt. Once: a server that always says so is no server.
+            sent = self.send(&call.body, &fields, by).await;
+        }
+        let Sent { came, carried, taken } = sent;
         let way = carried.as_ref().map(Carried::way);
         let response = match came {
             Err(_elapsed) => return Exchange::timed_out(way, taken.load(Ordering::Relaxed)),
@@ -188,6 +200,21 @@ impl TargetClient {
         let status = head.status.as_u16();
         let retry_after = answer::wish(self.body.preset(), status, &head.headers, &seen.body);
         Exchange { answer: Answer::Status { status, retry_after }, seen }
+    }
+
+    /// Sends the request, and waits for the head of the answer.
+    async fn send(&self, body: &Bytes, fields: &HeaderMap, by: Instant) -> Sent {
+        let (body, taken) = Outgoing::new(body.clone());
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.url.clone();
+        *request.headers_mut() = fields.clone();
+        let connection = capture_connection(&mut request);
+        let came = tokio::time::timeout_at(by, self.client.request(request)).await;
+        if came.is_err() {
+            seen::give_up(&connection);
+        }
+        Sent { came, carried: seen::carried(&connection), taken }
     }
 
     /// The header fields of an attempt, signed anew.

@@ -89,6 +89,30 @@ pub(super) fn carried(connection: &CaptureConnection) -> Option<Carried> {
     Some(carried)
 }
 
+/// Nothing came over the connection in time, so no further request goes there: one that died without a word would take
+/// every attempt with it that HTTP/2 leads over it.
+pub(super) fn give_up(connection: &CaptureConnection) {
+    if let Some(connected) = connection.connection_metadata().as_ref() {
+        connected.poison();
+    }
+}
+
+/// Whether the server says itself that it has not looked at the request (RFC 9113, section 8.7): the connection was at its
+/// end already, or it was one request too many at once.
+pub(super) fn is_untouched(error: &HttpError) -> bool {
+    let mut cause = error.source();
+    while let Some(current) = cause {
+        if let Some(http2) = current.downcast_ref::<h2::Error>() {
+            let at_its_end = http2.is_go_away() && http2.reason() == Some(h2::Reason::NO_ERROR);
+            let one_too_many =
+                http2.is_reset() && http2.reason() == Some(h2::Reason::REFUSED_STREAM);
+            return http2.is_remote() && (at_its_end || one_too_many);
+        }
+        cause = current.source();
+    }
+    false
+}
+
 /// How far an attempt got, by the types in its chain of causes.
 pub(super) fn class_of(error: &HttpError) -> ErrorClass {
     let mut cause = error.source();

@@ -61,13 +61,18 @@ fn unmarked(text: &str) -> String {
     plain
 }
 
+/// A card reads `[text](address)` as a link, and knows no sign that takes that away everywhere: so the two come apart.
+fn unlinked(text: &str) -> String {
+    text.replace("](", "] (")
+}
+
 /// A Teams workflow: one adaptive card in a message.
 pub(super) fn teams(summary: &Summary) -> String {
-    let fact = |(name, value): &(&str, String)| json!({ "title": name, "value": value });
+    let fact = |(name, value): &(&str, String)| json!({ "title": name, "value": unlinked(value) });
     let facts: Vec<_> = summary.facts.iter().map(fact).collect();
     let title = json!({
         "type": "TextBlock",
-        "text": summary.title,
+        "text": unlinked(&summary.title),
         "weight": "Bolder",
         "size": "Medium",
         "wrap": true,

@@ -6,6 +6,8 @@ use crate::model::Event;
 
 /// GitHub refuses a larger `client_payload`.
 pub(super) const GITHUB_LIMIT: usize = 65_535;
+/// Buildkite refuses more to a pipeline trigger.
+pub(super) const BUILDKITE_LIMIT: usize = 5_000_000;
 /// Longest `event_type`, in characters.
 const GITHUB_EVENT_TYPE: usize = 100;
 
@@ -21,9 +23,11 @@ pub(super) fn github(event: &Event, body: &Value) -> String {
     if full.len() <= GITHUB_LIMIT { full } else { whole(&Value::Null) }
 }
 
-/// A pipeline trigger: the build sees the body and no header, so the id is in the body.
+/// A pipeline trigger: the build sees the body and no header, so the id is in the body. The event's own body is left out,
+/// too, where it does not fit.
 pub(super) fn buildkite(event: &Event, body: &Value) -> String {
-    described(event, body).to_string()
+    let full = described(event, body).to_string();
+    if full.len() <= BUILDKITE_LIMIT { full } else { described(event, &Value::Null).to_string() }
 }
 
 fn described(event: &Event, body: &Value) -> Value {

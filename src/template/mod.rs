@@ -23,7 +23,7 @@ mod tests;
 
 /// Work and memory of one rendering: an instruction or 64 bytes cost one each, so this is 12 MiB at most.
 const FUEL: u64 = 200_000;
-/// Most bytes of a rendered body, unless the preset's target takes less.
+/// Most bytes of a rendered body, unless the preset's target has a limit of its own.
 pub const MAX_RENDERED: usize = 1024 * 1024;
 /// The one template of an environment.
 const NAME: &str = "body";
@@ -51,7 +51,8 @@ impl Preset {
     /// Most bytes of a body that its target takes.
     fn limit(self) -> usize {
         match self {
-            Self::Raw | Self::BuildkiteTrigger | Self::Slack | Self::Discord => MAX_RENDERED,
+            Self::Raw | Self::Slack | Self::Discord => MAX_RENDERED,
+            Self::BuildkiteTrigger => dispatch::BUILDKITE_LIMIT,
             Self::Teams => chat::TEAMS_LIMIT,
             Self::GithubDispatch => dispatch::GITHUB_LIMIT,
         }

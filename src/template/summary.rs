@@ -153,12 +153,18 @@ fn link(body: &Value, pointer: &str) -> Option<String> {
     (web && plain && url.len() <= 2_000).then(|| url.to_owned())
 }
 
-/// The first line, without control characters, cut.
+/// The first line, without what cannot be seen and may turn the direction of what can, cut.
 fn clean(text: &str) -> String {
     let line = text.trim().lines().next().unwrap_or_default();
-    let mut clean: String = line.chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect();
+    let mut clean: String = line.chars().filter(|c| !is_unseen(*c)).take(MAX_TEXT).collect();
     if line.chars().nth(MAX_TEXT).is_some() {
         clean.push('…');
     }
     clean
+}
+
+/// Control characters, and the marks of direction. Those that join letters and emoji stay.
+fn is_unseen(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -155,3 +155,25 @@ fn what_is_called_json_has_to_be_json() {
         "{\"s\": \"a\\\"b\"}"
     );
 }
+
+#[test]
+fn a_sender_can_make_no_link_in_a_card_and_turn_no_text_around() {
+    let mut body: Value = serde_json::from_str(BUILDKITE).unwrap();
+    body["build"]["branch"] = json!("[log in](https://evil.example)");
+    body["pipeline"]["slug"] = json!("ga\u{202e}me\u{2066}[x](y)");
+    let event = event("build.finished", &body.to_string());
+    let got = preset(Preset::Teams, &event);
+    let card = &got["attachments"][0]["content"]["body"];
+    assert_eq!(card[0]["text"], "game[x] (y) #7 passed");
+    assert_eq!(card[1]["facts"][0]["value"], "[log in] (https://evil.example)");
+}
+
+#[test]
+fn a_pipeline_trigger_takes_five_megabytes_and_a_larger_body_is_null() {
+    let of = |length: usize| event("x", &json!({ "x": "y".repeat(length) }).to_string());
+    let fits = preset(Preset::BuildkiteTrigger, &of(4_900_000));
+    assert_eq!(fits["body"]["x"].as_str().unwrap().len(), 4_900_000);
+    let large = of(5_000_000);
+    let got = preset(Preset::BuildkiteTrigger, &large);
+    assert_eq!((&got["body"], &got["id"]), (&Value::Null, &json!(large.id.to_string())));
+}

@@ -212,3 +212,51 @@ async fn refused_requests_are_listed_shown_released_and_given_up() {
     assert_eq!((&forged["dry_run"], &forged["dropped"]), (&json!(false), &json!(1)));
     assert_eq!(api.get("rejections").await["items"], json!([]));
 }
+
+#[tokio::test]
+async fn a_dead_letter_older_than_expire_has_all_its_attempts_again_over_a_crash_too() {
+    let script = |number: usize, _: &_| {
+        if number < 2 { Act::Answer("500 No", "") } else { OK }
+    };
+    let mut receiver = Receiver::scripted(script).await;
+    // The first wait would be longer than an event may live.
+    let home = Home::new(&format!(
+        "{SOURCE}[target.t]\nurl = {:?}\nexpire = \"1s\"\n\
+         retry = {{ schedule = [\"1500ms\"], jitter = 0.0 }}\n",
+        receiver.url()
+    ));
+    let daemon = home.start().await;
+    let ids = dead(&daemon, 1).await;
+    let expired = "everhook_dead_letters_total{reason=\"expired\",target=\"t\"}";
+    daemon.metric_becomes(expired, 1.0).await;
+    let api = Api::of(daemon.admin).await;
+    let (status, _) = api.post("dead-letters/retry", json!({ "ids": ids })).await;
+    assert_eq!(status, 202);
+    receiver.take(2).await;
+    let id = ids.first().expect("one");
+    // What is recorded is on the disk.
+    let recorded = |event: &Value| event["attempts"].as_array().is_some_and(|all| all.len() == 2);
+    event_that(&api, id, recorded).await;
+    daemon.kill().await;
+    let daemon = home.start().await;
+    assert_eq!(receiver.next().await.id(), id);
+    let api = Api::of(daemon.admin).await;
+    let delivered = |event: &Value| {
+        let delivery = &event["deliveries"][0];
+        delivery["state"] == "delivered" && delivery["attempts"] == 2
+    };
+    event_that(&api, id, delivered).await;
+}
+
+/// Waits until the event is so.
+async fn event_that(api: &Api, id: &str, is: impl Fn(&Value) -> bool) {
+    within("the event is so", async {
+        loop {
+            if is(&api.get(&format!("events/{id}")).await) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}

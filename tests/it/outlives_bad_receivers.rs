@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use http_body_util::Full;
@@ -13,7 +14,7 @@ use rcgen::{
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
@@ -169,6 +170,12 @@ pub enum H2 {
     GoAway,
     /// Resets the stream.
     ResetStream,
+    /// Says of the first request on each connection that it was one too many.
+    RefusesFirst,
+    /// Its first connection falls silent.
+    SilentAtFirst,
+    /// Its first connection is at its end when a request comes, which is not looked at.
+    EndsAtFirst,
 }
 
 /// A server of HTTP/2 over TLS; gives its port.
@@ -176,8 +183,11 @@ pub async fn h2_server(acceptor: TlsAcceptor, act: H2) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = listener.local_addr().expect("an address").port();
     tokio::task::spawn(async move {
+        let mut connections = 0_usize;
         while let Ok((socket, _)) = listener.accept().await {
             let acceptor = acceptor.clone();
+            connections += 1;
+            let is_first = connections == 1;
             tokio::task::spawn(async move {
                 let stream = match acceptor.accept(socket).into_fallible().await {
                     Ok(stream) => stream,
@@ -188,16 +198,29 @@ pub async fn h2_server(acceptor: TlsAcceptor, act: H2) -> u16 {
                         return;
                     }
                 };
+                if is_first && matches!(act, H2::EndsAtFirst) {
+                    drop(leave(stream).await);
+                    return;
+                }
                 let asked = Arc::new(tokio::sync::Notify::new());
                 let said = Arc::clone(&asked);
+                let refused = AtomicBool::new(false);
                 let service = hyper::service::service_fn(move |_| {
                     said.notify_one();
+                    let again = refused.swap(true, Ordering::SeqCst);
                     async move {
+                        let ok = Full::new(bytes::Bytes::from_static(b"ok"));
                         match act {
-                            H2::ResetStream => Err(std::io::Error::other("no")),
-                            H2::Answer | H2::GoAway => Ok(hyper::Response::new(Full::new(
-                                bytes::Bytes::from_static(b"ok"),
-                            ))),
+                            H2::ResetStream => Err(h2::Error::from(h2::Reason::INTERNAL_ERROR)),
+                            H2::RefusesFirst if !again => {
+                                Err(h2::Error::from(h2::Reason::REFUSED_STREAM))
+                            }
+                            H2::SilentAtFirst if is_first => std::future::pending().await,
+                            H2::Answer
+                            | H2::GoAway
+                            | H2::RefusesFirst
+                            | H2::SilentAtFirst
+                            | H2::EndsAtFirst => Ok(hyper::Response::new(ok)),
                         }
                     }
                 });
@@ -214,6 +237,27 @@ pub async fn h2_server(acceptor: TlsAcceptor, act: H2) -> u16 {
         }
     });
     port
+}
+
+/// Waits for a request, and says with GOAWAY that no request was looked at.
+async fn leave(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> std::io::Result<()> {
+    const HEADERS: u8 = 1;
+    stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await?;
+    stream.read_exact(&mut [0; 24]).await?;
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await?;
+        let length = u64::from(u32::from_be_bytes([0, head[0], head[1], head[2]]));
+        tokio::io::copy(&mut (&mut stream).take(length), &mut tokio::io::sink()).await?;
+        if head[3] == HEADERS {
+            break;
+        }
+    }
+    let mut goaway = vec![0, 0, 8, 7, 0, 0, 0, 0, 0];
+    goaway.extend([0; 8]);
+    stream.write_all(&goaway).await?;
+    stream.flush().await?;
+    tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.map(drop)
 }
 
 pub fn write(path: &Path, text: &str) -> String {
@@ -293,6 +337,36 @@ async fn a_connection_that_ends_with_goaway_loses_nothing_and_a_reset_stream_is_
     {
         let named = line.contains("delivered") || line.contains("reset");
         assert!(named, "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_server_has_not_looked_at_is_sent_again_at_once_and_a_silent_connection_is_left() {
+    let ours = Authority::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let ca = write(&folder.path().join("ca.pem"), &ours.pem);
+    let tls = format!("tls = {{ ca_file = {ca:?} }}");
+    let mut text = SOURCE.to_owned();
+    for (name, act) in [("refusing", H2::RefusesFirst), ("ending", H2::EndsAtFirst)] {
+        let port = h2_server(ours.acceptor("localhost", true, b"h2"), act).await;
+        text.push_str(&target(name, &format!("https://localhost:{port}/hook"), &tls));
+    }
+    let silent = h2_server(ours.acceptor("localhost", true, b"h2"), H2::SilentAtFirst).await;
+    let url = format!("https://localhost:{silent}/hook");
+    let more = format!("{tls}\nretry = {{ schedule = [\"10ms\"] }}\ntimeout = \"1s\"");
+    text.push_str(&format!("[target.silent]\nurl = {url:?}\n{more}\n"));
+    let home = Home::new(&text);
+    let daemon = home.start().await;
+    daemon.post("/in/any", &[], b"{}").await.ack();
+    for name in ["refusing", "ending", "silent"] {
+        outcome(&daemon, name, "delivered").await;
+    }
+    outcome(&daemon, "silent", "timeout-head").await;
+    let page = daemon.admin_get("/metrics").await;
+    let page = String::from_utf8(page.body.to_vec()).expect("text");
+    let is_reset = |line: &&str| line.contains("attempts_total") && line.contains("\"reset\"");
+    for line in page.lines().filter(is_reset) {
+        assert!(line.ends_with(" 0"), "{line}");
     }
 }
 

@@ -186,6 +186,7 @@ impl World {
                 event: c.event,
                 attempts: c.attempts,
                 received_at: c.received_at,
+                revived: c.revived,
             });
             self.dispatcher.handle_claimed(jobs.collect(), self.clock.now());
         }
@@ -421,7 +422,7 @@ impl World {
             if *listed && !target.listed {
                 let state = self.remembered.get(&target.policy.name).copied();
                 let state = state.unwrap_or_default();
-                target.returned(state.paused.is_some());
+                target.returned(state.paused.is_some(), state.held_until);
                 self.dispatcher.restore(&target.policy.name, state);
             }
             target.listed = *listed;
@@ -444,7 +445,8 @@ impl World {
         }
         assert!(std::mem::take(&mut self.drained), "a stop with nothing in flight drains");
         for target in &mut self.targets {
-            target.restarted(&mut self.rng);
+            let known = self.remembered.get(&target.policy.name);
+            target.restarted(known.and_then(|known| known.held_until), &mut self.rng);
         }
         self.pool = self.rng.random_range(1..24);
         self.dispatcher = dispatcher(&self.targets, self.pool, &self.clock, &mut self.rng);

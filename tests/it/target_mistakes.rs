@@ -129,3 +129,15 @@ fn an_order_has_its_words_and_a_dead_letter_holds_only_where_there_is_one() {
     assert_snapshot!(mistakes("order = \"keys\"\nactive = \"no\""));
     assert_snapshot!(mistakes("on_dead = \"hold\""));
 }
+
+#[test]
+fn a_field_is_set_once() {
+    assert_snapshot!(mistakes(
+        r#"headers = { X-Team = "a", x-team = "b", X-Hub-Signature = "c" }
+sign = { style = "hmac-sha256", secret = "plain:a", header = "x-hub-signature" }"#
+    ));
+    assert_snapshot!(mistakes(
+        r#"headers = { Authorization = "plain:Basic abc" }
+sign = { style = "token", secret = "plain:a", header = "authorization", prefix = "Bearer " }"#
+    ));
+}

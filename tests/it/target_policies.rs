@@ -5,8 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
+use crate::harness::api::Api;
 use crate::harness::daemon::{Daemon, Home};
 use crate::harness::receiver::{Act, OK, Receiver};
+use crate::harness::within;
 
 /// A source that takes everything.
 const SOURCE: &str = "[source.any]\nprovider = \"custom\"\nverify = { kind = \"none\" }\n";
@@ -267,4 +271,34 @@ async fn without_the_token_nobody_sees_or_pauses_a_target() {
     assert_eq!(tell(&home, &daemon, "resume", "t").await, Some(0), "the configured one");
     assert_eq!(pause("token").await, Some(0));
     assert!(!daemon.log().join("\n").contains("canary"), "no secret in the log");
+}
+
+#[tokio::test]
+async fn the_quiet_that_a_target_asked_for_goes_on_after_a_crash() {
+    let mut receiver =
+        Receiver::scripted(|_, _| Act::Answer("429 Slow down", "retry-after: 3600\r\n")).await;
+    let home = Home::new(&format!("{SOURCE}{}", target("t", &receiver.url(), "")));
+    let daemon = home.start().await;
+    let id = post(&daemon, 1).await.pop_first().expect("one");
+    receiver.next().await;
+    let waiting = "everhook_deliveries{state=\"waiting\",target=\"t\"}";
+    daemon.metric_becomes(waiting, 1.0).await;
+    let api = Api::of(daemon.admin).await;
+    let held = |targets: Value| targets["items"][0]["held_until"].clone();
+    let before = held(api.get("targets").await);
+    assert!(before.is_string(), "{before}");
+    let event = within("the attempt is recorded", async {
+        loop {
+            let event = api.get(&format!("events/{id}")).await;
+            if event["attempts"][0].is_object() {
+                return event;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    assert_eq!(event.await["attempts"][0]["retry_after"], "3600");
+    daemon.kill().await;
+    let daemon = home.start().await;
+    let api = Api::of(daemon.admin).await;
+    assert_eq!(held(api.get("targets").await), before);
 }

@@ -1,5 +1,7 @@
 //! What is sent to targets: header fields, bodies, and templates tried on what the providers send.
 
+use std::collections::HashSet;
+
 use super::noted;
 use super::target::Checked;
 use crate::config::mistake::Findings;
@@ -47,6 +49,13 @@ pub(super) fn headers(
     };
     let all: Vec<_> =
         raw.map(|fields| fields.0).unwrap_or_default().into_iter().map(check).collect();
+    let mut names = HashSet::new();
+    for (name, _) in all.iter().flatten() {
+        if !names.insert(name) {
+            let problem = "upper and lower case make no other field, and this one is here twice";
+            findings.mistake(&at.key(name), problem, "write it once");
+        }
+    }
     if findings.is_wrong_below(at) { None } else { all.into_iter().collect() }
 }
 

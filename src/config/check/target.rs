@@ -27,6 +27,8 @@ const NAME_REMEDY: &str = "names are lower-case letters, digits and dashes, at m
 
 /// What a Slack channel takes for long; a short burst is let through.
 const SLACK_RATE: Rate = Rate { interval: Duration::from_secs(1), burst: 1 };
+/// Teams throttles more.
+const TEAMS_RATE: Rate = Rate { interval: Duration::from_millis(250), burst: 1 };
 
 /// A target with the side that its sources see. Each half is `None` only after a mistake was noted.
 pub(super) struct Checked {
@@ -111,9 +113,19 @@ fn target(name: Name, raw: raw::Target, sources: &[Name], findings: &mut Finding
     };
     let retry = raw.retry.and_then(|retry| policy(retry, raw.expire, &at.key("retry"), findings));
     let headers = body::headers(raw.headers, &at.key("headers"), findings);
-    let slow = raw.preset.is_some_and(|preset| preset.0 == Preset::Slack);
-    let rate = rate(raw.rate, raw.burst, &at, findings).or(slow.then_some(SLACK_RATE));
+    let usual = raw.preset.as_ref().and_then(|preset| usual_rate(preset.0));
+    let rate = rate(raw.rate, raw.burst, &at, findings).or(usual);
     let signer = raw.sign.and_then(|sign| signer(sign, &at.key("sign"), findings));
+    if let Some((signer, headers)) = signer.as_ref().zip(headers.as_ref())
+        && headers.iter().any(|(name, _)| name == signer.header())
+    {
+        let problem = format!("`{}` is what `sign` sets on each attempt", signer.header());
+        findings.mistake(
+            &at.key("headers"),
+            problem,
+            "leave it out here, or give `sign` another header",
+        );
+    }
     let order = order(raw.order, raw.on_dead, &at, findings);
     let url = raw.url.as_ref().map(|url| &*url.0);
     let tls = raw.tls.as_ref().map(|keys| tls(keys, url, &at.key("tls"), findings));
@@ -156,6 +168,15 @@ fn target(name: Name, raw: raw::Target, sources: &[Name], findings: &mut Finding
         })
     };
     Checked { built: build(), interest, from: raw.from }
+}
+
+/// How often a preset's target can be asked, where that is published.
+fn usual_rate(preset: Preset) -> Option<Rate> {
+    match preset {
+        Preset::Slack => Some(SLACK_RATE),
+        Preset::Teams => Some(TEAMS_RATE),
+        Preset::Raw | Preset::Discord | Preset::GithubDispatch | Preset::BuildkiteTrigger => None,
+    }
 }
 
 /// `None` only after a mistake was noted.

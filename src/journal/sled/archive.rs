@@ -373,7 +373,7 @@ impl Archive {
             State::Dead(reason) => Stage::Dead(reason),
             State::Discarded => Stage::Discarded,
         };
-        DeliveryState { target: self.target(slot.target), stage, attempts: slot.attempts }
+        DeliveryState { target: self.target(slot.target), stage, attempts: slot.tries() }
     }
 
     /// The keys that an event brought, read from its record.

@@ -9,6 +9,7 @@ use super::store::Commit;
 use crate::journal::index::{Entry, Number, Slot, State};
 use crate::journal::record::Record;
 use crate::journal::record::content::Place;
+use crate::journal::slot::REVIVED;
 use crate::journal::{AppendError, Changed, OperateError, Scope};
 use crate::model::{DedupKey, Event, EventId, Name};
 use crate::time::Timestamp;
@@ -96,7 +97,7 @@ impl Committer {
                 decided.iter().any(|(it, target, _)| (*it, *target) == (sequence, slot.target));
             let Some(state) = becomes(slot.state).filter(|_| !again) else { continue };
             changed.deliveries = changed.deliveries.saturating_add(1);
-            let attempts = if state == State::Ready { 0 } else { slot.attempts };
+            let attempts = if state == State::Ready { REVIVED } else { slot.attempts };
             let target = slot.target;
             let attempt = None;
             commit.put(&Record::Settled { sequence, target, attempts, state, at: now, attempt });
@@ -118,7 +119,7 @@ impl Committer {
         let mut changed = Changed::default();
         for slot in &mut deliveries {
             if self.is_meant(scope, *slot) {
-                *slot = Slot { attempts: 0, state: State::Ready, ..*slot };
+                *slot = Slot::revived(slot.target);
                 changed.deliveries = changed.deliveries.saturating_add(1);
             }
         }
@@ -148,7 +149,7 @@ impl Committer {
         let mut deliveries: Vec<_> = entry.deliveries.iter().collect();
         for slot in &mut deliveries {
             if slot.state.is_final() && self.is_meant(scope, *slot) {
-                *slot = Slot { attempts: 0, state: State::Ready, ..*slot };
+                *slot = Slot::revived(slot.target);
                 outcome.decisions.decided.push((sequence, slot.target, State::Ready));
                 changed.deliveries = changed.deliveries.saturating_add(1);
             }
@@ -177,7 +178,7 @@ impl Committer {
             let number = memory.index.number(name);
             let target = number.ok_or(OperateError::Refused(AppendError::Full))?;
             if !there.iter().chain(&new).any(|slot| slot.target == target) {
-                new.push(Slot { target, attempts: 0, state: State::Ready });
+                new.push(Slot::revived(target));
             }
         }
         Ok(new)

@@ -183,7 +183,7 @@ fn count(tally: &mut Tally, listed: &Listed, query: &Query) {
 fn fits(memory: &Memory, slot: Slot, query: &Query) -> bool {
     memory.index.name(slot.target).is_some_and(|target| {
         let (state, reason) = Stage::from(slot.state).word();
-        let attempts = slot.attempts;
+        let attempts = slot.tries();
         query.fits_delivery(DeliveryOutline { target, state, reason, attempts })
     })
 }

@@ -4,7 +4,7 @@ use crate::model::{Answer, Attempt};
 use crate::rules::breaker::{Breaker, Change, Health, Probe};
 use crate::rules::pace::Pace;
 use crate::rules::rate::Bucket;
-use crate::rules::retry::{Moment, health, is_overload, quiet_until};
+use crate::rules::retry::{MAX_RETRY_AFTER, Moment, health, is_overload, quiet_until};
 use crate::time::Timestamp;
 
 use super::TargetPolicy;
@@ -88,11 +88,21 @@ impl Lane {
             self.breaker = Some(Breaker::open(policy, now));
             self.open_since = Some(since);
         }
+        // The clock may have been set back meanwhile: no target can ask for more than this.
+        let longest = now.plus(MAX_RETRY_AFTER);
+        let held = remembered.held_until.map(|until| until.min(longest));
+        if let Some(until) = held.filter(|until| *until > now) {
+            self.pace.hold(until);
+        }
     }
 
     /// What must outlive the process.
     pub(super) fn remembered(&self) -> Remembered {
-        Remembered { paused: self.paused, open_since: self.open_since }
+        Remembered {
+            paused: self.paused,
+            open_since: self.open_since,
+            held_until: self.pace.asked_until(),
+        }
     }
 
     /// How it stands.

@@ -78,7 +78,14 @@ pub(super) fn with(policies: Vec<TargetPolicy>, pool: usize) -> Driven {
 
 pub(super) fn job(lease: u32, target: &str) -> Job<u32> {
     let event = EventId::new(Timestamp::EPOCH, [0; 10]);
-    Job { lease, target: name(target), event, attempts: 0, received_at: Timestamp::EPOCH }
+    Job {
+        lease,
+        target: name(target),
+        event,
+        attempts: 0,
+        received_at: Timestamp::EPOCH,
+        revived: false,
+    }
 }
 
 pub(super) fn answered(status: u16, retry_after: Option<&str>) -> Finished {
@@ -317,7 +324,7 @@ fn an_operator_pauses_and_resumes_and_the_next_run_knows() {
     let got = actions(&mut d);
     assert_eq!(notices(&got), [Notice::Paused(PauseReason::Operator)]);
     let pause = Pause { reason: PauseReason::Operator, since: Timestamp::from_secs(3) };
-    let kept = Remembered { paused: Some(pause), open_since: None };
+    let kept = Remembered { paused: Some(pause), ..Remembered::default() };
     assert!(got.contains(&Action::Remember(name("a"), kept)));
     assert_eq!(demand(&mut d), []);
     assert!(d.handle_pause(&name("a"), Timestamp::from_secs(4)) && actions(&mut d).is_empty());
@@ -342,7 +349,7 @@ fn a_breaker_that_was_open_is_open_in_the_next_run_and_probes_at_once() {
     d = with(vec![policy.clone()], 1_000);
     d.handle_claimed(vec![job(1, "a")], Timestamp::EPOCH);
     d.handle_finished(1, answered(500, None), moment(7));
-    let open = Remembered { paused: None, open_since: Some(Timestamp::from_secs(7)) };
+    let open = Remembered { open_since: Some(Timestamp::from_secs(7)), ..Remembered::default() };
     assert!(actions(&mut d).contains(&Action::Remember(name("a"), open)));
     let mut next = with(vec![policy], 1_000);
     next.restore(&name("a"), open);
@@ -440,4 +447,29 @@ fn an_operator_need_not_wait_for_the_next_probe_but_for_everything_else() {
     d.handle_hasten(&name("a"), moment(62).now);
     assert_eq!(demand(&mut d), [], "it is paused");
     assert!(!d.handle_hasten(&name("nobody"), moment(62).now));
+}
+
+#[test]
+fn what_a_target_asked_for_outlives_the_run_and_is_forgotten_when_it_answers_well() {
+    let mut d = dispatcher(&[("a", 8)]);
+    d.handle_claimed(vec![job(1, "a")], Timestamp::EPOCH);
+    d.handle_finished(1, answered(503, Some("60")), moment(10));
+    let until = Timestamp::from_secs(70);
+    let held = Remembered { held_until: Some(until), ..Remembered::default() };
+    assert!(actions(&mut d).contains(&Action::Remember(name("a"), held)));
+    let mut next = dispatcher(&[("a", 8)]);
+    next.handle_timeout(Timestamp::from_secs(20));
+    next.restore(&name("a"), held);
+    assert_eq!(demand(&mut next), []);
+    assert_eq!((next.poll_timeout(), next.view()[0].held_until), (Some(until), Some(until)));
+    next.handle_timeout(until);
+    assert_eq!(demand(&mut next), [wanted("a", 1)], "it begins with one");
+    next.handle_claimed(vec![job(2, "a")], until);
+    next.handle_finished(2, answered(200, None), moment(71));
+    assert!(actions(&mut next).contains(&Action::Remember(name("a"), Remembered::default())));
+    let far = Remembered { held_until: Some(Timestamp::from_secs(10_000_000)), ..held };
+    let mut back = dispatcher(&[("a", 8)]);
+    back.restore(&name("a"), far);
+    let most = back.view()[0].held_until.unwrap();
+    assert_eq!(most, Timestamp::EPOCH.plus(super::super::retry::MAX_RETRY_AFTER));
 }

@@ -60,6 +60,8 @@ pub struct Remembered {
     pub paused: Option<Pause>,
     /// When its breaker opened, if it is open.
     pub open_since: Option<Timestamp>,
+    /// Until when it asked for quiet, if that was long.
+    pub held_until: Option<Timestamp>,
 }
 
 /// How a target stands, for whoever looks.

@@ -24,7 +24,7 @@ fn status(status: u16, retry_after: Option<&str>) -> Answer {
 }
 
 fn judged(policy: &RetryPolicy, answer: &Answer, number: u32, moment: Moment) -> Verdict {
-    judge(policy, answer, number, Timestamp::EPOCH, moment, &mut StdRng::seed_from_u64(1))
+    judge(policy, answer, number, Some(Timestamp::EPOCH), moment, &mut StdRng::seed_from_u64(1))
 }
 
 fn retry(at: i64) -> Verdict {
@@ -153,7 +153,7 @@ proptest! {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut moment = at(0);
         for number in 1..=21 {
-            match judge(&policy, &status(500, None), number, Timestamp::EPOCH, moment, &mut rng) {
+            match judge(&policy, &status(500, None), number, Some(Timestamp::EPOCH), moment, &mut rng) {
                 Verdict::Retry(at) => {
                     prop_assert!(at >= moment.now);
                     moment = Moment { now: at, wall: at };
@@ -164,4 +164,16 @@ proptest! {
         }
         prop_assert!(false, "still retrying after the schedule");
     }
+}
+
+#[test]
+fn what_an_operator_wants_ends_with_its_attempts_however_old_its_event_is() {
+    let policy = policy(&[5, 5]);
+    let judged = |born, number| {
+        let mut rng = StdRng::seed_from_u64(1);
+        judge(&policy, &status(500, None), number, born, at(5_000), &mut rng)
+    };
+    assert_eq!(judged(Some(Timestamp::EPOCH), 1), Verdict::Dead(DeadReason::Expired));
+    assert_eq!(judged(None, 1), retry(5_005));
+    assert_eq!(judged(None, 3), Verdict::Dead(DeadReason::Attempts));
 }

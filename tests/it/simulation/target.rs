@@ -70,17 +70,18 @@ impl Target {
         }
     }
 
-    /// A new scheduler knows nothing of what was but that the target is paused, or its breaker open, and may have been given another policy.
-    pub fn restarted(&mut self, rng: &mut StdRng) {
+    /// A new scheduler knows nothing of what was but that the target is paused, its breaker open, or until when it asked for quiet, and may
+    /// have been given another policy.
+    pub fn restarted(&mut self, held: Option<Timestamp>, rng: &mut StdRng) {
         assert!(self.running.is_empty());
         if rng.random_ratio(1, 3) {
             self.policy = policy(self.policy.name.clone(), rng);
         }
-        self.held_until = Timestamp::EPOCH;
+        self.held_until = held.unwrap_or(Timestamp::EPOCH);
         self.began.clear();
         self.streak = Some(0);
         (self.failed_since, self.hastened) = (None, None);
-        self.spotless = true;
+        self.spotless = held.is_none();
     }
 
     /// An operator wants what is due there attempted now: one probe may come early.
@@ -101,9 +102,9 @@ impl Target {
     }
 
     /// A reload lists it again; of what was, only what was remembered is known.
-    pub fn returned(&mut self, paused: bool) {
+    pub fn returned(&mut self, paused: bool, held: Option<Timestamp>) {
         (self.listed, self.paused, self.spotless) = (true, paused, false);
-        self.held_until = Timestamp::EPOCH;
+        self.held_until = held.unwrap_or(Timestamp::EPOCH);
         self.began.clear();
         (self.streak, self.failed_since, self.hastened) = (None, None, None);
     }

@@ -20,7 +20,7 @@ pub use self::attempt::{
     MAX_SEEN_HEADERS, Seen, Settlement, Timing,
 };
 pub use self::id::{EventId, JobId, RejectionId};
-pub use self::rejection::{Refusal, Rejection, RejectionOutline};
+pub use self::rejection::{REPEATS, Refusal, Rejection, RejectionOutline};
 use crate::time::Timestamp;
 
 /// Longest name of a source or a target, in bytes.

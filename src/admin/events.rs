@@ -11,9 +11,12 @@ use super::answer::{Answer, Problem, json as answer_json, with_type};
 use super::asked::{Asked, Cursor};
 use super::deliveries::latest;
 use super::shown;
-use crate::journal::{Ask, Found, Listed, LoadError, Page};
-use crate::model::EventId;
+use crate::journal::{Ask, Found, Listed, LoadError, Page, RejectionAsk};
+use crate::model::{Event, EventId, REPEATS, Refusal, RejectionOutline};
 use crate::rules::query::Outline;
+
+/// Most conflicting copies of a source that are looked at for those of one event: each is read.
+const MAX_CONFLICTS: usize = 200;
 
 impl Shared {
     /// A page of events.
@@ -28,7 +31,32 @@ impl Shared {
     /// One event whole.
     pub(super) async fn event(&self, id: EventId) -> Result<Answer, Problem> {
         let found = self.found(id).await?;
-        Ok(answer_json(StatusCode::OK, &shown::found(&found, &self.setup().proof_fields)))
+        let mut shown = shown::found(&found, &self.setup().proof_fields);
+        let conflicts = self.conflicts(&found.event).await?;
+        let conflicts: Vec<_> = conflicts.iter().map(shown::conflict).collect();
+        shown::merge(&mut shown, json!({ "conflicts": conflicts }));
+        Ok(answer_json(StatusCode::OK, &shown))
+    }
+
+    /// The copies of an event that say something else and are still kept, the latest first.
+    async fn conflicts(&self, event: &Event) -> Result<Vec<RejectionOutline>, Problem> {
+        let journal = self.journal()?;
+        let ask = RejectionAsk {
+            source: vec![event.source.clone()],
+            cause: vec![Refusal::Conflict],
+            since: Some(event.received_at),
+            limit: MAX_CONFLICTS,
+            ..RejectionAsk::default()
+        };
+        let id = event.id.to_string();
+        let mut conflicts = Vec::new();
+        for outline in journal.rejections(&ask) {
+            let kept = journal.rejection(outline.id).await.map_err(|error| unreadable(&error))?;
+            if kept.is_some_and(|kept| kept.headers.get_str(REPEATS) == Some(&*id)) {
+                conflicts.push(outline);
+            }
+        }
+        Ok(conflicts)
     }
 
     /// The bytes of its body, which no browser may take for anything but a download.

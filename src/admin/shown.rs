@@ -165,6 +165,15 @@ pub(super) fn listed_rejection(item: &RejectionOutline) -> Value {
     })
 }
 
+/// A copy of an event that says something else.
+pub(super) fn conflict(item: &RejectionOutline) -> Value {
+    json!({
+        "id": item.id.to_string(),
+        "received_at": item.received_at,
+        "client": address(item.client),
+    })
+}
+
 /// A refused request whole, with the same fields masked.
 pub(super) fn rejection(it: &Rejection, proofs: &[String]) -> Value {
     json!({

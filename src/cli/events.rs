@@ -219,6 +219,8 @@ fn page(event: &Value) -> Vec<String> {
     if let Some(key) = event.get("order_key").and_then(Value::as_str) {
         lines.push(format!("order key {}", safe(key)));
     }
+    let conflicts = event.get("conflicts").and_then(Value::as_array).into_iter().flatten();
+    lines.extend(conflicts.map(|it| format!("a copy says something else: {}", text(it, "id"))));
     lines.push(String::new());
     let deliveries = event.get("deliveries").and_then(Value::as_array);
     for delivery in deliveries.into_iter().flatten() {

@@ -125,7 +125,7 @@ table! {
         handshake_token: Secret;
         /// How a request is verified, instead of the way of the preset.
         verify: Verify;
-        /// What becomes of a request that cannot be verified: "reject" answers 401 and keeps it, "accept-hold" answers 200 and holds it until it is released.
+        /// What becomes of a request that cannot be verified: "reject", or "quarantine", answers 401 and keeps it, "accept-hold" answers 200 and holds it until it is released.
         on_unverified: OnUnverified = r#""reject""#;
         /// What makes two webhooks the same, instead of the way of the preset; "none" turns it off.
         dedup: Dedup;
@@ -437,7 +437,7 @@ choices!(Kind {
     "token" => Self::Token,
     "none" => Self::None,
 });
-choices!(OnUnverified { "reject" => Self::Reject, "accept-hold" => Self::Hold });
+choices!(OnUnverified { "reject" => Self::Reject, "quarantine" => Self::Reject, "accept-hold" => Self::Hold });
 choices!(OnConflict { "duplicate" => Self::Duplicate, "new" => Self::New });
 choices!(ListSeparator { "," => Self(','), ";" => Self(';'), " " => Self(' ') });
 choices!(PairSeparator { "=" => Self('='), "," => Self(',') });

@@ -15,7 +15,7 @@ use crate::rules::intake::{Refusal, Reply};
 pub(super) type Answer = Response<Full<Bytes>>;
 
 /// What the path of a source allows.
-const ALLOWED: &str = "POST, OPTIONS";
+const ALLOWED: &str = "POST";
 
 /// Why a request was refused: the `cause` of the answer and of the metric. A closed set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -19,6 +19,8 @@ use super::answer::Cause;
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// How many of the largest bodies fit at least.
 const LARGEST: usize = 4;
+/// Most bytes of bodies from addresses that are not allowed; more only where the largest body would not fit.
+const STRANGERS_MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// The bytes that bodies may take up.
 #[derive(Debug)]
@@ -36,6 +38,12 @@ impl Room {
     /// Room for bodies of at most `max_body` bytes each.
     pub(super) fn new(max_body: usize) -> Self {
         let bytes = max_body.saturating_mul(LARGEST).clamp(MAX_BYTES, Semaphore::MAX_PERMITS);
+        Self(Arc::new(Semaphore::new(bytes)))
+    }
+
+    /// Room for bodies that are read only to be kept as refused.
+    pub(super) fn for_strangers(max_body: usize) -> Self {
+        let bytes = max_body.clamp(STRANGERS_MAX_BYTES, Semaphore::MAX_PERMITS);
         Self(Arc::new(Semaphore::new(bytes)))
     }
 

@@ -10,12 +10,10 @@ use tokio::sync::Semaphore;
 use crate::journal::Journal;
 use crate::lifecycle::Tasks;
 use crate::metrics::{Counter, Metrics};
-use crate::model::{EventId, Headers, Name, Refusal, Rejection};
+use crate::model::{EventId, Headers, Name, REPEATS, Refusal, Rejection};
 
 /// Most repeats of one source that are compared at once; further ones are not, so that a flood of them costs little.
 const MAX_COMPARED: usize = 16;
-/// The header field of a conflicting copy that names the event it repeats.
-pub(super) const REPEATS: &str = "everhook-repeats";
 
 /// The conflicts of one source.
 pub(super) struct Conflicts {

@@ -20,7 +20,7 @@ use super::settings::Settings;
 use super::{Shared, SourceState, quarantine};
 use crate::journal::{Append, AppendError, Appended};
 use crate::metrics::NO_SOURCE;
-use crate::model::{Event, EventId, Headers};
+use crate::model::{Event, EventId, Headers, Refusal};
 use crate::rules::intake::{self, Admission, Decision, Inbound};
 
 /// A request that was refused, and whose it was, if that is known.
@@ -82,6 +82,12 @@ async fn answered<'a>(
     let refuse = |cause| Refused { source: Some(source), cause };
     let (head, body) = request.into_parts();
     let client = client(peer, &head.headers, &settings.trusted_proxies);
+    if !source.gate.admits(client) {
+        if open {
+            stranger(shared, settings, (source, client), &head, body).await;
+        }
+        return Err(refuse(Cause::NotAllowed));
+    }
     // Whoever guesses at a path token is bounded like everybody else.
     source.gate.pass(client, shared.clock.now()).map_err(refuse)?;
     if !open {
@@ -108,6 +114,39 @@ async fn answered<'a>(
     Ok((source, answer))
 }
 
+/// Keeps a request from an address that is not allowed, if it may be an event and comes whole: the provider may send
+/// from another address than it did, or a proxy is not trusted that should be.
+async fn stranger(
+    shared: &Shared,
+    settings: &Settings,
+    (source, client): (&SourceState, IpAddr),
+    head: &Parts,
+    body: Incoming,
+) {
+    let received_at = shared.clock.now();
+    let is_bounded = head.headers.len() <= MAX_FIELDS;
+    if head.method != Method::POST || !is_bounded || !source.gate.hears_stranger(received_at) {
+        return;
+    }
+    let read = settings.strangers.read(body, settings.max_body, settings.body_timeout).await;
+    let Ok(Whole { bytes: body, room }) = read else { return };
+    let (headers, query) = (fields(head), head.uri.query());
+    let request = Inbound { method: intake::Method::Post, query, headers: &headers, body: &body };
+    if source.intake.is_handshake(&request) {
+        return;
+    }
+    let cause = Refusal::NotAllowed;
+    let refused = quarantine::Whole { cause, received_at, client, query, headers, body };
+    // The answer is the same whether it is kept or not.
+    drop(quarantine::keep(shared, source, refused).await);
+    drop(room);
+}
+
+fn fields(head: &Parts) -> Headers {
+    let fields = head.headers.iter().map(|(n, v)| (HeaderName::as_str(n), v.as_bytes()));
+    Headers::from_pairs(fields)
+}
+
 /// Decides about a complete request, and answers it when what is to be stored is stored.
 async fn decided(
     shared: &Shared,
@@ -117,8 +156,7 @@ async fn decided(
     body: Bytes,
 ) -> Result<Answer, Cause> {
     let begun = shared.clock.now();
-    let fields = head.headers.iter().map(|(n, v)| (HeaderName::as_str(n), v.as_bytes()));
-    let headers = Headers::from_pairs(fields);
+    let headers = fields(head);
     let query = head.uri.query();
     let request = Inbound { method, query, headers: &headers, body: &body };
     let admission = match source.intake.receive(&request, shared.clock.wall()) {

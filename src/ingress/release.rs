@@ -12,6 +12,7 @@ use crate::control::{Release, ReleaseError, Released, Releasing};
 use crate::journal::{Append, AppendError, Appended, BoxFuture};
 use crate::model::{Event, EventId, Rejection, RejectionId};
 use crate::rules::intake::{Admission, Inbound, Method, Refusal};
+use crate::rules::origin;
 use crate::time::Timestamp;
 
 /// Most rejections whose commit is waited for at once, and most bytes of them.
@@ -110,6 +111,11 @@ impl Shared {
             return over(Released::NoSource);
         };
         let bytes = rejection.body.len().saturating_add(rejection.headers.packed().len());
+        let client =
+            origin::client(rejection.client, &rejection.headers, &settings.trusted_proxies);
+        if !force && !source.gate.admits(client) {
+            return over(Released::Refused(Refusal::NotAllowed));
+        }
         match decide(source, &rejection, force, self.clock.now()) {
             Ok(admission) => (Begun::Committing(self.commit(source, rejection, admission)), bytes),
             Err(cause) => over(Released::Refused(cause)),

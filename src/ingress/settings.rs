@@ -31,6 +31,8 @@ pub(super) struct Settings {
     pub(super) ack_timeout: Duration,
     pub(super) max_body: usize,
     pub(super) bodies: Arc<Room>,
+    /// For bodies from addresses that are not allowed, so that they take no room from the others.
+    pub(super) strangers: Arc<Room>,
     pub(super) header_timeout: Duration,
     pub(super) body_timeout: Duration,
     pub(super) trusted_proxies: Vec<IpNet>,
@@ -96,6 +98,10 @@ impl Settings {
                 || Arc::new(Room::new(config.max_body)),
                 |before| Arc::clone(&before.bodies),
             ),
+            strangers: room.map_or_else(
+                || Arc::new(Room::for_strangers(config.max_body)),
+                |before| Arc::clone(&before.strangers),
+            ),
             header_timeout: config.header_timeout,
             body_timeout: config.body_timeout,
             trusted_proxies: config.trusted_proxies.clone(),
@@ -121,7 +127,7 @@ impl SourceState {
             conflicts: conflicts.unwrap_or_else(|| Arc::new(Conflicts::new(&source.name, metrics))),
             outcomes: Arc::new(Outcomes::of(metrics, &source.name)),
             ack_duration: metrics.ingress_ack_duration.with_label_values(&[source.name.as_str()]),
-            gate: Gate::new(source, before.map(|before| &before.gate)),
+            gate: Gate::new(source, before.map(|before| &before.gate), now),
             watch: watch(source, around, remembered, before),
             quiet: match before.filter(|before| before.expect_every == source.expect_every) {
                 Some(before) => before.quiet.clone(),

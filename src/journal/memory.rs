@@ -367,7 +367,8 @@ impl Journal for MemoryJournal {
         let now = self.clock.now();
         let mut inner = self.lock();
         let kept = Quarantined::of(&rejection, rejection.clone());
-        let admitted = inner.quarantine.admit(&kept.source, kept.held, kept.bytes, now);
+        let admitted =
+            inner.quarantine.admit((&kept.source, kept.cause), kept.held, kept.bytes, now);
         let result = admitted.map(|_given_up| drop(inner.quarantine.put(rejection.id, kept)));
         drop(inner);
         Box::pin(async move { result.map_err(|_not_kept| AppendError::Full) })

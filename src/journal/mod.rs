@@ -38,6 +38,7 @@ pub use self::lookup::{
     Ask, Changed, Found, Group, Happening, Listed, MAX_PAGE, OperateError, Page, PastAttempt,
     RejectionAsk, Scope, Tally, What,
 };
+pub(crate) use self::quarantine::AMPLE as QUARANTINE_AMPLE;
 pub use self::repeats::{MAX_TOLD, Repeat, Repeats};
 
 /// A boxed future, so that the trait can be used as `dyn Journal`.

@@ -14,9 +14,12 @@ use crate::time::Timestamp;
 /// Bytes that a rejection takes beside its own.
 const OVERHEAD: u64 = 256;
 /// Most rejections, whatever they weigh: each takes about 200 bytes of memory.
-const MAX_KEPT: usize = 65_536;
-/// Most that one source keeps in a second, for a time, and at once. What is held is not limited by this.
+const MAX_KEPT: usize = 262_144;
+/// Most of one source and cause that are kept in a second, for a time, and at once. What is held is not limited by this.
 const RATE: Rate = Rate { interval: Duration::from_millis(20), burst: 500 };
+/// The same while less than half of the room is taken. Then nothing is given up for what comes, and what comes may be
+/// all that a provider sends while its secret is wrong.
+pub(crate) const AMPLE: Rate = Rate { interval: Duration::from_millis(1), burst: 2_000 };
 
 /// One that is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,9 +45,17 @@ pub(super) fn weight(rejection: &Rejection) -> u64 {
 pub(super) struct Quarantine<P> {
     kept: BTreeMap<RejectionId, Kept<P>>,
     groups: BTreeMap<(Name, Refusal), Group>,
-    buckets: BTreeMap<Name, Bucket>,
+    /// Of each source and cause, so that a flood of one kind does not use up what the others may keep.
+    buckets: BTreeMap<(Name, Refusal), Buckets>,
     bytes: u64,
     limit: u64,
+}
+
+/// How many may still be kept: while there is ample room, and at any time.
+#[derive(Debug)]
+struct Buckets {
+    ample: Bucket,
+    scarce: Bucket,
 }
 
 /// Those of one source and cause that may be given up.
@@ -57,7 +68,7 @@ struct Group {
 /// Why one is not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NotKept {
-    /// Its source has had too many lately.
+    /// There were too many of its source and cause lately.
     TooMany,
     /// There is no room, or all of it is held.
     Full,
@@ -83,7 +94,7 @@ impl<P> Quarantine<P> {
     /// Makes room for one more of so many bytes, and names what was given up for it. It is to be [`Self::put`] then.
     pub(super) fn admit(
         &mut self,
-        source: &Name,
+        (source, cause): (&Name, Refusal),
         held: bool,
         bytes: u64,
         now: Timestamp,
@@ -94,14 +105,13 @@ impl<P> Quarantine<P> {
         if weight.saturating_add(held_bytes) > self.limit {
             return Err(NotKept::Full);
         }
+        let is_ample = self.bytes < self.limit / 2 && self.kept.len() < MAX_KEPT / 2;
         if !held {
-            let bucket = self.buckets.entry(source.clone()).or_insert_with(|| {
-                Bucket::new(RATE, now.minus(RATE.interval.saturating_mul(RATE.burst)))
-            });
-            if bucket.room(now) == 0 {
+            let buckets = self.buckets.entry((source.clone(), cause));
+            let buckets = buckets.or_insert_with(|| Buckets::full(now));
+            if !buckets.take(is_ample, now) {
                 return Err(NotKept::TooMany);
             }
-            bucket.take(now);
         }
         let mut given_up = Vec::new();
         while self.bytes.saturating_add(weight) > self.limit || self.kept.len() >= MAX_KEPT {
@@ -199,6 +209,22 @@ impl<P> Quarantine<P> {
     }
 }
 
+impl Buckets {
+    fn full(now: Timestamp) -> Self {
+        Self { ample: Bucket::full(AMPLE, now), scarce: Bucket::full(RATE, now) }
+    }
+
+    /// Whether one more may be kept.
+    fn take(&mut self, is_ample: bool, now: Timestamp) -> bool {
+        let bucket = if is_ample { &mut self.ample } else { &mut self.scarce };
+        let may = bucket.room(now) > 0;
+        if may {
+            bucket.take(now);
+        }
+        may
+    }
+}
+
 impl<P> Kept<P> {
     /// A rejection as it is kept; its own bytes are at `place`.
     pub(super) fn of(rejection: &Rejection, place: P) -> Self {
@@ -255,7 +281,8 @@ mod tests {
     }
 
     fn put(quarantine: &mut Quarantine<()>, number: u8, kept: Kept<()>) -> Result<usize, NotKept> {
-        let evicted = quarantine.admit(&kept.source, kept.held, kept.bytes, at(1_000))?;
+        let evicted =
+            quarantine.admit((&kept.source, kept.cause), kept.held, kept.bytes, at(1_000))?;
         quarantine.put(id(number), kept);
         Ok(evicted.len())
     }
@@ -290,15 +317,52 @@ mod tests {
         assert_eq!(evicted, Ok(1), "what is not held makes room");
     }
 
+    /// How many of a thousand that come at once are kept.
+    fn kept_of_many(quarantine: &mut Quarantine<()>, source: &str, cause: Refusal) -> usize {
+        let name = Name::parse(source).unwrap();
+        (0..5_000).filter(|_| quarantine.admit((&name, cause), false, 1, at(1_000)).is_ok()).count()
+    }
+
     #[test]
-    fn a_source_keeps_only_so_many_in_a_second_and_old_ones_go() {
-        let mut quarantine = Quarantine::new(u64::MAX);
+    fn a_flood_of_one_cause_is_kept_in_part_and_leaves_the_others_their_share() {
+        // Half of the room is held by something else.
+        let mut quarantine = Quarantine::new(2_000_000);
+        quarantine.put(id(1), Kept { bytes: 1_000_000, ..kept("z", Refusal::Unverified, true) });
+        let few = usize::try_from(RATE.burst).unwrap();
+        assert_eq!(kept_of_many(&mut quarantine, "a", Refusal::Unverified), few);
+        assert_eq!(kept_of_many(&mut quarantine, "a", Refusal::NotAllowed), few, "another cause");
+        assert_eq!(kept_of_many(&mut quarantine, "b", Refusal::Unverified), few, "another source");
         let name = Name::parse("a").unwrap();
-        let admitted =
-            (0..1_000).filter(|_| quarantine.admit(&name, false, 1, at(1_000)).is_ok()).count();
-        assert_eq!(admitted, usize::try_from(RATE.burst).unwrap());
-        assert!(quarantine.admit(&Name::parse("b").unwrap(), false, 1, at(1_000)).is_ok());
-        assert!(quarantine.admit(&name, true, 1, at(1_000)).is_ok());
+        let held = quarantine.admit((&name, Refusal::Unverified), true, 1, at(1_000));
+        assert!(held.is_ok(), "what is held is not limited");
+    }
+
+    #[test]
+    fn while_there_is_ample_room_a_busy_source_is_kept_whole() {
+        let mut quarantine = Quarantine::new(10_000_000);
+        let mut number = 0_u64;
+        // 800 a second for half a minute, until half of the room is taken.
+        for millis in (1_000_000..1_030_000).step_by(10) {
+            for _ in 0..8 {
+                let kept = Kept { bytes: 44, ..kept("a", Refusal::Unverified, false) };
+                let now = Timestamp::from_millis(millis);
+                let name = (&kept.source, kept.cause);
+                if quarantine.admit(name, false, kept.bytes, now).is_ok() {
+                    number += 1;
+                    let mut entropy = [0; 10];
+                    entropy[..8].copy_from_slice(&number.to_be_bytes());
+                    quarantine.put(RejectionId::new(now, entropy), kept);
+                }
+            }
+        }
+        let half = 5_000_000 / (44 + OVERHEAD);
+        // From then on as many as at any time: for some thirteen seconds here.
+        assert!((half..half + 1_300).contains(&number), "{number} of 24000");
+    }
+
+    #[test]
+    fn what_is_old_goes() {
+        let mut quarantine = Quarantine::new(u64::MAX);
         quarantine.put(id(1), kept("a", Refusal::Malformed, false));
         assert_eq!(quarantine.prune(at(0)).len(), 0);
         assert_eq!(quarantine.prune(at(1)).len(), 1);

@@ -15,7 +15,7 @@ pub enum Refusal {
     Malformed,
     /// 401: no proof of origin.
     Unverified,
-    /// 403: the source's `where` does not admit it.
+    /// 403: the source's `where` or `allow_ips` does not admit it.
     NotAllowed,
     /// 415: a content coding that cannot be read.
     MediaType,
@@ -44,6 +44,9 @@ impl Refusal {
         Self::ALL.into_iter().find(|refusal| refusal.as_str() == word)
     }
 }
+
+/// The header field of a conflicting copy that names the event it repeats.
+pub const REPEATS: &str = "everhook-repeats";
 
 /// What a list shows of a rejection.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -30,6 +30,11 @@ impl Bucket {
         Self { rate, full_at: now.plus(rate.interval.saturating_mul(missing)) }
     }
 
+    /// With every token it can have.
+    pub fn full(rate: Rate, now: Timestamp) -> Self {
+        Self { rate, full_at: now }
+    }
+
     /// The tokens that are there.
     pub fn room(&self, now: Timestamp) -> usize {
         let missing = self.full_at.since(now);

@@ -172,12 +172,17 @@ impl Stages {
                 if std::mem::take(&mut state.resumed) {
                     state.seen |= needs & !state.expected;
                 }
+                let overtaken = self.is_overtaken(&state, index, now);
                 state.seen |= bit(index);
                 state.expected |= needs;
                 state.times.retain(|(seen, _)| *seen != index);
                 state.times.push((index, now));
-                state.last = index;
-                state.state = if step.last { State::Ended } else { State::Going };
+                if !overtaken {
+                    state.last = index;
+                    state.state = if step.last { State::Ended } else { State::Going };
+                } else if state.state == State::Stalled {
+                    state.state = State::Going;
+                }
             }
             None if state.state == State::Stalled => state.state = State::Going,
             None => {}
@@ -256,6 +261,21 @@ impl Stages {
             times: Vec::new(),
             resumed: false,
         }
+    }
+
+    /// Whether a step comes after one that it belongs before: it is late, and not where the build is now. One that has
+    /// come already says that the build goes on.
+    fn is_overtaken(&self, build: &Build, step: usize, now: Timestamp) -> bool {
+        let came_at =
+            |step| build.times.iter().find(|(index, _)| *index == step).map(|(_, at)| *at);
+        if came_at(step).is_some() {
+            return false;
+        }
+        let needed = build.expected & bit(step) != 0;
+        // One that may be left out can be the beginning of another round, unless it comes on the heels of the end.
+        let ended_at = came_at(build.last).filter(|_| build.state == State::Ended);
+        let close = ended_at.is_some_and(|at| now <= at.plus(self.patience.gap_after));
+        needed || (close && step < build.last)
     }
 
     fn remember(&mut self, build: String, mut state: Build) {

@@ -8,12 +8,14 @@ use std::time::Duration;
 use everhook::journal::sled::{Options, SledJournal};
 use everhook::journal::{Claimed, Journal, Note};
 use everhook::metrics::JournalMetrics;
-use everhook::model::Settlement;
+use everhook::model::{DedupKey, Settlement};
 use everhook::time::Clock;
 
-use crate::journal_contract::{append, demand, event, exact, options};
+use crate::journal_contract::{append, demand, event, options};
 
 const MIB: u64 = 1024 * 1024;
+/// How long a dedup key is kept, which takes room as well.
+const WINDOW: Duration = Duration::from_secs(60);
 /// Appends that wait at once.
 const AT_ONCE: u64 = 200;
 
@@ -48,7 +50,8 @@ async fn fill(
 ) {
     let body = [7; 1024];
     let appends = numbers.map(|n| {
-        let keys: &[_] = if n % 10 == 0 { &[exact(n.into())] } else { &[] };
+        let key = DedupKey::Exact { key: n.into(), window: WINDOW };
+        let keys: &[_] = if n % 10 == 0 { &[key] } else { &[] };
         journal.append(append(event(n, &body, clock), targets, keys))
     });
     for appended in futures(appends).await {

@@ -51,6 +51,7 @@ mod signing_styles;
 mod simulation;
 mod starts_and_stops;
 mod stored_journal;
+mod strangers;
 mod survives_a_crash;
 mod target_mistakes;
 mod target_policies;

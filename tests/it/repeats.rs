@@ -2,7 +2,7 @@
 
 use everhook::time::Clock;
 
-use crate::harness::api::Api;
+use crate::harness::api::{Api, each};
 use crate::harness::daemon::{Daemon, Home};
 use crate::harness::ingress::Ingress;
 use crate::harness::receiver::Receiver;
@@ -171,7 +171,12 @@ async fn a_copy_that_says_something_else_is_a_repeat_a_conflict_and_kept() {
         (&3.into(), Some(&*uploaded("1")))
     );
     assert_eq!(event["repeats"]["latest"][2]["client"], "127.0.0.1");
-    assert_eq!(api.all("rejections?cause=conflict", 1).await.len(), 2);
+    let kept = api.all("rejections?cause=conflict", 1).await;
+    let named = event["conflicts"].as_array().expect("a list");
+    assert_eq!((kept.len(), each(&kept, "id")), (2, each(named, "id")));
+    assert_eq!(event["conflicts"][0]["client"], "127.0.0.1");
+    let (other, _) = send("/in/streampixel", upload("build.saving", "p1", "\"u1\"", "4")).await;
+    assert_eq!(api.get(&format!("events/{other}")).await["conflicts"], serde_json::json!([]));
 
     let mut statuses = Vec::new();
     for _ in 0..2 {

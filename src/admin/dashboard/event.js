@@ -145,7 +145,9 @@ export default async function one(place, { id, signal }) {
     el("p", { class: "crumbs" }, link("#/events", "Events"), " / ", event.id),
     el("h1", {}, foreign(event.event, 200)),
     el("p", { class: "note" }, "From ", link(`#/events?source=${event.source}`, event.source), ", received ", moment(event.received_at),
-      event.order_key && [", order key ", foreign(event.order_key)]));
+      event.order_key && [", order key ", foreign(event.order_key)]),
+    event.conflicts.length > 0 && el("p", { class: "note" }, "Copies that say something else: ",
+      event.conflicts.flatMap((it, at) => [at > 0 && ", ", link(`#/rejections/${it.id}`, `…${it.id.slice(-10)}`)])));
   add(place, heads,
     el("div", { class: "buttons" },
       button("Replay to all targets", async () => { await replay(event.id); await work(); }, { class: "main" }),

@@ -72,7 +72,7 @@ export function outcome(attempt) {
 export const CAUSES = {
   unverified: "nothing proves where it came from: its signature or token does not fit the source's secret",
   malformed: "it is not what the provider sends",
-  "not-allowed": "the source's where does not admit it",
+  "not-allowed": "the source's where or allow_ips does not admit it",
   "media-type": "its content coding cannot be read",
   conflict: "it repeats an event by its key with another body",
 };

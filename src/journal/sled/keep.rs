@@ -57,9 +57,9 @@ impl Committer {
         rejection: &Rejection,
         now: Timestamp,
     ) -> Result<usize, AppendError> {
-        let Rejection { source, held, .. } = rejection;
+        let Rejection { source, cause, held, .. } = rejection;
         let bytes = quarantine::weight(rejection);
-        let admitted = self.shared.memory().quarantine.admit(source, *held, bytes, now);
+        let admitted = self.shared.memory().quarantine.admit((source, *cause), *held, bytes, now);
         let given_up = admitted.map_err(|not_kept| {
             tracing::debug!(?not_kept, %source, "a refused request was not kept");
             AppendError::Full

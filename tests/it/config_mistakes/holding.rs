@@ -13,7 +13,18 @@ fn a_provider_that_tests_for_refusals_gets_them() {
         "{mistakes}"
     );
     let other = source_mistakes("on_unverified = \"hold\"");
-    assert!(other.contains("write one of \"reject\", \"accept-hold\""), "{other}");
+    assert!(other.contains("write one of \"reject\", \"quarantine\", \"accept-hold\""), "{other}");
+}
+
+#[test]
+fn what_is_refused_and_kept_has_two_names() {
+    for word in ["reject", "quarantine"] {
+        let source = format!(
+            "[source.b]\nprovider = \"github\"\nsecret = \"plain:x\"\non_unverified = {word:?}\n"
+        );
+        let output = Desk::with(&format!("{source}{SMALLEST}")).check(&[]);
+        assert!(output.status.success(), "{word}: {}", text(&output.stderr));
+    }
 }
 
 #[test]

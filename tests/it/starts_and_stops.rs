@@ -193,7 +193,9 @@ async fn it_begins_again_in_place_with_the_allocators_settings_unless_one_is_set
     let names = ["MALLOC_ARENA_MAX", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"];
     let bare = || {
         let mut command = home.command(&["serve"]);
-        names.iter().for_each(|name| drop(command.env_remove(name)));
+        for name in names {
+            command.env_remove(name);
+        }
         command
     };
     // The process that was started is the one that has them, and it works.

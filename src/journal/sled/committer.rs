@@ -5,7 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -27,7 +27,7 @@ use crate::journal::record::{Label, Record};
 use crate::journal::slot::Slots;
 use crate::journal::{Append, AppendError, Appended, Note};
 use crate::model::{DedupKey, Event, Name, RejectionId};
-use crate::time::Timestamp;
+use crate::time::{Stopwatch, Timestamp};
 
 /// Names are written anew with every so manyth commit: whoever salvages a damaged generation needs one copy of each.
 const NAMES_EVERY: u64 = 64;
@@ -71,8 +71,8 @@ pub(super) struct Committer {
     pub(super) starved: bool,
     /// What the generation that is written holds.
     pub(super) holds: Holds,
-    /// When the ledger is told of it.
-    pub(super) ledger_at: Option<Instant>,
+    /// For how long the ledger has not written it down.
+    pub(super) ledger_lags: Option<Stopwatch>,
     /// Names that it knows.
     pub(super) names_written: usize,
     /// The notes stand in it.
@@ -136,8 +136,8 @@ impl Committer {
             let patience = self.upkeep_at.since(now);
             let patience =
                 if self.drain.is_some() { patience.min(DRAIN_INTERVAL) } else { patience };
-            let patience = match self.ledger_at {
-                Some(at) => patience.min(at.saturating_duration_since(Instant::now())),
+            let patience = match &self.ledger_lags {
+                Some(lag) => patience.min(LEDGER_DELAY.saturating_sub(lag.elapsed())),
                 None => patience,
             };
             let taken = self.shared.take(patience);
@@ -328,10 +328,10 @@ impl Committer {
 
     /// Has the ledger write down what the commits of the last milliseconds added.
     fn write_ledger(&mut self) {
-        if self.ledger_at.is_none_or(|at| Instant::now() < at) {
+        if self.ledger_lags.as_ref().is_none_or(|lag| lag.elapsed() < LEDGER_DELAY) {
             return;
         }
-        self.ledger_at = None;
+        self.ledger_lags = None;
         let written = self.generations.ledger().write_down();
         self.ledger_failed(written);
     }
@@ -352,7 +352,7 @@ impl Committer {
         let current = self.generations.current().map_or(0, |generation| generation.number);
         let told = self.generations.ledger().holds(current, self.holds);
         self.ledger_failed(told);
-        self.ledger_at.get_or_insert_with(|| Instant::now() + LEDGER_DELAY);
+        self.ledger_lags.get_or_insert_with(Stopwatch::start);
         self.last_commit = commit.number();
         self.next_commit = commit.number().saturating_add(1);
         let bytes = u64::try_from(commit.len()).unwrap_or(u64::MAX);

@@ -171,7 +171,7 @@ impl SledJournal {
             // Names and notes are said once more with the first commit: it is not worth knowing which are there.
             names_written: 0,
             notes_written: false,
-            ledger_at: None,
+            ledger_lags: None,
             drain: None,
             expire_from: 0,
         };

@@ -25,7 +25,7 @@ use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::rt::TokioTimer;
 
 use self::connect::{Carried, Connector, Route};
-pub use self::post::{Asking, PostError, Posted, ask, follow, post};
+pub use self::post::{Asking, Line, PostError, Posted, ask, follow, post};
 pub use self::seen::MAX_ANSWER_BODY;
 use self::seen::Outgoing;
 pub use self::tls::SystemTls;
@@ -34,6 +34,7 @@ use crate::config::Target;
 use crate::lifecycle::Tasks;
 use crate::model::{Answer, Event, Seen, Timing};
 use crate::rules::sign::Signer;
+use crate::rules::trace::{SpanId, Trace};
 use crate::template::{Body, Preset};
 use crate::time::{Stopwatch, Timestamp, deadline};
 
@@ -69,8 +70,10 @@ pub struct Call<'a> {
     pub number: u32,
     /// The moment of this attempt by the system clock: `webhook-timestamp`.
     pub wall: Timestamp,
-    /// Random bytes for a trace id (16) and a span id (8).
-    pub trace_entropy: [u8; 24],
+    /// The trace it belongs to.
+    pub trace: Trace,
+    /// Its span in that trace.
+    pub span: SpanId,
 }
 
 /// What one attempt brought.

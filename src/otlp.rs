@@ -40,7 +40,7 @@ const MAX_ANSWER: usize = 64 * 1024;
 
 /// The task that exports.
 pub struct Exporter {
-    exporter: opentelemetry_otlp::SpanExporter,
+    sender: opentelemetry_otlp::SpanExporter,
     scope: InstrumentationScope,
     queue: mpsc::Receiver<Span>,
     metrics: SpanMetrics,
@@ -70,7 +70,7 @@ impl Exporter {
         let line = Line::new(&config.endpoint, TIMEOUT, MAX_ANSWER, tasks)?;
         let text = |value: &Secret| String::from_utf8_lossy(value.expose()).into_owned();
         let fields = config.headers.iter().map(|(name, value)| (name.clone(), text(value)));
-        let mut exporter = opentelemetry_otlp::SpanExporter::builder()
+        let mut sender = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
             .with_http_client(Wire(line))
             .with_endpoint(&config.endpoint)
@@ -84,9 +84,9 @@ impl Exporter {
             .with_service_name("everhook")
             .with_attribute(KeyValue::new("service.version", version))
             .build();
-        exporter.set_resource(&resource);
+        sender.set_resource(&resource);
         let scope = InstrumentationScope::builder("everhook").with_version(version).build();
-        Ok(Self { exporter, scope, queue, metrics, failing: false })
+        Ok(Self { sender, scope, queue, metrics, failing: false })
     }
 
     /// Exports until it is told to stop, and then what is queued.
@@ -131,7 +131,7 @@ impl Exporter {
         }
         let count = u64::try_from(batch.len()).unwrap_or(u64::MAX);
         let spans = batch.drain(..).map(|span| data(span, &self.scope)).collect();
-        match self.exporter.export(spans).await {
+        match self.sender.export(spans).await {
             Ok(()) => {
                 self.metrics.exported.inc_by(count);
                 if std::mem::take(&mut self.failing) {

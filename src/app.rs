@@ -4,6 +4,7 @@
 //! the first moment and are never refused while the journal recovers. Stopping goes the other way round:
 //! refuse new work, finish what is in flight, make settlements durable.
 
+mod export;
 mod reload;
 
 use std::collections::BTreeSet;
@@ -17,6 +18,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use self::export::export;
 use self::reload::{Reloader, Targets, clients};
 pub use self::reload::{Reloading, SetLevel};
 use crate::admin::{Admin, Readiness, Setup, Surroundings};
@@ -33,6 +35,7 @@ use crate::reload::{ReloadControl, reload_control};
 use crate::rules::dispatch::TargetPolicy;
 use crate::target::{SystemTls, TargetClient};
 use crate::time::Clock;
+use crate::trace::Spans;
 
 /// How long attempts in flight may take to finish when the daemon stops.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
@@ -40,6 +43,8 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
 const INTERRUPT_DEADLINE: Duration = Duration::from_millis(500);
 /// How long an answer of the admin side may take to be read when the daemon stops.
 const ADMIN_DEADLINE: Duration = Duration::from_millis(500);
+/// How long spans may take to be exported when the daemon stops.
+const EXPORT_DEADLINE: Duration = Duration::from_secs(3);
 /// How often the journal is asked whether it still works.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 /// The revision this binary was built from, when the build says so.
@@ -107,6 +112,7 @@ pub struct Daemon {
     relay: Tasks,
     admin: Tasks,
     reload: Tasks,
+    export: Tasks,
     reload_control: ReloadControl,
     interrupt: CancellationToken,
 }
@@ -152,7 +158,9 @@ impl Daemon {
 
         let readiness = Readiness::default();
         let root = Tasks::new();
-        let (ingress, relay, admin) = (root.child(), root.child(), root.child());
+        let (ingress, relay, admin, exporting) =
+            (root.child(), root.child(), root.child(), root.child());
+        let spans = export(&config, &metrics, &exporting)?;
         let (control, commands) = control();
         let (reload_control, requests) = reload_control();
         let live = Live::new(config);
@@ -175,7 +183,7 @@ impl Daemon {
         let journal: Arc<dyn Journal> = Arc::<SledJournal>::clone(&engine);
         report_orphans(&*journal, &config.targets);
 
-        let around = Around { journal: Arc::clone(&journal), clock, metrics };
+        let around = Around { journal: Arc::clone(&journal), clock, metrics, spans };
         let interrupt = CancellationToken::new();
         let stop = RelayStop { drain: relay.stop_token().clone(), interrupt: interrupt.clone() };
         let targets = around.deliver(&config, (&relay, stop), commands, rng.random())?;
@@ -207,6 +215,7 @@ impl Daemon {
             relay,
             admin,
             reload,
+            export: exporting,
             reload_control,
             interrupt,
         })
@@ -256,7 +265,10 @@ impl Daemon {
         if received.is_err() {
             tracing::info!("connections amid a request are closed without an answer");
         }
-        self.journal.close().await;
+        // Whoever makes spans has ended.
+        self.export.stop();
+        let exported = tokio::time::timeout(EXPORT_DEADLINE, self.export.ended());
+        let ((), _bounded) = tokio::join!(self.journal.close(), exported);
         self.admin.stop();
         drop(tokio::time::timeout(ADMIN_DEADLINE, self.admin.ended()).await);
     }
@@ -269,7 +281,7 @@ impl Daemon {
         if let Err(error) = abandoned {
             tracing::error!(%error, "the journal could not be abandoned");
         }
-        for tasks in [&self.reload, &self.ingress, &self.relay, &self.admin] {
+        for tasks in [&self.reload, &self.ingress, &self.relay, &self.export, &self.admin] {
             tasks.stop();
         }
         let ended =
@@ -283,6 +295,7 @@ struct Around {
     journal: Arc<dyn Journal>,
     clock: Clock,
     metrics: Metrics,
+    spans: Spans,
 }
 
 impl Around {
@@ -303,7 +316,7 @@ impl Around {
             config.delivery.concurrency,
             Arc::clone(&self.journal),
             self.clock.clone(),
-            &self.metrics,
+            (&self.metrics, self.spans.clone()),
             (commands, replacements),
             seed,
         );
@@ -324,7 +337,7 @@ impl Around {
             &config.sources,
             Arc::clone(&self.journal),
             self.clock.clone(),
-            &self.metrics,
+            (&self.metrics, self.spans.clone()),
             seed,
             tasks,
         );

@@ -29,8 +29,8 @@
 //! | 1 | [`model`] | decisions |
 //! | 2 | [`rules`], [`template`] | effects: no runtime, no clock, no randomness of its own |
 //! | 3 | [`config`], [`metrics`], [`lifecycle`] | requests |
-//! | 4 | [`journal`], [`target`], [`control`], [`reload`] | policies |
-//! | 5 | [`ingress`], [`relay`], [`admin`] | each other |
+//! | 4 | [`journal`], [`target`], [`control`], [`reload`], [`trace`] | policies |
+//! | 5 | [`ingress`], [`relay`], [`admin`], and with the feature `otel` the export of spans | each other |
 //! | 6 | [`app`] | logic |
 //! | 7 | the binary and its command line | |
 #![forbid(unsafe_code)]
@@ -51,9 +51,12 @@ pub mod journal;
 pub mod target;
 pub mod control;
 pub mod reload;
+pub mod trace;
 // F5
 pub mod ingress;
 pub mod relay;
 pub mod admin;
+#[cfg(feature = "otel")]
+pub mod otlp;
 // F6
 pub mod app;

@@ -7,6 +7,7 @@ mod absence;
 mod config;
 mod delivery;
 mod quarantine;
+mod spans;
 mod totals;
 
 use prometheus::core::Collector;
@@ -21,6 +22,7 @@ pub use self::config::ConfigMetrics;
 use self::delivery::DeliveryMetrics;
 pub use self::delivery::TargetMetrics;
 pub use self::quarantine::QuarantineMetrics;
+pub use self::spans::SpanMetrics;
 pub use self::totals::{SourceTotals, Spread, TargetTotals, Totals};
 use crate::model::Name;
 

@@ -21,6 +21,7 @@ use everhook::model::{
     Attempt, Event, EventId, Name, Rejection, RejectionId, RejectionOutline, Settlement, Wanted,
 };
 use everhook::time::Clock;
+use everhook::trace::Spans;
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, oneshot};
 
@@ -194,7 +195,7 @@ pub async fn serve(config: Config, listener: TcpListener) {
         &config.sources,
         journal,
         Clock::system(),
-        &metrics,
+        (&metrics, Spans::default()),
         1,
         &tasks,
     );

@@ -98,6 +98,8 @@ pub struct Config {
     pub delivery: Delivery,
     /// `[log]`
     pub log: Log,
+    /// `[otel]`, when there is an endpoint.
+    pub otel: Option<Otel>,
     /// `[source.NAME]`, sorted by name.
     pub sources: Vec<Source>,
     /// `[target.NAME]`, sorted by name.
@@ -176,6 +178,19 @@ pub struct Log {
     pub level: String,
     /// How lines are written.
     pub format: LogFormat,
+}
+
+/// `[otel]`: where spans are exported to.
+#[derive(Clone, Debug)]
+pub struct Otel {
+    /// The URL that spans are posted to.
+    pub endpoint: String,
+    /// Header fields to send with them, lower-case.
+    pub headers: Vec<(String, Secret)>,
+    /// How many of the traces that begin here are recorded, from 0 to 1.
+    pub sample: f64,
+    /// Most spans that wait to be exported.
+    pub queue: usize,
 }
 
 /// How log lines are written.

@@ -16,8 +16,17 @@ use super::tree::{Datum, KeyPath, Node, Step};
 use crate::model::Secret;
 
 /// Keys whose change takes effect at the next start only.
-pub(super) const AT_START: [&str; 5] =
-    ["ingress.listen", "ingress.max_connections", "admin.listen", "journal.path", "log.format"];
+pub(super) const AT_START: [&str; 9] = [
+    "ingress.listen",
+    "ingress.max_connections",
+    "admin.listen",
+    "journal.path",
+    "log.format",
+    "otel.endpoint",
+    "otel.headers",
+    "otel.sample",
+    "otel.queue",
+];
 
 /// A configuration's keys, each with a digest of its value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -32,6 +32,8 @@ table! {
         delivery: Delivery = "{}";
         /// What is logged, and how.
         log: Log = "{}";
+        /// Traces for OpenTelemetry, in a build with the feature `otel`.
+        otel: Otel = "{}";
         /// A source receives the webhooks of one provider.
         source: Named<Source> = "{}", size 1 to 1000;
         /// A target receives the events of the sources.
@@ -107,6 +109,18 @@ table! {
         level: String = r#""info""#;
         /// How lines are written; auto is journald when systemd listens, and text otherwise.
         format: LogFormat = r#""auto""#;
+    }
+
+    /// Traces for OpenTelemetry, in a build with the feature `otel`.
+    pub Otel {
+        /// The URL that spans are posted to (OTLP over HTTP, protobuf); nothing is exported when it is not set.
+        endpoint: Url;
+        /// Header fields to send with them: text, or a secret's reference.
+        headers: HeaderFields, size 0 to 16;
+        /// How many of the traces that begin here are recorded; about others the provider's traceparent decides.
+        sample: f64 = "1.0", from "0.0" to "1.0";
+        /// Most spans that wait to be exported; what does not fit is dropped and counted.
+        queue: usize = "8192", from "16" to "1048576";
     }
 
     /// A source receives the webhooks of one provider.

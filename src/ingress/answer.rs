@@ -67,6 +67,11 @@ impl Cause {
         self.parts().1
     }
 
+    /// The status code of the answer.
+    pub(super) fn status(self) -> u16 {
+        self.parts().0.as_u16()
+    }
+
     fn parts(self) -> (StatusCode, &'static str, &'static str) {
         match self {
             Self::Malformed => (

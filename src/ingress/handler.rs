@@ -17,11 +17,13 @@ use super::framing::MAX_FIELDS;
 use super::gate::client;
 use super::routes::Route;
 use super::settings::Settings;
+use super::traced::Traced;
 use super::{Shared, SourceState, quarantine};
 use crate::journal::{Append, AppendError, Appended};
 use crate::metrics::NO_SOURCE;
 use crate::model::{Event, EventId, Headers, Refusal};
 use crate::rules::intake::{self, Admission, Decision, Inbound};
+use crate::time::Timestamp;
 
 /// A request that was refused, and whose it was, if that is known.
 struct Refused<'a> {
@@ -29,12 +31,23 @@ struct Refused<'a> {
     cause: Cause,
 }
 
+/// A request that was read to its end.
+struct Complete<'a> {
+    client: IpAddr,
+    method: intake::Method,
+    head: &'a Parts,
+    body: Bytes,
+    /// When it came, if that is told.
+    arrived: Option<Timestamp>,
+}
+
 /// Answers one request.
 pub(super) async fn handle(shared: &Shared, peer: IpAddr, request: Request<Incoming>) -> Answer {
     let path = request.uri().path().to_owned();
     let http_1 = request.version() < Version::HTTP_2;
     let settings = shared.settings.load_full();
-    let mut answer = match answered(shared, &settings, peer, &path, request).await {
+    let arrived = shared.spans.are_kept().then(|| shared.clock.now());
+    let mut answer = match answered(shared, &settings, (peer, arrived), &path, request).await {
         Ok((source, answer)) => {
             shared.count(source.name.as_str(), &answer);
             answer
@@ -70,7 +83,7 @@ impl Shared {
 async fn answered<'a>(
     shared: &Shared,
     settings: &'a Settings,
-    peer: IpAddr,
+    (peer, arrived): (IpAddr, Option<Timestamp>),
     path: &str,
     request: Request<Incoming>,
 ) -> Result<(&'a SourceState, Answer), Refused<'a>> {
@@ -109,7 +122,8 @@ async fn answered<'a>(
     }
     let read = settings.bodies.read(body, settings.max_body, settings.body_timeout).await;
     let Whole { bytes: body, room } = read.map_err(refuse)?;
-    let answer = decided(shared, source, (client, method), &head, body).await.map_err(refuse)?;
+    let request = Complete { client, method, head: &head, body, arrived };
+    let answer = decided(shared, source, request).await.map_err(refuse)?;
     drop(room);
     Ok((source, answer))
 }
@@ -151,9 +165,7 @@ fn fields(head: &Parts) -> Headers {
 async fn decided(
     shared: &Shared,
     source: &SourceState,
-    (client, method): (IpAddr, intake::Method),
-    head: &Parts,
-    body: Bytes,
+    Complete { client, method, head, body, arrived }: Complete<'_>,
 ) -> Result<Answer, Cause> {
     let begun = shared.clock.now();
     let headers = fields(head);
@@ -188,6 +200,10 @@ async fn decided(
         tasks: shared.tasks.clone(),
     };
     let Admission { event: name, order_key, dedup, targets, .. } = admission;
+    let traced = arrived.map(|arrived| {
+        let trace = shared.spans.trace(id, &headers);
+        Traced { trace, event: id, source: source.name.clone(), name: name.clone(), arrived, begun }
+    });
     let (source_name, received_at) = (source.name.clone(), begun);
     let event = Event { id, source: source_name, name, order_key, received_at, headers, body };
     let journal = Arc::clone(&shared.journal);
@@ -198,7 +214,11 @@ async fn decided(
         }
         appended
     };
-    let appended = stored(shared, source, append).await?;
+    let appended = stored(shared, source, append).await;
+    if let Some(traced) = traced {
+        traced.ended(&shared.spans, &appended, shared.clock.now());
+    }
+    let appended = appended?;
     source.ack_duration.observe(shared.clock.now().since(begun).as_secs_f64());
     Ok(acknowledged(appended))
 }

@@ -21,6 +21,7 @@ mod quiet;
 mod release;
 mod routes;
 mod settings;
+mod traced;
 mod watch;
 mod wire;
 
@@ -44,6 +45,7 @@ use crate::journal::Journal;
 use crate::lifecycle::Tasks;
 use crate::metrics::Metrics;
 use crate::time::Clock;
+use crate::trace::Spans;
 
 /// First and longest pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
@@ -62,6 +64,7 @@ struct Shared {
     journal: Arc<dyn Journal>,
     clock: Clock,
     metrics: Metrics,
+    spans: Spans,
     rng: Mutex<StdRng>,
     draining: CancellationToken,
     /// Owns what outlives a connection.
@@ -75,7 +78,7 @@ impl Ingress {
         sources: &[config::Source],
         journal: Arc<dyn Journal>,
         clock: Clock,
-        metrics: &Metrics,
+        (metrics, spans): (&Metrics, Spans),
         seed: u64,
         tasks: &Tasks,
     ) -> Self {
@@ -86,6 +89,7 @@ impl Ingress {
             journal,
             clock,
             metrics: metrics.clone(),
+            spans,
             rng: Mutex::new(StdRng::seed_from_u64(seed)),
             draining: CancellationToken::new(),
             tasks: tasks.clone(),

@@ -28,6 +28,7 @@ use crate::rules::dispatch::{Action, Dispatcher, Finished, Job, TargetPolicy};
 use crate::rules::retry::Moment;
 use crate::target::TargetClient;
 use crate::time::Clock;
+use crate::trace::Spans;
 
 /// A target the relay delivers to.
 pub struct RelayTarget {
@@ -66,13 +67,13 @@ pub struct Relay {
 
 impl Relay {
     /// A relay with nothing in flight, for at most `pool` attempts at once over all targets. `seed` spreads retries
-    /// and makes trace ids. How the targets stood when the last run ended is taken up from the journal.
+    /// and makes the ids of spans. How the targets stood when the last run ended is taken up from the journal.
     pub fn new(
         targets: Vec<RelayTarget>,
         pool: usize,
         journal: Arc<dyn Journal>,
         clock: Clock,
-        metrics: &Metrics,
+        (metrics, spans): (&Metrics, Spans),
         (commands, replacements): (Commands, Replacements),
         seed: u64,
     ) -> Self {
@@ -96,7 +97,7 @@ impl Relay {
         }
         Self {
             dispatcher,
-            worker: Worker { journal: Arc::clone(&journal), clock: clock.clone() },
+            worker: Worker { journal: Arc::clone(&journal), clock: clock.clone(), spans },
             observer,
             attempts: JoinSet::new(),
             leases: HashMap::new(),
@@ -192,11 +193,11 @@ impl Relay {
         let Some(client) = self.clients.get(&job.target) else {
             return;
         };
-        let trace = self.rng.random();
+        let span = self.rng.random();
         let attempt = self.worker.clone().attempt(
             job.clone(),
             Arc::clone(client),
-            trace,
+            span,
             stop.interrupt.clone(),
         );
         let task = self.attempts.spawn(attempt);

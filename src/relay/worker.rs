@@ -7,14 +7,17 @@ use tokio_util::sync::CancellationToken;
 use crate::journal::{Journal, Lease, LoadError};
 use crate::model::{Answer, Attempt, ErrorClass, Seen};
 use crate::rules::dispatch::{Finished, Job};
+use crate::rules::trace::SpanId;
 use crate::target::{Call, Exchange, TargetClient};
 use crate::time::Clock;
+use crate::trace::{Span, Spans};
 
 /// What every attempt needs. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Worker {
     pub(super) journal: Arc<dyn Journal>,
     pub(super) clock: Clock,
+    pub(super) spans: Spans,
 }
 
 impl Worker {
@@ -23,7 +26,7 @@ impl Worker {
         self,
         job: Job<Lease>,
         client: Arc<TargetClient>,
-        trace_entropy: [u8; 24],
+        span: SpanId,
         interrupt: CancellationToken,
     ) -> Finished {
         let event = match self.journal.load(job.lease).await {
@@ -53,11 +56,14 @@ impl Worker {
                 return Finished::Unrenderable(record(answer, seen));
             }
         };
-        let call = Call { event: &event, body, number, wall: self.clock.wall(), trace_entropy };
+        let trace = self.spans.trace(event.id, &event.headers);
+        let call = Call { event: &event, body, number, wall: self.clock.wall(), trace, span };
         let Exchange { answer, seen } = tokio::select! {
             exchange = client.attempt(call) => exchange,
             () = interrupt.cancelled() => Exchange::interrupted(),
         };
-        Finished::Attempted(record(answer, seen))
+        let attempt = record(answer, seen);
+        self.spans.record(&trace, || Span::attempt(trace, span, &event, &job.target, &attempt));
+        Finished::Attempted(attempt)
     }
 }

@@ -15,6 +15,7 @@ pub mod dedup;
 pub mod notice;
 pub mod intake;
 pub mod outbound;
+pub mod trace;
 pub mod reach;
 pub mod sign;
 pub mod breaker;

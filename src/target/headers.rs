@@ -1,12 +1,11 @@
 //! Which header fields a target receives: the provider's own as they came, and ours.
 
-use std::fmt::Write as _;
-
 use hyper::header::{Entry, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 
 use super::Call;
 use crate::model::Headers;
 use crate::rules::outbound::speaks_of_a_secret;
+use crate::rules::trace;
 use crate::template::Body;
 
 /// What the relay calls itself toward targets.
@@ -63,7 +62,6 @@ pub(super) fn outbound(
 ) -> HeaderMap {
     let event = call.event;
     let mut fields = HeaderMap::with_capacity(24);
-    let trace = Trace::continued(&event.headers);
     for (name, value) in event.headers.iter() {
         // When the target signs, a provider's own signature under the same name would be taken for ours.
         let replaced = signature.is_some_and(|(ours, _)| ours == name) || set.contains_key(name);
@@ -74,7 +72,7 @@ pub(super) fn outbound(
             || stale
             || withheld
             || !body.passes_headers()
-            || !passes(&event.headers, name, trace.is_some())
+            || !passes(&event.headers, name, call.trace.parent.is_some())
         {
             continue;
         }
@@ -109,7 +107,7 @@ pub(super) fn outbound(
     ours("everhook-source", event.source.as_str());
     ours("everhook-event", &event.name);
     ours("everhook-attempt", &call.number.to_string());
-    ours("traceparent", &traceparent(trace, call));
+    ours(trace::FIELD, &call.trace.field(call.span));
     fields
 }
 
@@ -127,7 +125,7 @@ fn append(fields: &mut HeaderMap, name: &str, value: &[u8]) {
 }
 
 fn passes(all: &Headers, name: &str, traced: bool) -> bool {
-    let ours = NOT_PASSED_ON.binary_search(&name).is_ok() || name == "traceparent";
+    let ours = NOT_PASSED_ON.binary_search(&name).is_ok() || name == trace::FIELD;
     let about_the_caller = name.starts_with("x-forwarded-") || (name == "tracestate" && !traced);
     !ours && !about_the_caller && !named_by_connection(all, name)
 }
@@ -140,68 +138,13 @@ fn named_by_connection(all: &Headers, name: &str) -> bool {
         .any(|option| option.trim().eq_ignore_ascii_case(name))
 }
 
-/// The trace an event belongs to, from the provider's `traceparent` (W3C Trace Context, version 00).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Trace<'a> {
-    id: &'a str,
-    flags: &'a str,
-}
-
-impl<'a> Trace<'a> {
-    /// `None` when there is no valid one: then a new trace begins.
-    fn continued(headers: &'a Headers) -> Option<Self> {
-        let text = headers.get_str("traceparent")?;
-        let mut parts = text.splitn(4, '-');
-        let (version, id, parent, rest) =
-            (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        // A later version may append fields after the flags; version 00 may not.
-        let flags = rest.split('-').next()?;
-        let exact = version != "00" || flags.len() == rest.len();
-        let hex = |text: &str, len: usize| {
-            text.len() == len && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-        };
-        let zero = |text: &str| text.bytes().all(|b| b == b'0');
-        let valid = hex(version, 2)
-            && version != "ff"
-            && hex(id, 32)
-            && !zero(id)
-            && hex(parent, 16)
-            && !zero(parent)
-            && hex(flags, 2)
-            && exact;
-        valid.then_some(Self { id, flags })
-    }
-}
-
-/// The same trace with a span of this attempt's own, or a new trace.
-fn traceparent(trace: Option<Trace<'_>>, call: &Call<'_>) -> String {
-    let mut text = String::with_capacity(55);
-    let (begun, span) = call.trace_entropy.split_at(16);
-    text.push_str("00-");
-    match trace {
-        Some(trace) => text.push_str(trace.id),
-        None => push_hex(&mut text, begun),
-    }
-    text.push('-');
-    push_hex(&mut text, span);
-    text.push('-');
-    text.push_str(trace.map_or("01", |trace| trace.flags));
-    text
-}
-
-fn push_hex(text: &mut String, bytes: &[u8]) {
-    for byte in bytes {
-        // Writing to a String does not fail.
-        write!(text, "{byte:02x}").unwrap_or_default();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
 
     use super::*;
     use crate::model::{Event, EventId, Name};
+    use crate::rules::trace::Trace;
     use crate::template::Preset;
     use crate::time::Timestamp;
 
@@ -221,13 +164,18 @@ mod tests {
         Fields { set, tokens, known_tokens: vec![HeaderName::from_static("x-proof")] }
     }
 
+    fn call(event: &Event, body: Bytes, wall: Timestamp) -> Call<'_> {
+        let trace = Trace::of(event.id, &event.headers, 1.0);
+        Call { event, body, number: 2, wall, trace, span: [0xab; 8] }
+    }
+
     fn sent(pairs: &[(&str, &[u8])], signature: Option<&str>) -> HeaderMap {
         let event = event(pairs);
         let wall = Timestamp::from_secs(1_700_000_000);
         let signature = signature.map(|value| ("webhook-signature", value.as_bytes()));
         let raw = Body::new(Preset::Raw, None, None).unwrap();
         let body = event.body.clone();
-        let call = Call { event: &event, body, number: 2, wall, trace_entropy: [0xab; 24] };
+        let call = call(&event, body, wall);
         outbound(&call, &raw, &with(HeaderMap::new(), true), signature)
     }
 
@@ -305,7 +253,7 @@ mod tests {
             let body = Body::new(preset, template.map(str::to_owned), None).unwrap();
             let wall = Timestamp::from_secs(1_700_000_000);
             let bytes = Bytes::new();
-            let call = Call { event: &event, body: bytes, number: 1, wall, trace_entropy: [1; 24] };
+            let call = call(&event, bytes, wall);
             outbound(&call, &body, &with(set.clone(), true), None)
         };
         let templated = fields(Preset::Raw, Some("{}"));
@@ -320,26 +268,18 @@ mod tests {
     }
 
     #[test]
-    fn a_valid_trace_goes_on_and_any_other_begins_anew() {
+    fn a_trace_goes_on_with_its_state_and_a_new_one_begins_without() {
         let valid: &[u8] = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let got = sent(&[("traceparent", valid), ("tracestate", b"a=1")], None);
-        let span = "abababababababab";
-        let expected = format!("00-4bf92f3577b34da6a3ce929d0e0e4736-{span}-01");
-        assert_eq!(got["traceparent"], expected.as_str());
+        let expected = "00-4bf92f3577b34da6a3ce929d0e0e4736-abababababababab-01";
+        assert_eq!(got["traceparent"], expected);
         assert_eq!(got["tracestate"], "a=1");
-        for invalid in [
-            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
-            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
-            "00-4bf9-00f067aa0ba902b7-01",
-            "",
-        ] {
-            let got = sent(&[("traceparent", invalid.as_bytes())], None);
-            assert_eq!(got["traceparent"], format!("00-{}-{span}-01", "ab".repeat(16)).as_str());
-        }
+        let got = sent(&[("traceparent", b"none"), ("tracestate", b"a=1")], None);
+        let id = got["webhook-id"].to_str().unwrap().trim_start_matches("evt_");
+        assert_eq!(got["traceparent"], format!("00-{id}-abababababababab-01").as_str());
+        assert!(!got.contains_key("tracestate"));
     }
+
     #[test]
     fn tokens_stay_behind_where_the_target_is_not_to_have_them() {
         let event = event(&[
@@ -351,8 +291,7 @@ mod tests {
         ]);
         let raw = Body::new(Preset::Raw, None, None).unwrap();
         let wall = Timestamp::from_secs(1_700_000_000);
-        let call =
-            Call { event: &event, body: Bytes::new(), number: 1, wall, trace_entropy: [1; 24] };
+        let call = call(&event, Bytes::new(), wall);
         let fields = |tokens| outbound(&call, &raw, &with(HeaderMap::new(), tokens), None);
         let (all, without) = (fields(true), fields(false));
         assert!(all["x-proof"].is_sensitive() && !all["x-gitlab-event"].is_sensitive());

@@ -29,7 +29,7 @@ use tokio::time::Instant;
 use tokio::time::error::Elapsed;
 
 use self::connect::{Carried, Connector, Route};
-pub use self::post::{Asking, PostError, Posted, ask, follow, post};
+pub use self::post::{Asking, Line, PostError, Posted, ask, follow, post};
 pub use self::seen::MAX_ANSWER_BODY;
 use self::seen::Outgoing;
 pub use self::tls::SystemTls;
@@ -38,6 +38,7 @@ use crate::config::Target;
 use crate::lifecycle::Tasks;
 use crate::model::{Answer, Event, Seen, Timing};
 use crate::rules::sign::Signer;
+use crate::rules::trace::{SpanId, Trace};
 use crate::template::{Body, Preset};
 use crate::time::{Stopwatch, Timestamp, deadline};
 
@@ -73,8 +74,10 @@ pub struct Call<'a> {
     pub number: u32,
     /// The moment of this attempt by the system clock: `webhook-timestamp`.
     pub wall: Timestamp,
-    /// Random bytes for a trace id (16) and a span id (8).
-    pub trace_entropy: [u8; 24],
+    /// The trace it belongs to.
+    pub trace: Trace,
+    /// Its span in that trace.
+    pub span: SpanId,
 }
 
 /// What one attempt brought.

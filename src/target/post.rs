@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, Uri};
+use hyper_util::client::legacy::Client;
 use rustls::pki_types::CertificateDer;
 
 use super::connect::{Connector, Route};
@@ -104,6 +105,46 @@ pub async fn follow(
         if frame.data_ref().is_some_and(|data| visit(data).is_break()) {
             return Ok(status);
         }
+    }
+}
+
+/// A way to one receiver that is kept from request to request, for what is sent there again and again.
+#[derive(Debug)]
+pub struct Line {
+    client: Client<Connector, Outgoing>,
+    timeout: Duration,
+    most: usize,
+}
+
+impl Line {
+    /// To a receiver of such a URL. An exchange may take `timeout` and an answer have `most` bytes; connections run as
+    /// `tasks`.
+    pub fn new(
+        url: &str,
+        timeout: Duration,
+        most: usize,
+        tasks: &Tasks,
+    ) -> Result<Self, ClientError> {
+        let url: Uri = url.parse()?;
+        let secure = url.scheme_str() == Some("https");
+        let tls = if secure { SystemTls::default().get()? } else { no_tls()? };
+        let connector = Connector::new(tls, timeout, Route::default());
+        Ok(Self { client: client(connector, 1, tasks), timeout, most })
+    }
+
+    /// Sends a request and reads the answer.
+    pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, PostError> {
+        let exchange = async {
+            let request = request.map(|body| Outgoing::new(body).0);
+            let answer = self.client.request(request).await;
+            let answer = answer.map_err(|error| PostError::Failed(class_of(&error)))?;
+            let (head, body) = answer.into_parts();
+            let body = http_body_util::Limited::new(body, self.most).collect().await;
+            let body = body.map_err(|_error| PostError::Failed(ErrorClass::TooLarge))?;
+            Ok(Response::from_parts(head, body.to_bytes()))
+        };
+        let timed_out = Err(PostError::Failed(ErrorClass::Timeout));
+        tokio::time::timeout(self.timeout, exchange).await.unwrap_or(timed_out)
     }
 }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use everhook::config::{Config, LoadOptions};
 use everhook::lifecycle::Tasks;
 use everhook::model::{Answer, ErrorClass, Event, EventId, Headers, MAX_SEEN_BODY, Name};
+use everhook::rules::trace::Trace;
 use everhook::target::{Call, Exchange, SystemTls, TargetClient};
 use everhook::time::Timestamp;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -42,7 +43,8 @@ pub async fn attempt(client: &TargetClient, body: Bytes) -> Exchange {
         body: body.clone(),
     };
     let wall = Timestamp::from_secs(1_700_000_000);
-    let call = Call { event: &event, body, number: 1, wall, trace_entropy: [7; 24] };
+    let trace = Trace::of(event.id, &event.headers, 1.0);
+    let call = Call { event: &event, body, number: 1, wall, trace, span: [7; 8] };
     within("an attempt ends", client.attempt(call)).await
 }
 

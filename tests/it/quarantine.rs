@@ -12,6 +12,7 @@ use everhook::lifecycle::Tasks;
 use everhook::metrics::Metrics;
 use everhook::model::{EventId, Headers, Name, Refusal, Rejection, RejectionId};
 use everhook::time::{Clock, Timestamp};
+use everhook::trace::Spans;
 
 use crate::harness::daemon::{Daemon, Home};
 use crate::harness::receiver::Receiver;
@@ -127,7 +128,8 @@ impl Later {
         let metrics = Metrics::new("1", "r").expect("metrics");
         let kept: Arc<dyn Journal> = Arc::<MemoryJournal>::clone(&journal);
         let (ingress, sources, tasks) = (&config.ingress, config.sources, Tasks::new());
-        let ingress = Ingress::new(ingress, &sources, kept, clock, &metrics, 7, &tasks);
+        let ingress =
+            Ingress::new(ingress, &sources, kept, clock, (&metrics, Spans::default()), 7, &tasks);
         Self { journal, releaser: ingress.releaser(), metrics, refused_at, _home: home }
     }
 

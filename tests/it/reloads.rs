@@ -98,6 +98,21 @@ async fn a_configuration_with_mistakes_changes_nothing_and_every_mistake_is_told
 }
 
 #[tokio::test]
+async fn the_units_way_to_reload_needs_no_program_that_a_minimal_system_lacks() {
+    let unit = include_str!("../../systemd/everhook.service");
+    let way = unit.lines().find_map(|line| line.strip_prefix("ExecReload=")).expect("a way");
+    let script = way.strip_prefix("/bin/sh -c '").and_then(|rest| rest.strip_suffix('\''));
+    let receiver = Receiver::good().await;
+    let home = Home::new(&format!("{SOURCE}{}", target("t", &receiver, "")));
+    let daemon = home.start().await;
+    let mut shell = tokio::process::Command::new("/bin/sh");
+    shell.args(["-c", script.expect("the shell's own")]).env_clear();
+    shell.env("PATH", "/nowhere").env("MAINPID", daemon.pid().to_string());
+    assert!(shell.status().await.expect("a shell").success());
+    daemon.logs("the configuration was reloaded").await;
+}
+
+#[tokio::test]
 async fn a_secret_that_was_replaced_in_its_file_counts_from_the_next_request_on() {
     let receiver = Receiver::good().await;
     let dir = tempfile::tempdir().expect("a directory");

@@ -2,6 +2,7 @@
 
 mod body;
 mod ingress_tls;
+mod otel;
 mod proxy;
 mod source;
 mod target;
@@ -34,6 +35,7 @@ pub(super) fn check(root: raw::Root, findings: &mut Findings) -> Option<Config> 
     let journal = root.journal.and_then(journal);
     let delivery = root.delivery.and_then(|raw| raw.concurrency);
     let log = root.log.and_then(|raw| log(raw, findings));
+    let otel = root.otel.and_then(|raw| otel::otel(raw, findings));
     let raw_sources = root.source.map(|named| named.0).unwrap_or_default();
     let raw_targets = root.target.map(|named| named.0).unwrap_or_default();
     let names: Vec<_> = raw_sources.iter().map(|(name, _)| name.clone()).collect();
@@ -51,6 +53,7 @@ pub(super) fn check(root: raw::Root, findings: &mut Findings) -> Option<Config> 
         journal: journal?,
         delivery: Delivery { concurrency: delivery? },
         log: log?,
+        otel,
         sources: sources?,
         targets: targets.into_iter().map(|target| target.built).collect::<Option<_>>()?,
         warnings: Vec::new(),

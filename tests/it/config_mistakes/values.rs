@@ -181,3 +181,19 @@ fn a_wrong_secret_of_a_preset_with_several_schemes_is_named_by_its_place() {
     let key = "whpk_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
     assert!(Desk::with(&text(key)).check(&[]).status.success());
 }
+
+#[test]
+fn traces_are_asked_for_where_they_can_be_exported_and_have_somewhere_to_go() {
+    let mistakes = |keys: &str| Desk::with(&format!("[otel]\n{keys}\n{SMALLEST}")).mistakes();
+    let alone = mistakes("headers = { x-team = \"deploys\" }");
+    assert!(alone.contains("otel.endpoint: there are headers and nothing to send"), "{alone}");
+    // A build with the feature says something else of this: it is no URL.
+    let said = mistakes("endpoint = \"127.0.0.1:4318\"");
+    let expected = if cfg!(feature = "otel") {
+        "everhook.toml:2: otel.endpoint: the URL does not start with http:// or https://"
+    } else {
+        "everhook.toml:2: otel.endpoint: this everhook was built without the export of traces"
+    };
+    assert!(said.contains(expected), "{said}");
+    assert!(cfg!(feature = "otel") || said.contains("--features otel"), "{said}");
+}

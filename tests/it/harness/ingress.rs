@@ -11,6 +11,7 @@ use everhook::journal::memory::MemoryJournal;
 use everhook::lifecycle::Tasks;
 use everhook::metrics::Metrics;
 use everhook::time::{Clock, Timestamp};
+use everhook::trace::Spans;
 use tokio::net::TcpListener;
 
 use super::daemon::Home;
@@ -38,7 +39,7 @@ impl Ingress {
             &config.sources,
             journal,
             clock.clone(),
-            &metrics,
+            (&metrics, Spans::default()),
             7,
             &tasks,
         );

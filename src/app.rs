@@ -47,7 +47,7 @@ const ADMIN_DEADLINE: Duration = Duration::from_millis(500);
 const EXPORT_DEADLINE: Duration = Duration::from_secs(3);
 /// How often the journal is asked whether it still works.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
-/// The revision this binary was built from, when the build says so.
+/// The commit this binary was built from: a release build in a checkout knows it, or `EVERHOOK_REVISION` says it.
 pub const REVISION: Option<&str> = option_env!("EVERHOOK_REVISION");
 
 /// The sockets the daemon serves on.

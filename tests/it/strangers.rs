@@ -122,10 +122,10 @@ async fn slow_strangers_take_no_room_from_those_who_may_come() {
     assert_eq!(post(&daemon, "ours", "203.0.113.7").await, 200);
     assert!(daemon.metric(KEPT).await.abs() < 0.1, "none of them is whole");
     drop(slow);
-    let heard = async {
+    let room = async {
         while daemon.metric(KEPT).await < 0.9 {
             assert_eq!(post(&daemon, "strange", "198.51.100.7").await, 403);
         }
     };
-    within("their room is free again", heard).await;
+    within("their room is free again", room).await;
 }

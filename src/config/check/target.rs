@@ -93,14 +93,7 @@ fn target(name: Name, raw: raw::Target, sources: &[Name], findings: &mut Finding
         findings.mistake(&at.key("url"), problem, url::REMEDY);
     }
     let body = body::body(&raw, &at, findings);
-    for (index, from) in raw.from.iter().flatten().enumerate() {
-        if !sources.iter().any(|source| source.as_str() == from) {
-            let known: Vec<_> = sources.iter().map(Name::as_str).collect();
-            let remedy = did_you_mean(from, &known)
-                .unwrap_or_else(|| format!("the sources are {}", known.join(", ")));
-            findings.mistake(&at.key("from").index(index), "there is no such source", remedy);
-        }
-    }
+    known_sources(raw.from.as_deref().unwrap_or_default(), sources, &at.key("from"), findings);
     let events = raw
         .events
         .map(|events| noted(Patterns::parse(&events), &at.key("events"), PATTERN_REMEDY, findings));
@@ -116,15 +109,8 @@ fn target(name: Name, raw: raw::Target, sources: &[Name], findings: &mut Finding
     let usual = raw.preset.as_ref().and_then(|preset| usual_rate(preset.0));
     let rate = rate(raw.rate, raw.burst, &at, findings).or(usual);
     let signer = raw.sign.and_then(|sign| signer(sign, &at.key("sign"), findings));
-    if let Some((signer, headers)) = signer.as_ref().zip(headers.as_ref())
-        && headers.iter().any(|(name, _)| name == signer.header())
-    {
-        let problem = format!("`{}` is what `sign` sets on each attempt", signer.header());
-        findings.mistake(
-            &at.key("headers"),
-            problem,
-            "leave it out here, or give `sign` another header",
-        );
+    if let Some((signer, headers)) = signer.as_ref().zip(headers.as_ref()) {
+        set_once(signer.header(), headers, &at.key("headers"), findings);
     }
     let order = order(raw.order, raw.on_dead, &at, findings);
     let url = raw.url.as_ref().map(|url| &*url.0);
@@ -168,6 +154,26 @@ fn target(name: Name, raw: raw::Target, sources: &[Name], findings: &mut Finding
         })
     };
     Checked { built: build(), interest, from: raw.from }
+}
+
+/// Each source that is named is one that there is.
+fn known_sources(from: &[String], sources: &[Name], at: &KeyPath, findings: &mut Findings) {
+    for (index, from) in from.iter().enumerate() {
+        if !sources.iter().any(|source| source.as_str() == from) {
+            let known: Vec<_> = sources.iter().map(Name::as_str).collect();
+            let remedy = did_you_mean(from, &known)
+                .unwrap_or_else(|| format!("the sources are {}", known.join(", ")));
+            findings.mistake(&at.index(index), "there is no such source", remedy);
+        }
+    }
+}
+
+/// The field that signs is not set by hand as well.
+fn set_once<T>(signed: &str, headers: &[(String, T)], at: &KeyPath, findings: &mut Findings) {
+    if headers.iter().any(|(name, _)| name == signed) {
+        let problem = format!("`{signed}` is what `sign` sets on each attempt");
+        findings.mistake(at, problem, "leave it out here, or give `sign` another header");
+    }
 }
 
 /// How often a preset's target can be asked, where that is published.

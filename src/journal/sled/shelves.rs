@@ -57,12 +57,11 @@ impl Shelves {
 
     /// Writes a value where it belongs, also if it seems to be there: sled itself passes over a value that it has.
     pub(super) fn restore(&self, key: Key, value: &[u8]) -> sled::Result<()> {
-        let tree = match self.db.contains_key(key)? {
-            true => (*self.db).clone(),
-            false => {
-                let mut named = self.named();
-                named.holder(key).map_or_else(|| named.begin(&self.db, key), Ok)?
-            }
+        let tree = if self.db.contains_key(key)? {
+            (*self.db).clone()
+        } else {
+            let mut named = self.named();
+            named.holder(key).map_or_else(|| named.begin(&self.db, key), Ok)?
         };
         tree.remove(key)?;
         tree.insert(key, value)?;
@@ -130,11 +129,11 @@ impl Named {
                 return Ok(newest.clone());
             }
         }
-        let shelf = self.begin(db, key)?;
+        let tree = self.begin(db, key)?;
         if !self.full {
             self.open.insert(family, 1);
         }
-        Ok(shelf)
+        Ok(tree)
     }
 
     /// A new shelf that begins with this key, or the tree without a name.
@@ -143,9 +142,9 @@ impl Named {
         if self.full {
             return Ok((**db).clone());
         }
-        let shelf = db.open_tree(key)?;
-        self.trees.insert(key, shelf.clone());
-        Ok(shelf)
+        let tree = db.open_tree(key)?;
+        self.trees.insert(key, tree.clone());
+        Ok(tree)
     }
 }
 

@@ -68,13 +68,13 @@ impl Access {
         }
         if let Some(token) = &*self.token.load() {
             let given = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
-            let given = given.and_then(|value| value.strip_prefix(b"Bearer "));
+            let given = given.and_then(bearer);
             let is = |token: &Secret| given.is_some_and(|it| it.ct_eq(token.expose()).into());
             if is(token) {
                 return Ok(());
             }
             if !self.read_only_token.load().as_deref().is_some_and(is) {
-                return Err(Problem::unauthorized());
+                return Err(Problem::unauthorized(given.is_some()));
             }
             if rights != Rights::Read {
                 return Err(Problem::forbidden("this token is for looking only"));
@@ -82,6 +82,13 @@ impl Access {
         }
         Ok(())
     }
+}
+
+/// The token of an Authorization field; the scheme's letter case means nothing.
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    const SCHEME: &[u8] = b"Bearer ";
+    let (scheme, token) = value.split_at_checked(SCHEME.len())?;
+    scheme.eq_ignore_ascii_case(SCHEME).then_some(token)
 }
 
 /// A browser says where a page that asks comes from; a program says nothing.
@@ -131,6 +138,15 @@ mod tests {
         assert!(!own(&[("sec-fetch-site", "cross-site")]));
         assert!(!own(&[("sec-fetch-site", "same-site")]));
         assert!(!own(&[("origin", "http://evil.example")]) && !own(&[("origin", "null")]));
+    }
+
+    #[test]
+    fn a_token_is_read_whatever_the_case_of_its_scheme() {
+        assert_eq!(bearer(b"Bearer a b"), Some(&b"a b"[..]));
+        assert_eq!(bearer(b"bEARER tok"), Some(&b"tok"[..]));
+        for none in [&b"Basic abc"[..], b"Bearer", b"", b"Bearertok"] {
+            assert_eq!(bearer(none), None);
+        }
     }
 
     #[test]

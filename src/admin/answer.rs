@@ -53,9 +53,14 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
     }
 
-    /// Who asks has not said that they may.
-    pub(super) fn unauthorized() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "a bearer token is needed")
+    /// Who asks has not said that they may, or with a token that is none of ours.
+    pub(super) fn unauthorized(was_given: bool) -> Self {
+        let detail = if was_given {
+            "this bearer token is not accepted"
+        } else {
+            "a bearer token is needed"
+        };
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
     }
 
     /// Who asks may not.

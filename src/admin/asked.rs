@@ -103,6 +103,23 @@ impl Words {
         self.all(name).into_iter().map(read).collect()
     }
 
+    /// The same for one of a few words.
+    pub(super) fn read_words<T: Copy>(
+        &self,
+        name: &str,
+        all: &[T],
+        word: impl Fn(T) -> &'static str,
+    ) -> Result<Vec<T>, Problem> {
+        let read = |text: String| {
+            let found = all.iter().find(|it| word(**it) == text);
+            found.copied().ok_or_else(|| {
+                let all: Vec<_> = all.iter().map(|it| word(*it)).collect();
+                Problem::malformed(format!("{text:?} is no {name}; there are {}", all.join(", ")))
+            })
+        };
+        self.all(name).into_iter().map(read).collect()
+    }
+
     /// A moment, or an age before `now`.
     pub(super) fn moment(&self, name: &str, now: Timestamp) -> Result<Option<Timestamp>, Problem> {
         let Some(text) = self.one(name)? else { return Ok(None) };
@@ -159,7 +176,7 @@ impl Asked {
             source: words.all("source"),
             event: words.all("event"),
             target: words.all("target"),
-            state: words.read_all("state", StateWord::parse)?,
+            state: words.read_words("state", &StateWord::ALL, StateWord::as_str)?,
             reason: words.all("reason"),
             since: words.moment("since", now)?,
             until: words.moment("until", now)?,

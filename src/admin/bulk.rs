@@ -15,7 +15,7 @@ use super::asked::Asked;
 use super::chosen::{Choice, would_change};
 use super::events::unreadable;
 use super::jobs::TooMany;
-use super::resend::read;
+use super::resend::read_dated;
 use crate::journal::{Ask, MAX_PAGE};
 use crate::model::{EventId, JobId};
 use crate::rules::jobs::{
@@ -59,7 +59,7 @@ impl Shared {
         body: &Bytes,
         peer: SocketAddr,
     ) -> Result<Answer, Problem> {
-        let request: Request = read(body)?;
+        let request: Request = read_dated(body, self.clock.now())?;
         let dry_run = request.dry_run;
         let (order, ids) = self.order(kind, request)?;
         if dry_run {
@@ -78,13 +78,14 @@ impl Shared {
             count.complete.then_some(count.events)
         };
         let id = JobId::new(self.clock.now(), self.random());
+        let about = about(&order);
         let job = Job::new(order, expected, self.clock.now());
         let begun = self.jobs.begin(&**self.journal()?, (id, job), ids).await;
         begun.map_err(|TooMany| {
             let detail = format!("{MAX_RUNNING} jobs run already; wait for one, or cancel one");
             Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many", detail)
         })?;
-        tracing::info!(job = %id, ?kind, expected, %peer, "an operator began a job");
+        tracing::info!(job = %id, ?kind, %about, expected, %peer, "an operator began a job");
         // A small one is done at once, which spares its asker from asking again.
         drop(tokio::time::timeout(SHORTLY, self.jobs.ended(id)).await);
         let job = self.jobs.get(id).ok_or_else(|| Problem::unknown("the job is gone"))?;
@@ -118,9 +119,11 @@ impl Shared {
         if !(1..=MAX_RATE).contains(&rate) {
             return Err(Problem::malformed(format!("rate takes 1 to {MAX_RATE} events a second")));
         }
-        if let (Kind::Replay, Some(names)) = (kind, &targets) {
+        match (kind, &targets) {
+            (Kind::Replay, Some(names)) => drop(self.configured(names.clone())?),
             // Of dead letters, those of a target that left the configuration are meant, too.
-            self.configured(names.clone())?;
+            (Kind::Retry | Kind::Discard, Some(names)) => self.kept(names)?,
+            (_, None) => {}
         }
         let (query, ids) = match (ids, filter) {
             (Some(ids), None) => (Query::default(), Some(parsed(&ids)?)),
@@ -181,6 +184,19 @@ impl Shared {
             }
         }
     }
+}
+
+/// What a job is about, for the log: what of the filter is said, the number of ids, the targets.
+fn about(order: &Order) -> String {
+    let mut words = match order.ids {
+        Some(ids) => json!({ "ids": ids }),
+        None => json!(order.query),
+    };
+    if let Value::Object(words) = &mut words {
+        words.retain(|_, value| !value.is_null() && *value != json!([]));
+        words.extend(order.targets.iter().map(|targets| ("targets".to_owned(), json!(targets))));
+    }
+    words.to_string()
 }
 
 fn no_job() -> Problem {

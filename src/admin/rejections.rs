@@ -12,7 +12,7 @@ use super::Shared;
 use super::answer::{Answer, Problem, json as answer_json};
 use super::asked::{Words, not_a_cursor};
 use super::events::unreadable;
-use super::resend::read;
+use super::resend::read_dated;
 use super::shown;
 use crate::control::Released;
 use crate::journal::{MAX_PAGE, RejectionAsk};
@@ -60,7 +60,7 @@ impl Shared {
         };
         let ask = RejectionAsk {
             source: words.read_all("source", Name::parse)?,
-            cause: words.read_all("cause", Refusal::parse)?,
+            cause: words.read_words("cause", &Refusal::ALL, Refusal::as_str)?,
             held: words.read("held", "true or false")?,
             since: words.moment("since", now)?,
             until: words.moment("until", now)?,
@@ -89,7 +89,7 @@ impl Shared {
         body: &Bytes,
         peer: SocketAddr,
     ) -> Result<Answer, Problem> {
-        let bulk: Bulk = read(body)?;
+        let bulk: Bulk = read_dated(body, self.clock.now())?;
         let chosen = self.chosen(&bulk)?;
         let (dry_run, matched) = (bulk.dry_run, self.matched(&bulk, &chosen).await?);
         let mut dropped = 0usize;
@@ -112,7 +112,7 @@ impl Shared {
         body: &Bytes,
         peer: SocketAddr,
     ) -> Result<Answer, Problem> {
-        let bulk: Bulk = read(body)?;
+        let bulk: Bulk = read_dated(body, self.clock.now())?;
         let chosen = self.chosen(&bulk)?;
         let matched = self.matched(&bulk, &chosen).await?;
         let release = &self.reception()?.release;
@@ -176,7 +176,10 @@ impl Shared {
             Name::parse(text).ok_or_else(|| Problem::malformed(format!("{text:?} is no source")))
         };
         let cause = |text: &String| {
-            Refusal::parse(text).ok_or_else(|| Problem::malformed(format!("{text:?} is no cause")))
+            Refusal::parse(text).ok_or_else(|| {
+                let all = Refusal::ALL.map(Refusal::as_str).join(", ");
+                Problem::malformed(format!("{text:?} is no cause; there are {all}"))
+            })
         };
         let mut ask = RejectionAsk {
             source: filter.source.iter().map(name).collect::<Result<_, _>>()?,

@@ -1,18 +1,22 @@
 //! One event again: as it is to targets, or as a new one that an operator has changed.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
 use hyper::StatusCode;
 use rand::RngExt as _;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Shared;
 use super::answer::{Answer, Problem, json as answer_json};
 use super::events::unreadable;
 use crate::journal::{Append, AppendError, Appended, OperateError, Scope};
 use crate::model::{Event, EventId, Headers, Name};
+use crate::rules::likeness::instead;
+use crate::rules::moment::moment;
+use crate::time::Timestamp;
 
 /// Most bytes of a body that is resent, and of an event's name.
 const MAX_BODY: usize = 1024 * 1024;
@@ -118,10 +122,27 @@ impl Shared {
         let known = |name: String| {
             let parsed = Name::parse(&name).filter(|parsed| setup.has_target(parsed));
             parsed.ok_or_else(|| {
-                Problem::malformed(format!("there is no target {name:?} in the configuration"))
+                let hint = instead(&name, setup.targets.iter().map(|target| target.name.as_str()));
+                let detail = format!("there is no target {name:?} in the configuration; {hint}");
+                Problem::malformed(detail)
             })
         };
         names.into_iter().map(known).collect()
+    }
+
+    /// Targets by name, of which something may be kept: those that are configured, and those that left.
+    pub(super) fn kept(&self, names: &[String]) -> Result<(), Problem> {
+        let (setup, depths) = (self.setup(), self.journal()?.depth());
+        let configured = setup.targets.iter().map(|target| target.name.as_str());
+        let known: BTreeSet<_> =
+            configured.chain(depths.iter().map(|depth| depth.target.as_str())).collect();
+        match names.iter().find(|name| !known.contains(name.as_str())) {
+            None => Ok(()),
+            Some(name) => {
+                let hint = instead(name, known.iter().copied());
+                Err(Problem::malformed(format!("there is no target {name:?}; {hint}")))
+            }
+        }
     }
 
     /// An id that no event has.
@@ -158,6 +179,25 @@ pub(super) fn read<T: for<'de> Deserialize<'de> + Default>(body: &Bytes) -> Resu
         return Ok(T::default());
     }
     serde_json::from_slice(body).map_err(|error| Problem::malformed(format!("the body: {error}")))
+}
+
+/// The same for a body whose `filter` may say moments as ages before `now`.
+pub(super) fn read_dated<T>(body: &Bytes, now: Timestamp) -> Result<T, Problem>
+where
+    T: for<'de> Deserialize<'de> + Default,
+{
+    let mut value: Value = read(body)?;
+    if value.is_null() {
+        return Ok(T::default());
+    }
+    for name in ["since", "until"] {
+        let Some(slot) = value.pointer_mut(&format!("/filter/{name}")) else { continue };
+        if let Some(text) = slot.as_str() {
+            let at = moment(text, now);
+            *slot = json!(at.map_err(|why| Problem::malformed(format!("{name}: {why}")))?);
+        }
+    }
+    serde_json::from_value(value).map_err(|error| Problem::malformed(format!("the body: {error}")))
 }
 
 /// Why the journal did not do as it was told.

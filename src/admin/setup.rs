@@ -21,6 +21,8 @@ pub struct Setup {
 pub(super) struct SourceSetup {
     pub(super) name: Name,
     pub(super) provider: &'static Preset,
+    /// What there is to know of it, as label and sentence.
+    pub(super) facts: Vec<(&'static str, String)>,
     pub(super) path: String,
     pub(super) address: Address,
     pub(super) needs_path_token: bool,
@@ -68,6 +70,7 @@ impl Setup {
             SourceSetup {
                 name: source.name.clone(),
                 provider: source.intake.provider(),
+                facts: source.intake.facts().to_vec(),
                 path: source.path.clone(),
                 address: match &source.public_url {
                     Some(url) => Address::Public(without_token(url, source.path_token.as_ref())),

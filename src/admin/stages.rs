@@ -24,7 +24,7 @@ impl Shared {
         }
         let ask = BuildAsk {
             source: words.read_all("source", Name::parse)?,
-            state: words.read_all("state", Standing::parse)?,
+            state: words.read_words("state", &Standing::ALL, Standing::as_str)?,
             missing: words.read("missing", "true or false")?,
             q,
             after: words.one("cursor")?.map(place).transpose()?,

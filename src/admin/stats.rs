@@ -146,12 +146,8 @@ impl Shared {
             });
             let counts: SourceTotals = of(&totals);
             let (url, is_public) = source.address.url();
-            let facts: Vec<_> = source
-                .provider
-                .facts()
-                .into_iter()
-                .map(|(label, fact)| json!([label, fact]))
-                .collect();
+            let facts: Vec<_> =
+                source.facts.iter().map(|(label, fact)| json!([label, fact])).collect();
             let samples: Vec<_> = source.provider.samples.iter().map(|it| it.event).collect();
             json!({
                 "source": name,

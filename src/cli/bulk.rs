@@ -3,14 +3,13 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
-use anyhow::anyhow;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::filters::{Filters, States};
+use super::filters::{Filters, States, event_id};
 use super::journal::confirm;
 use super::reach::{Operator, Reach, part};
-use super::{Common, EXIT_FAILURE, Failure, complain, print};
+use super::{Common, EXIT_FAILURE, Failure, complain, many, misused, print};
 
 /// How often a job is looked at.
 const LOOK: Duration = Duration::from_millis(300);
@@ -21,7 +20,7 @@ const BAR: usize = 30;
 #[derive(Args, Clone, Debug)]
 pub(super) struct Arguments {
     /// These events, by id.
-    #[arg(value_name = "ID", conflicts_with = "all")]
+    #[arg(value_name = "ID", conflicts_with = "all", value_parser = event_id)]
     ids: Vec<String>,
     #[command(flatten)]
     filters: Filters,
@@ -92,7 +91,10 @@ pub(super) fn run(
         let of = |name: &str| count.get(name).and_then(Value::as_u64).unwrap_or(0);
         let complete = count.get("complete").and_then(Value::as_bool).unwrap_or(false);
         let least = if complete { "" } else { "at least " };
-        let told = format!("{least}{} deliveries of {} events", of("deliveries"), of("events"));
+        let told = format!("{least}{}", amounts(of("deliveries"), of("events")));
+        if of("deliveries") == 0 {
+            operator.hint(&arguments.filters.parameters(&states.state))?;
+        }
         if dry_run {
             return print(&format!("would {} {told}", deed.verb));
         }
@@ -100,19 +102,26 @@ pub(super) fn run(
     }
     let job = operator.post(deed.path, &body)?;
     let job = if detach { job } else { watched(&operator, job)? };
+    if yes && job.get("deliveries").and_then(Value::as_u64) == Some(0) && !detach {
+        operator.hint(&arguments.filters.parameters(&states.state))?;
+    }
     report(&job, common)
+}
+
+fn amounts(deliveries: u64, events: u64) -> String {
+    format!("{} of {}", many(deliveries, "delivery"), many(events, "event"))
 }
 
 fn chosen(arguments: &Arguments, states: &States) -> Result<Value, Failure> {
     if !arguments.ids.is_empty() {
         if !arguments.filters.is_empty() || !states.state.is_empty() {
-            return Err(anyhow!("give either ids or filters").into());
+            return Err(misused(&"give either ids or filters"));
         }
         return Ok(json!({ "ids": arguments.ids }));
     }
     let filter = arguments.filters.body(&states.state)?;
     if filter.as_object().is_some_and(serde_json::Map::is_empty) && !arguments.all {
-        return Err(anyhow!("say which: ids, filters, or --all").into());
+        return Err(misused(&"say which: ids, filters, or --all"));
     }
     Ok(json!({ "filter": filter }))
 }
@@ -159,14 +168,18 @@ pub(super) fn report(job: &Value, common: &Common) -> Result<(), Failure> {
     } else {
         let of = |name: &str| job.get(name).and_then(Value::as_u64).unwrap_or(0);
         let (id, state) = (text(job, "id"), text(job, "state"));
-        let (deliveries, events) = (of("deliveries"), of("events"));
-        print(&format!("{id} {state}: {deliveries} deliveries of {events} events"))?;
-        if of("failed") > 0 {
-            let why = super::terminal::safe(text(job, "error"));
-            complain(&format!("{} events could not be changed, the latest: {why}", of("failed")));
-        }
+        print(&format!("{id} {state}: {}", amounts(of("deliveries"), of("events"))))?;
     }
-    if text(job, "state") == "failed" { Err(Failure::Told(EXIT_FAILURE)) } else { Ok(()) }
+    let failed = job.get("failed").and_then(Value::as_u64).unwrap_or(0);
+    if failed > 0 {
+        let why = super::terminal::safe(text(job, "error"));
+        complain(&format!("{} could not be changed, the latest: {why}", many(failed, "event")));
+    }
+    if failed > 0 || text(job, "state") == "failed" {
+        Err(Failure::Told(EXIT_FAILURE))
+    } else {
+        Ok(())
+    }
 }
 
 /// A member that is text.

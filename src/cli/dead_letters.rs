@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::bulk::{self, Deed, text};
-use super::events::{listed, shown};
+use super::events::{hinted, listed, shown};
 use super::filters::{Filters, States};
 use super::reach::{Operator, Reach};
 use super::table::Table;
@@ -64,21 +64,23 @@ pub(super) fn run(command: &Command, common: &Common) -> Result<(), Failure> {
 fn list(list: &List, common: &Common) -> Result<(), Failure> {
     let operator = Operator::of(&list.reach, common)?;
     let mut query = list.filters.parameters(&[]);
+    let asked = query.clone();
     query.push(("latest".to_owned(), "true".to_owned()));
     let mut table =
-        Table::new(&["ID", "RECEIVED", "EVENT", "TARGET", "REASON", "ATTEMPTS", "LAST"]);
+        Table::new(&["ID", "RECEIVED", "TARGET", "REASON", "LAST", "EVENT", "ATTEMPTS"]);
     listed(&operator, ("dead-letters", query), list.limit, common, |item| {
         table.row(&[
             text(item, "id").to_owned(),
             text(item, "received_at").to_owned(),
-            text(item, "event").to_owned(),
             text(item, "target").to_owned(),
             text(item, "reason").to_owned(),
-            item.get("attempts").map(ToString::to_string).unwrap_or_default(),
             last(item.get("latest")),
+            text(item, "event").to_owned(),
+            item.get("attempts").map(ToString::to_string).unwrap_or_default(),
         ]);
     })?;
-    shown(&table, common, "there are no dead letters that fit")
+    shown(&table, common, "there are no dead letters that fit")?;
+    hinted(&operator, &table, &asked, common)
 }
 
 /// What the latest attempt brought.
@@ -91,8 +93,9 @@ fn last(latest: Option<&Value>) -> String {
 fn groups(list: &List, common: &Common) -> Result<(), Failure> {
     let operator = Operator::of(&list.reach, common)?;
     let mut sums: BTreeMap<(String, String), Value> = BTreeMap::new();
+    let asked = list.filters.parameters(&[]);
     // A filter that reads bodies is counted in parts.
-    operator.pages("dead-letters/groups", &list.filters.parameters(&[]), |group| {
+    operator.pages("dead-letters/groups", &asked, |group| {
         let key = (text(&group, "target").to_owned(), text(&group, "reason").to_owned());
         let sum = match sums.get(&key) {
             Some(sum) => added(sum, &group),
@@ -115,7 +118,8 @@ fn groups(list: &List, common: &Common) -> Result<(), Failure> {
             text(group, "newest").to_owned(),
         ]);
     }
-    shown(&table, common, "there are no dead letters that fit")
+    shown(&table, common, "there are no dead letters that fit")?;
+    hinted(&operator, &table, &asked, common)
 }
 
 /// A group whose dead letters were counted in two parts. Its moments are as long as each other, and in order as texts.

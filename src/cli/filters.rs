@@ -1,11 +1,14 @@
 //! The filters of lists and bulk commands, as flags.
 
 use clap::Args;
+use clap::builder::PossibleValuesParser;
+use everhook::model::{DeadReason, ErrorClass, EventId};
 use everhook::rules::moment::moment;
+use everhook::rules::query::StateWord;
 use everhook::time::Clock;
 use serde_json::{Map, Value, json};
 
-use super::Failure;
+use super::{Failure, misused};
 
 /// Which events. A flag that may be repeated wants any of its values; all flags must fit.
 #[derive(Args, Clone, Debug, Default)]
@@ -19,8 +22,8 @@ pub(super) struct Filters {
     /// With a delivery to this target; may be repeated.
     #[arg(long, value_name = "NAME")]
     target: Vec<String>,
-    /// Dead for this reason: attempts, expired, gone, damaged, refused, template; may be repeated.
-    #[arg(long, value_name = "REASON")]
+    /// Dead for this reason; may be repeated.
+    #[arg(long, value_name = "REASON", value_parser = words(&DeadReason::ALL.map(DeadReason::as_str)))]
     reason: Vec<String>,
     /// Received at or after this moment: 2026-03-29T13:00:00Z, or an age such as 15m, 2h, 7d.
     #[arg(long, value_name = "MOMENT")]
@@ -34,8 +37,8 @@ pub(super) struct Filters {
     /// Latest attempt answered so: 503, or 5xx for a class; may be repeated.
     #[arg(long, value_name = "STATUS")]
     status: Vec<String>,
-    /// Latest attempt failed so: dns, connect, tls, reset, timeout-head, ...; may be repeated.
-    #[arg(long, value_name = "CLASS")]
+    /// Latest attempt failed so; may be repeated.
+    #[arg(long, value_name = "CLASS", value_parser = words(&ErrorClass::ALL.map(ErrorClass::as_str)))]
     error: Vec<String>,
     /// With this text in the body or a header field.
     #[arg(short, long, value_name = "TEXT")]
@@ -51,12 +54,24 @@ pub(super) struct Filters {
 /// The state of a delivery as a flag of lists.
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct States {
-    #[arg(
-        long,
-        value_name = "STATE",
-        help = "In this state: pending, ready, waiting, in_flight, delivered, dead, discarded; may be repeated"
-    )]
+    /// In this state; may be repeated.
+    #[arg(long, value_name = "STATE", value_parser = words(&StateWord::ALL.map(StateWord::as_str)))]
     pub(super) state: Vec<String>,
+}
+
+/// One of these words: a misspelt one is told the nearest, and a shell completes them.
+pub(super) fn words(all: &[&'static str]) -> PossibleValuesParser {
+    PossibleValuesParser::new(all.iter().copied())
+}
+
+/// An event's id as an argument.
+pub(super) fn event_id(text: &str) -> Result<String, String> {
+    id(EventId::parse(text).is_some(), text, "evt_")
+}
+
+/// An id of a kind that begins so.
+pub(super) fn id(is: bool, text: &str, begin: &str) -> Result<String, String> {
+    if is { Ok(text.to_owned()) } else { Err(format!("an id is {begin} and 32 hex digits")) }
 }
 
 impl Filters {
@@ -105,7 +120,7 @@ impl Filters {
         }
         for (name, text) in [("since", &self.since), ("until", &self.until)] {
             if let Some(text) = text {
-                let at = moment(text, now).map_err(|why| anyhow::anyhow!("--{name}: {why}"))?;
+                let at = moment(text, now).map_err(|why| misused(&format!("--{name}: {why}")))?;
                 filter.insert(name.to_owned(), json!(at));
             }
         }

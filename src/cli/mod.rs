@@ -8,6 +8,7 @@ mod config;
 mod dead_letters;
 mod demo;
 mod health;
+mod event;
 mod events;
 mod filters;
 mod journal;
@@ -24,6 +25,7 @@ mod send;
 mod serve;
 mod shell;
 mod table;
+mod tail;
 mod targets;
 mod terminal;
 
@@ -38,6 +40,9 @@ use everhook::config::{ConfigError, Flag, LoadOptions};
 
 /// Something did not work.
 const EXIT_FAILURE: u8 = 1;
+
+/// What was asked for cannot be meant.
+const EXIT_USAGE: u8 = 2;
 
 /// `EX_CONFIG` of sysexits: something in the configuration is wrong.
 const EXIT_CONFIG: u8 = 78;
@@ -86,7 +91,7 @@ enum Command {
     /// Run the daemon.
     Serve,
     /// Say whether the daemon takes requests: exit code 0 when it does.
-    Health,
+    Health(health::Arguments),
     /// Show it at work: one process on loopback, sample builds, a failing receiver, a hard stop. Needs no
     /// configuration.
     Demo,
@@ -161,7 +166,7 @@ pub(crate) fn run() -> ExitCode {
     let Cli { common, command } = Cli::parse();
     let done = match command {
         Command::Serve => serve::run(&common),
-        Command::Health => health::run(&common),
+        Command::Health(arguments) => health::run(&arguments, &common),
         Command::Demo => demo::run(&common),
         Command::Send(arguments) => send::run(&arguments, &common),
         Command::Receive(arguments) => receive::run(&arguments, &common),
@@ -226,8 +231,22 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
 
 /// A number and what is counted, "1 source" or "3 sources".
 fn counted(count: usize, noun: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {noun}{plural}")
+    many(u64::try_from(count).unwrap_or(u64::MAX), noun)
+}
+
+/// The same for a number of the daemon's: "1 delivery" or "3 deliveries".
+fn many(count: u64, noun: &str) -> String {
+    match noun.strip_suffix('y') {
+        _ if count == 1 => format!("{count} {noun}"),
+        Some(stem) => format!("{count} {stem}ies"),
+        None => format!("{count} {noun}s"),
+    }
+}
+
+/// What was asked for cannot be meant: says why.
+fn misused(why: &impl Display) -> Failure {
+    complain(why);
+    Failure::Told(EXIT_USAGE)
 }
 
 /// Tells the person at the terminal. When even stderr is gone there is nobody to tell.

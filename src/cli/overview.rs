@@ -1,10 +1,13 @@
 //! `everhook stats`, `sources` and `jobs`: how everything goes.
 
 use clap::{Args, Subcommand};
+use everhook::model::JobId;
+use everhook::rules::stages::Standing;
 use serde_json::Value;
 
 use super::bulk::{report, text};
-use super::events::{listed, shown};
+use super::events::{hinted, listed, shown};
+use super::filters::{id, words};
 use super::reach::{Operator, Reach, part};
 use super::table::Table;
 use super::{Common, Failure, print};
@@ -34,8 +37,8 @@ pub(super) struct ListStages {
     /// Of this source; may be repeated.
     #[arg(long, value_name = "NAME")]
     source: Vec<String>,
-    /// In this state: going, stalled, ended; may be repeated.
-    #[arg(long, value_name = "STATE")]
+    /// In this state; may be repeated.
+    #[arg(long, value_name = "STATE", value_parser = words(&Standing::ALL.map(Standing::as_str)))]
     state: Vec<String>,
     /// Only those of which a step never came.
     #[arg(long)]
@@ -61,9 +64,14 @@ pub(super) enum Jobs {
 #[derive(Args)]
 pub(super) struct Cancel {
     /// The job's id.
+    #[arg(value_parser = job_id)]
     id: String,
     #[command(flatten)]
     reach: Reach,
+}
+
+fn job_id(text: &str) -> Result<String, String> {
+    id(JobId::parse(text).is_some(), text, "job_")
 }
 
 pub(super) fn stats(arguments: &Arguments, common: &Common) -> Result<(), Failure> {
@@ -75,11 +83,24 @@ pub(super) fn stats(arguments: &Arguments, common: &Common) -> Result<(), Failur
     for section in ["journal", "queue", "totals", "ack_seconds"] {
         let members = stats.get(section).and_then(Value::as_object);
         for (name, value) in members.into_iter().flatten().filter(|(_, value)| !value.is_null()) {
-            let value = value.as_str().map_or_else(|| value.to_string(), super::terminal::safe);
-            lines.push(format!("{section} {}: {value}", name.replace('_', " ")));
+            lines.push(figure(section, name, value));
         }
     }
     print(&lines.join("\n"))
+}
+
+/// One figure with its unit.
+fn figure(section: &str, name: &str, value: &Value) -> String {
+    const MIB: f64 = 1024.0 * 1024.0;
+    let number = value.as_f64().unwrap_or_default();
+    let (what, value) = match (section, name.strip_suffix("bytes"), name) {
+        (_, Some(_), _) => (name, format!("{:.1} MiB", number / MIB)),
+        ("ack_seconds", _, "p50" | "p90" | "p99") => (name, format!("{:.2} ms", number * 1000.0)),
+        (_, _, "oldest_age_seconds") => ("oldest", format!("{number:.0} s")),
+        _ => (name, value.as_str().map_or_else(|| value.to_string(), super::terminal::safe)),
+    };
+    let section = if section == "ack_seconds" { "acknowledged" } else { section };
+    format!("{section} {}: {value}", what.replace('_', " "))
 }
 
 pub(super) fn sources(command: &Sources, common: &Common) -> Result<(), Failure> {
@@ -127,7 +148,8 @@ pub(super) fn stages(command: &Stages, common: &Common) -> Result<(), Failure> {
             all("late"),
         ]);
     })?;
-    shown(&table, common, "no build is watched that fits; a source watches them with `stages`")
+    shown(&table, common, "no build is watched that fits; a source watches them with `stages`")?;
+    hinted(&operator, &table, &list.parameters(), common)
 }
 
 impl ListStages {
@@ -155,7 +177,7 @@ pub(super) fn jobs(command: &Jobs, common: &Common) -> Result<(), Failure> {
 
 fn list_jobs(arguments: &Arguments, common: &Common) -> Result<(), Failure> {
     let page = Operator::of(&arguments.reach, common)?.get("jobs")?;
-    let mut table = Table::new(&["ID", "KIND", "STATE", "BEGAN", "EVENTS", "OF", "DELIVERIES"]);
+    let mut table = Table::new(&["ID", "KIND", "STATE", "EVENTS", "OF", "BEGAN", "DELIVERIES"]);
     for item in page.get("items").and_then(Value::as_array).into_iter().flatten() {
         if common.json {
             print(item)?;
@@ -169,9 +191,9 @@ fn list_jobs(arguments: &Arguments, common: &Common) -> Result<(), Failure> {
             text(item, "id").to_owned(),
             text(item, "kind").to_owned(),
             text(item, "state").to_owned(),
-            text(item, "created_at").to_owned(),
             count("events"),
             count("expected"),
+            text(item, "created_at").to_owned(),
             count("deliveries"),
         ]);
     }

@@ -8,23 +8,27 @@ use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
 use clap::Args;
 use everhook::config::Config;
+use everhook::rules::likeness::instead;
 use everhook::target::{Asking, Posted, ask, follow};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use super::send::{plain, reachable};
-use super::{Common, EXIT_FAILURE, Failure, complain};
+use super::{Common, EXIT_FAILURE, Failure, complain, misused};
 
 /// For one request, its connection included: a dry run counts for 5 s at most.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// For a question that is answered from memory.
+const SOON: Duration = Duration::from_secs(3);
 /// For a request that works through as much as there is.
 const LONG: Duration = Duration::from_secs(3600);
 /// Most bytes of an answer: an event's body may be a mebibyte, and more when it is escaped.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
 /// A stream that says nothing for so long is broken: a comment comes every 15 s.
 const SILENCE: Duration = Duration::from_secs(45);
-/// How unlike a known name may be to be suggested.
-const SIMILAR: f64 = 0.7;
+
+/// The source of events that everhook makes itself.
+const OWN: &str = "everhook";
 
 /// Where the daemon is.
 #[derive(Args, Clone, Debug)]
@@ -48,10 +52,20 @@ impl Operator {
     /// Finds the daemon. The configuration is read unless everything is said.
     pub(super) fn of(reach: &Reach, common: &Common) -> Result<Self, Failure> {
         let needs_config = reach.admin.is_none() || common.config.is_some();
-        let config = needs_config.then(|| Config::load(&common.load_options())).transpose()?;
+        let load = || {
+            Config::load(&common.load_options()).inspect_err(|_mistakes| {
+                if common.config.is_none() {
+                    complain(
+                        &"without a configuration (-c FILE), --admin URL says where the daemon is",
+                    );
+                }
+            })
+        };
+        let config = needs_config.then(load).transpose()?;
         let configured =
             config.as_ref().map(|config| format!("http://{}", reachable(config.admin.listen)));
-        let base = reach.admin.clone().or(configured).unwrap_or_default();
+        let said = reach.admin.as_deref().map(address).transpose()?;
+        let base = said.or(configured).unwrap_or_default();
         let read = |path: &PathBuf| {
             std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))
         };
@@ -72,6 +86,19 @@ impl Operator {
     /// Looks something up.
     pub(super) fn get(&self, path: &str) -> Result<Value, Failure> {
         self.json("GET", path, None, TIMEOUT)
+    }
+
+    /// Whether the daemon takes requests: the status of its answer, and the answer.
+    pub(super) fn ready(&self) -> Result<(u16, String), Failure> {
+        let url = format!("{}/readyz", self.base);
+        let posted = self.runtime.block_on(ask(self.asking("GET", &url, Bytes::new(), SOON)));
+        let posted = posted.with_context(|| self.not_there())?;
+        Ok((posted.status, plain(&posted.body)))
+    }
+
+    /// Where it is.
+    pub(super) fn base(&self) -> &str {
+        &self.base
     }
 
     /// The bytes of something.
@@ -143,7 +170,11 @@ impl Operator {
         if (200..300).contains(&status) {
             return Ok(());
         }
-        complain(&format!("the daemon refused (status {status})"));
+        complain(&match status {
+            401 => "the daemon refused (status 401): it needs its token; --token-file names a file with it".to_owned(),
+            429 => "the daemon refused (status 429): as many read along as it lets".to_owned(),
+            _ => format!("the daemon refused (status {status})"),
+        });
         Err(Failure::Told(EXIT_FAILURE))
     }
 
@@ -153,26 +184,39 @@ impl Operator {
         self.runtime.block_on(async { tokio::time::sleep(time).await });
     }
 
-    /// A sentence that suggests a known name of a list, when there is none of this name.
+    /// Fails when nothing of a list has this name, with the one that was probably meant.
     pub(super) fn known(&self, list: &str, field: &str, name: &str) -> Result<(), Failure> {
+        match self.stranger(list, field, name)? {
+            None => Ok(()),
+            Some(sentence) => Err(anyhow!(sentence).into()),
+        }
+    }
+
+    /// A sentence about a name that nothing of a list has.
+    fn stranger(&self, list: &str, field: &str, name: &str) -> Result<Option<String>, Failure> {
         let page = self.get(list)?;
         let items = page.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
-        let names: Vec<_> =
-            items.iter().filter_map(|item| item.get(field).and_then(Value::as_str)).collect();
-        if names.contains(&name) {
-            return Ok(());
+        let names = items.iter().filter_map(|item| item.get(field).and_then(Value::as_str));
+        if names.clone().any(|known| known == name) || name == OWN && field == "source" {
+            return Ok(None);
         }
-        let near = names
-            .iter()
-            .map(|known| (strsim::jaro_winkler(known, name), known))
-            .filter(|(likeness, _)| *likeness >= SIMILAR)
-            .max_by(|one, other| one.0.total_cmp(&other.0));
-        let hint = match near {
-            Some((_, near)) => format!("did you mean {near:?}?"),
-            None if names.is_empty() => "there are none".to_owned(),
-            None => format!("configured are: {}", names.join(", ")),
-        };
-        Err(anyhow!("there is no {field} {name:?}; {hint}").into())
+        Ok(Some(format!("there is no {field} {name:?}; {}", instead(name, names))))
+    }
+
+    /// Tells of the names that a filter asks for and nothing has: what fits nothing may be misspelt. A source that left the
+    /// configuration has events all the same, so that this is no mistake.
+    pub(super) fn hint(&self, asked: &[(String, String)]) -> Result<(), Failure> {
+        for (field, name) in asked {
+            let list = match field.as_str() {
+                "source" => "sources",
+                "target" => "targets",
+                _ => continue,
+            };
+            if let Some(sentence) = self.stranger(list, field, name)? {
+                complain(&sentence);
+            }
+        }
+        Ok(())
     }
 
     fn json(
@@ -232,12 +276,25 @@ impl Operator {
     }
 }
 
+/// A URL as `--admin` takes it: of an address alone, the scheme is http.
+fn address(said: &str) -> Result<String, Failure> {
+    let url = if said.contains("://") { said.to_owned() } else { format!("http://{said}") };
+    let rest = url.strip_prefix("http://").or(url.strip_prefix("https://"));
+    match rest {
+        Some(host) if !host.is_empty() => Ok(url),
+        _ => Err(misused(&format!(
+            "--admin takes a URL such as http://127.0.0.1:9464, not {said:?}"
+        ))),
+    }
+}
+
 /// Says why the daemon refused, in its own words.
 fn refused(posted: &Posted) -> Failure {
     let problem: Value = serde_json::from_slice(&posted.body).unwrap_or_default();
     let detail = problem.get("detail").and_then(Value::as_str);
     let detail = plain(detail.map_or(&posted.body[..], str::as_bytes));
-    complain(&format!("the daemon refused (status {}): {detail}", posted.status));
+    let hint = if posted.status == 401 { "; --token-file names a file with it" } else { "" };
+    complain(&format!("the daemon refused (status {}): {detail}{hint}", posted.status));
     Failure::Told(EXIT_FAILURE)
 }
 

@@ -1,18 +1,20 @@
 //! `everhook rejections`: refused requests that are kept, and what becomes of them.
 
-use anyhow::anyhow;
 use clap::{Args, Subcommand};
+use everhook::model::{Refusal, RejectionId};
 use everhook::rules::moment::moment;
 use everhook::time::Clock;
 use serde_json::{Map, Value, json};
 
 use super::bulk::text;
-use super::events::{body, headers, listed, shown};
+use super::event::{body, headers};
+use super::events::{hinted, listed, shown};
+use super::filters::{id, words};
 use super::journal::confirm;
 use super::reach::{Operator, Reach, part};
 use super::table::Table;
 use super::terminal::safe;
-use super::{Common, EXIT_FAILURE, Failure, complain, print};
+use super::{Common, EXIT_FAILURE, Failure, complain, many, misused, print};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -31,8 +33,8 @@ struct Filters {
     /// Of this source; may be repeated.
     #[arg(long, value_name = "NAME")]
     source: Vec<String>,
-    /// Refused for this cause: malformed, unverified, not-allowed, media-type, conflict; may be repeated.
-    #[arg(long, value_name = "CAUSE")]
+    /// Refused for this cause; may be repeated.
+    #[arg(long, value_name = "CAUSE", value_parser = words(&Refusal::ALL.map(Refusal::as_str)))]
     cause: Vec<String>,
     /// Only those whose sender was answered 200.
     #[arg(long)]
@@ -59,6 +61,7 @@ pub(super) struct List {
 #[derive(Args)]
 pub(super) struct Show {
     /// The rejection's id.
+    #[arg(value_parser = rejection_id)]
     id: String,
     #[command(flatten)]
     reach: Reach,
@@ -67,7 +70,7 @@ pub(super) struct Show {
 #[derive(Args)]
 struct Chosen {
     /// These rejections, by id.
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", value_parser = rejection_id)]
     ids: Vec<String>,
     #[command(flatten)]
     filters: Filters,
@@ -99,6 +102,10 @@ pub(super) struct Discard {
     chosen: Chosen,
 }
 
+fn rejection_id(text: &str) -> Result<String, String> {
+    id(RejectionId::parse(text).is_some(), text, "rej_")
+}
+
 pub(super) fn run(command: &Command, common: &Common) -> Result<(), Failure> {
     match command {
         Command::List(list) => self::list(list, common),
@@ -110,8 +117,9 @@ pub(super) fn run(command: &Command, common: &Common) -> Result<(), Failure> {
 
 fn list(list: &List, common: &Common) -> Result<(), Failure> {
     let operator = Operator::of(&list.reach, common)?;
-    let mut table = Table::new(&["ID", "RECEIVED", "SOURCE", "CAUSE", "CLIENT", "HELD"]);
+    let mut table = Table::new(&["ID", "RECEIVED", "SOURCE", "CAUSE", "HELD", "CLIENT"]);
     let query = list.filters.parameters();
+    let asked = query.clone();
     listed(&operator, ("rejections", query), list.limit, common, |item| {
         let held = item.get("held").and_then(Value::as_bool).unwrap_or(false);
         table.row(&[
@@ -119,11 +127,12 @@ fn list(list: &List, common: &Common) -> Result<(), Failure> {
             text(item, "received_at").to_owned(),
             text(item, "source").to_owned(),
             text(item, "cause").to_owned(),
-            text(item, "client").to_owned(),
             if held { "held".to_owned() } else { String::new() },
+            text(item, "client").to_owned(),
         ]);
     })?;
-    shown(&table, common, "no rejection fits")
+    shown(&table, common, "no rejection fits")?;
+    hinted(&operator, &table, &asked, common)
 }
 
 fn show(show: &Show, common: &Common) -> Result<(), Failure> {
@@ -158,10 +167,11 @@ fn release(chosen: &Chosen, force: bool, common: &Common) -> Result<(), Failure>
             return if common.json {
                 print(&counted)
             } else {
-                print(&format!("would release {matched} rejections"))
+                print(&format!("would release {}", many(matched, "rejection")))?;
+                if matched == 0 { operator.hint(&chosen.filters.parameters()) } else { Ok(()) }
             };
         }
-        confirm(&format!("release {matched} rejections whatever they prove?"), false)?;
+        confirm(&format!("release {} whatever they prove?", many(matched, "rejection")), false)?;
     }
     let released = operator.post_long("rejections/release", &body)?;
     let of = |name: &str| released.get(name).and_then(Value::as_u64).unwrap_or(0);
@@ -194,14 +204,19 @@ fn discard(chosen: &Chosen, common: &Common) -> Result<(), Failure> {
             return if common.json {
                 print(&counted)
             } else {
-                print(&format!("would give up {count} rejections"))
+                print(&format!("would give up {}", many(count, "rejection")))?;
+                if count == 0 { operator.hint(&chosen.filters.parameters()) } else { Ok(()) }
             };
         }
-        confirm(&format!("give up {count} rejections for good?"), false)?;
+        confirm(&format!("give up {} for good?", many(count, "rejection")), false)?;
     }
     let dropped = operator.post_long("rejections/discard", &body)?;
     let count = dropped.get("dropped").and_then(Value::as_u64).unwrap_or(0);
-    if common.json { print(&dropped) } else { print(&format!("gave up {count} rejections")) }
+    if common.json {
+        print(&dropped)
+    } else {
+        print(&format!("gave up {}", many(count, "rejection")))
+    }
 }
 
 impl Filters {
@@ -227,8 +242,8 @@ impl Chosen {
         let filtered = !filters.parameters().is_empty();
         match (self.ids.is_empty(), filtered || self.all) {
             (false, false) => return Ok(json!({ "ids": self.ids })),
-            (false, true) => return Err(anyhow!("give either ids or filters").into()),
-            (true, false) => return Err(anyhow!("say which: ids, filters, or --all").into()),
+            (false, true) => return Err(misused(&"give either ids or filters")),
+            (true, false) => return Err(misused(&"say which: ids, filters, or --all")),
             (true, true) => {}
         }
         let now = Clock::system().wall();
@@ -240,7 +255,7 @@ impl Chosen {
         }
         for (name, text) in [("since", &filters.since), ("until", &filters.until)] {
             if let Some(text) = text {
-                let at = moment(text, now).map_err(|why| anyhow!("--{name}: {why}"))?;
+                let at = moment(text, now).map_err(|why| misused(&format!("--{name}: {why}")))?;
                 filter.insert(name.to_owned(), json!(at));
             }
         }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use clap::Args;
 use everhook::config::{Config, Ingress, Source, certificates};
 use everhook::model::Headers;
+use everhook::rules::likeness::instead;
 use everhook::rules::verify::PrivateKey;
 use everhook::target::{Posted, post};
 use everhook::time::Clock;
@@ -71,9 +72,11 @@ pub(super) fn run(arguments: &Arguments, common: &Common) -> Result<(), Failure>
 }
 
 fn find<'a>(sources: &'a [Source], name: &str) -> Result<&'a Source, Failure> {
-    let known = || sources.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ");
     let found = sources.iter().find(|source| source.name.as_str() == name);
-    found.ok_or_else(|| anyhow!("there is no source {name:?}; configured are: {}", known()).into())
+    found.ok_or_else(|| {
+        let hint = instead(name, sources.iter().map(|source| source.name.as_str()));
+        anyhow!("there is no source {name:?}; {hint}").into()
+    })
 }
 
 /// The sample of an event, or the given bytes, signed as the source expects it.

@@ -10,9 +10,13 @@ use super::terminal::safe;
 /// Between two columns.
 const GAP: usize = 2;
 /// Narrowest a column becomes to make a table fit.
-const NARROWEST: usize = 8;
+const NARROWEST: usize = 6;
 /// Width of a terminal that does not say.
 const DEFAULT_WIDTH: usize = 100;
+
+/// The column that other commands take, so that it is never cut; and moments, of which a part says nothing.
+const ID: &str = "ID";
+const KEPT: [&str; 3] = [ID, "RECEIVED", "BEGAN"];
 
 /// A table that is gathered row by row.
 pub(super) struct Table {
@@ -42,29 +46,50 @@ impl Table {
     }
 
     fn within(&self, width: Option<usize>, colours: bool) -> String {
-        let widths = self.widths(width);
-        let mut text = String::new();
         let head: Vec<_> = self.head.iter().map(|name| (*name).to_owned()).collect();
+        let is_wide = width.is_none_or(|most| total(&self.widest(&self.rows)) <= most);
+        let short = |row: &Vec<String>| row.iter().map(|cell| shortened(cell)).collect();
+        let rows: Vec<Vec<String>> =
+            if is_wide { self.rows.clone() } else { self.rows.iter().map(short).collect() };
+        let widths = self.widths(&rows, width);
+        let mut text = String::new();
         line(&mut text, &head, &widths, colours.then_some(Look::Head));
-        for row in &self.rows {
+        for row in &rows {
             line(&mut text, row, &widths, colours.then_some(Look::Row));
         }
         text.truncate(text.trim_end().len());
         text
     }
 
-    /// How wide each column is: as its widest cell, and the widest column narrower until everything fits.
-    fn widths(&self, width: Option<usize>) -> Vec<usize> {
+    /// How wide each column is as its widest cell.
+    fn widest(&self, rows: &[Vec<String>]) -> Vec<usize> {
         let mut widths: Vec<_> = self.head.iter().map(|name| name.width()).collect();
-        for row in &self.rows {
+        for row in rows {
             for (width, cell) in widths.iter_mut().zip(row) {
                 *width = (*width).max(cell.width());
             }
         }
+        widths
+    }
+
+    /// How wide each column is: as its widest cell, then the widest column narrower until everything fits; and the last ones not
+    /// at all, where even that is too wide.
+    fn widths(&self, rows: &[Vec<String>], width: Option<usize>) -> Vec<usize> {
+        let mut widths = self.widest(rows);
         let Some(most) = width else { return widths };
-        let gaps = GAP.saturating_mul(widths.len().saturating_sub(1));
-        while widths.iter().sum::<usize>().saturating_add(gaps) > most {
-            let Some(widest) = widths.iter_mut().max() else { break };
+        let least = |(name, width): (&&str, &usize)| {
+            if KEPT.contains(name) { *width } else { NARROWEST.min(*width) }
+        };
+        if self.head.contains(&ID) {
+            let leasts: Vec<_> = self.head.iter().zip(&widths).map(least).collect();
+            let shown = (1..=leasts.len()).rev();
+            let fits = |count: &usize| leasts.get(..*count).is_some_and(|some| total(some) <= most);
+            widths.truncate(shown.into_iter().find(fits).unwrap_or(1));
+        }
+        while total(&widths) > most {
+            let named = self.head.iter().zip(widths.iter_mut());
+            let others = named.filter(|(name, _)| !KEPT.contains(name)).map(|(_, width)| width);
+            let Some(widest) = others.max() else { break };
             if *widest <= NARROWEST {
                 break;
             }
@@ -72,6 +97,27 @@ impl Table {
         }
         widths
     }
+}
+
+/// The width of a line with these columns.
+fn total(widths: &[usize]) -> usize {
+    let gaps = GAP.saturating_mul(widths.len().saturating_sub(1));
+    widths.iter().sum::<usize>().saturating_add(gaps)
+}
+
+/// A cell in which moments are without their year and fractions: `03-29 13:00:00`.
+fn shortened(cell: &str) -> String {
+    let word = |word: &str| {
+        let parts = word.strip_suffix('Z').and_then(|at| at.split_once('T'));
+        let day = parts.and_then(|(day, _)| day.get(4..)).and_then(|day| day.strip_prefix('-'));
+        let time = parts.and_then(|(_, time)| time.get(..8));
+        let is_time = |time: &str| time.bytes().all(|b| b.is_ascii_digit() || b == b':');
+        match (day, time) {
+            (Some(day), Some(time)) if day.len() == 5 && is_time(time) => format!("{day} {time}"),
+            _ => word.to_owned(),
+        }
+    };
+    cell.split(' ').map(word).collect::<Vec<_>>().join(" ")
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -161,6 +207,33 @@ mod tests {
         assert!(narrow.lines().all(|line| line.width() <= 26), "{narrow}");
         assert!(narrow.contains("build.a.ver\u{2026}"), "{narrow}");
         assert!(table().within(Some(1), false).lines().all(|line| line.width() <= 30));
+    }
+
+    #[test]
+    fn an_id_is_never_cut_and_moments_are_shortened_before_anything_is() {
+        let mut table = Table::new(&["ID", "RECEIVED", "TARGET", "EVENT", "ATTEMPTS"]);
+        let id = format!("evt_{}", "0".repeat(32));
+        let at = "2026-03-29T13:00:00.123Z";
+        table.row(&[id.clone(), at.into(), "billing".into(), "order.paid".into(), "3".into()]);
+        assert!(table.within(None, false).contains(at));
+        let shown = table.within(Some(80), false);
+        assert!(
+            shown.ends_with(&format!("{id}  03-29 13:00:00  billing  order.p\u{2026}  3")),
+            "{shown}"
+        );
+        let narrow = table.within(Some(70), false);
+        assert!(narrow.contains(&id) && narrow.lines().all(|line| line.width() <= 70), "{narrow}");
+        assert!(!narrow.contains("ATTEMPTS"), "the last columns give way: {narrow}");
+        let narrower = table.within(Some(60), false);
+        assert!(
+            narrower.contains("03-29 13:00:00  billi\u{2026}"),
+            "a moment is whole or not there: {narrower}"
+        );
+        assert!(table.within(Some(10), false).contains(&id));
+        assert_eq!(shortened("422 at 2026-03-29T13:00:00.123Z"), "422 at 03-29 13:00:00");
+        for other in ["", "aT-Z", "2026-03-29Thello wZ", "日本T語Z", "x-yT12:00:00Z"] {
+            assert_eq!(shortened(other), other);
+        }
     }
 
     #[test]

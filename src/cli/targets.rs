@@ -14,6 +14,8 @@ use super::{Common, EXIT_FAILURE, Failure, complain, print};
 /// How often the outcome of a test is looked for, and how long.
 const LOOK: Duration = Duration::from_millis(100);
 const LOOKS: usize = 300;
+/// How often it is looked why there is none.
+const LOOKS_BETWEEN: usize = 10;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -133,7 +135,14 @@ fn test(arguments: &Arguments, common: &Common) -> Result<(), Failure> {
     let path = format!("targets/{}/test", part(&arguments.target));
     let made = operator.post(&path, &json!({}))?;
     let path = format!("events/{}", part(text(&made, "id")));
-    for _ in 0..LOOKS {
+    let mut held = None;
+    for look in 0..LOOKS {
+        if look % LOOKS_BETWEEN == 1 {
+            held = self::held(&operator, &arguments.target)?;
+            if held.as_ref().is_some_and(|(_, is_paused)| *is_paused) {
+                break;
+            }
+        }
         let event = operator.get(&path)?;
         let attempt = event.get("attempts").and_then(|attempts| attempts.get(0));
         if let Some(attempt) = attempt {
@@ -142,8 +151,25 @@ fn test(arguments: &Arguments, common: &Common) -> Result<(), Failure> {
         operator.wait(LOOK);
     }
     let (id, target) = (text(&made, "id"), &arguments.target);
-    complain(&format!("{id} is queued for {target}; no attempt was made yet: is it paused?"));
+    let why = held.map(|(why, _)| format!(": {why}")).unwrap_or_default();
+    complain(&format!("{id} is queued for {target}; no attempt was made yet{why}"));
     Err(Failure::Told(EXIT_FAILURE))
+}
+
+/// Why a target is not attempted now, and whether that lasts until an operator ends it.
+fn held(operator: &Operator, target: &str) -> Result<Option<(String, bool)>, Failure> {
+    let page = operator.get("targets")?;
+    let items = page.get("items").and_then(Value::as_array).into_iter().flatten();
+    let Some(item) = items.into_iter().find(|item| text(item, "target") == target) else {
+        return Ok(None);
+    };
+    Ok(match state(item).as_str() {
+        "paused" => Some((format!("it is paused; everhook targets resume {target}"), true)),
+        "open" | "probing" => {
+            Some(("its breaker is open, and what waits longer is probed first".to_owned(), false))
+        }
+        _ => None,
+    })
 }
 
 fn outcome(attempt: &Value, common: &Common) -> Result<(), Failure> {

@@ -7,6 +7,7 @@
 use super::mistake::Findings;
 use super::setting::Setting;
 use super::tree::{Datum, KeyPath, Node};
+use crate::rules::likeness::likest;
 
 /// A table of the configuration as data.
 pub(super) struct Table {
@@ -134,12 +135,8 @@ impl<'a> Reader<'a> {
 pub(super) fn did_you_mean(written: &str, known: &[&str]) -> Option<String> {
     /// Below this similarity (Jaro-Winkler, 0 to 1) a guess is more confusing than none.
     const SIMILAR: f64 = 0.8;
-    known
-        .iter()
-        .map(|word| (strsim::jaro_winkler(&written.to_ascii_lowercase(), word), word))
-        .filter(|(similarity, _)| *similarity >= SIMILAR)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, word)| format!("did you mean `{word}`?"))
+    likest(&written.to_ascii_lowercase(), known.iter().copied(), SIMILAR)
+        .map(|word| format!("did you mean `{word}`?"))
 }
 
 /// Declares a table: `key: Type [= "default as TOML"] [, from "low" to "high"] [, size low to high]

@@ -16,6 +16,7 @@ use crate::model::{DedupKey, Headers, Name, Secret};
 use crate::time::Timestamp;
 
 mod compile;
+mod describe;
 mod handshake;
 mod once_more;
 mod routes;
@@ -108,6 +109,7 @@ pub struct Intake {
     order: Vec<Grouping>,
     dedup: dedup::Rule,
     routes: Routes,
+    facts: Vec<(&'static str, String)>,
 }
 
 /// What counts when a request has the headers of several verifiers. Those that read the same header are
@@ -189,6 +191,11 @@ impl Intake {
     /// The provider's preset.
     pub fn provider(&self) -> &'static Preset {
         self.provider
+    }
+
+    /// What there is to know of the source: what its provider does, and what its configuration says instead.
+    pub fn facts(&self) -> &[(&'static str, String)] {
+        &self.facts
     }
 
     /// The targets that ask for an event of our own by its name. Their `where` is about what providers send.

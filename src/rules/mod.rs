@@ -3,6 +3,7 @@
 //! Nothing here is async, reads a clock or makes its own randomness; `now` and `rng` are handed in. Declared
 //! in dependency order: a rule uses only those above it.
 
+pub mod likeness;
 pub mod payload;
 pub mod origin;
 pub mod limiter;

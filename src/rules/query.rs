@@ -219,11 +219,6 @@ impl StateWord {
         }
     }
 
-    /// Reads the word back.
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.as_str() == word)
-    }
-
     fn means(self, state: Self) -> bool {
         self == Self::Pending && matches!(state, Self::Ready | Self::Waiting | Self::InFlight)
     }

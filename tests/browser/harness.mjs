@@ -21,6 +21,7 @@ export const SOURCES = `
 provider = "custom"
 event = "/event"
 verify = { kind = "none" }
+dedup = { key = ["header:x-twice"] }
 [source.raw]
 provider = "custom"
 verify = { kind = "none" }

@@ -68,6 +68,45 @@ test("events appear as they arrive, are filtered by what the address says, and v
   });
 });
 
+test("ids and short words stay on one line, fields on one level, and a misspelt name is told", async () => {
+  await relay.send({ event: `bad.line.${"long.".repeat(14)}` });
+  await relay.send({ type: "build.complete", line: 1 }, {}, "build");
+  await until("it is dead", async () => (await deadLetters("&event=bad.line.*")).length === 1);
+  for (const hash of ["#/", "#/events", "#/dead-letters", "#/rejections"]) {
+    await on(hash, async (page) => {
+      await page.locator("td a.mono").first().waitFor();
+      const broken = await page.evaluate(() => [...document.querySelectorAll("td a.mono, td .badge.short, td .whole")]
+        .filter((it) => it.getClientRects().length > 1 || it.getBoundingClientRect().height > 26).map((it) => it.textContent));
+      assert.deepEqual(broken, [], hash);
+      const levels = await page.evaluate(() => [...document.querySelectorAll("form > .field > input, form > .field > select")]
+        .map((it) => Math.round(it.getBoundingClientRect().top)));
+      assert.ok(new Set(levels).size <= 1, `${hash}: ${levels}`);
+    });
+  }
+  for (const hash of ["#/events?source=shpo", "#/dead-letters?target=bda", "#/rejections?source=shpo", "#/stages?source=shpo"]) {
+    await on(hash, async (page) => { await page.getByText(/No (source|target) is called "(shpo|bda)"; there are /).waitFor(); });
+  }
+  await on("#/events", async (page) => {
+    await page.locator("datalist#known-sources option[value=shop]").waitFor({ state: "attached" });
+    await page.locator("datalist#known-targets option[value=good]").waitFor({ state: "attached" });
+  });
+});
+
+test("a replay of all that the events page shows is watched there, says what it is about, and is cancelled", async () => {
+  for (let at = 0; at < 8; at += 1) await relay.send({ event: "job.slow", n: at });
+  await until("delivered", async () => (await relay.api("GET", "deliveries?event=job.slow&state=delivered")).items.length === 8);
+  await on("#/events?event=job.slow", async (page) => {
+    await page.getByRole("button", { name: "Replay all of these" }).click();
+    await page.locator("dialog").getByText("Chosen by: event job.slow").waitFor();
+    await page.getByLabel("Events a second at most").fill("1");
+    await page.locator("dialog").getByRole("button", { name: "Deliver again" }).click();
+    await page.locator(".jobs", { hasText: "running" }).getByText("event job.slow").waitFor();
+    await page.locator(".jobs").getByRole("button", { name: "Cancel" }).click();
+    await page.locator("dialog").getByRole("button", { name: "Cancel the job" }).click();
+    await page.locator(".jobs", { hasText: "cancelled" }).waitFor();
+  });
+});
+
 test("older events are read on, and what is new keeps arriving above them", async () => {
   for (let at = 0; at < 70; at += 1) await relay.send({ event: "page.old", n: at });
   await on("#/events?event=page.*", async (page) => {
@@ -108,6 +147,18 @@ test("one event is replayed, changed and sent again, copied as a command and dow
     await page.getByRole("button", { name: "Send as a new event" }).click();
     await page.getByRole("heading", { name: "order.changed" }).waitFor();
     await until("it came", () => good.got.some((it) => it.body === '{"event":"order.changed"}' && it.headers["x-request-id"] === "r1"));
+  });
+});
+
+test("an event says how often it came again, and from where", async () => {
+  const key = { "x-twice": "1" };
+  const id = await relay.send({ event: "order.twice" }, key);
+  for (let at = 0; at < 22; at += 1) assert.equal(await relay.send({ event: "order.twice" }, key), id);
+  await on(`#/events/${id}`, async (page) => {
+    const repeats = page.locator(".timeline li", { hasText: "it came once more from 127.0.0.1" });
+    await repeats.first().waitFor();
+    assert.equal(await repeats.count(), 20);
+    await page.getByText("2 repeats before those that follow").waitFor();
   });
 });
 
@@ -172,6 +223,11 @@ test("a refused request says why, is released once its sender is known, or given
     await page.locator("dialog").getByRole("button", { name: "Release" }).click();
     await page.getByRole("heading", { name: "build.failed" }).waitFor();
     await page.getByRole("link", { name: "Rejections" }).click();
+    await page.getByLabel("Since").fill("2h");
+    await page.keyboard.press("Enter");
+    await page.getByText("everhook rejections release --since 3h").waitFor();
+    assert.equal(await page.getByRole("button", { name: "Give up all of these" }).count(), 0);
+    await page.getByRole("link", { name: "Clear" }).click();
     await page.getByRole("button", { name: "Give up all of these" }).click();
     await page.locator("dialog").getByRole("button", { name: "Give up" }).click();
     await page.getByText("No refused request is kept like this.").waitFor();
@@ -214,6 +270,8 @@ test("a source says what to paste at the provider, and the configuration is read
     assert.equal(await card.getByRole("textbox", { name: "URL of build" }).inputValue(), "https://hooks.example.com/in/build");
     assert.match(await page.getByRole("textbox", { name: "URL of games" }).inputValue(), /:\d+\/in\/games\/PATH_TOKEN$/);
     assert.doesNotMatch(await page.content(), /canary/);
+    const shop = page.locator(".card", { has: page.getByRole("heading", { name: /^shop/ }) });
+    await shop.locator("dt:text-is('event name') + dd", { hasText: "/event" }).waitFor();
     await card.getByRole("button", { name: "Copy: Command that sends a sample to build" }).click();
     assert.equal(await page.evaluate(() => navigator.clipboard.readText()), "everhook send build");
     await page.getByRole("link", { name: "Overview" }).click();

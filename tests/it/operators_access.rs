@@ -58,6 +58,8 @@ async fn a_token_is_needed_where_one_is_configured_and_one_for_looking_changes_n
     for path in ["/", "/livez", "/readyz"] {
         assert_eq!(ask(&daemon, "GET", path, &[]).await.status, 200, "{path}");
     }
+    let lower = [("authorization", "bearer canary-look")];
+    assert_eq!(ask(&daemon, "GET", "/api/v1/stats", &lower).await.status, 200);
     let looking = Api::with(daemon.admin, Some("canary-look")).await;
     looking.get("stats").await;
     assert_eq!(looking.post("targets/t/pause", nothing()).await.0, 403);

@@ -154,10 +154,19 @@ async fn an_order_that_says_nothing_or_too_much_is_refused() {
         json!({ "filter": {}, "rate": 20000 }),
         json!({ "filter": {}, "targets": ["none"] }),
         json!({ "filter": { "source": vec!["a".repeat(60); 60] } }),
+        json!({ "filter": { "since": "soon" } }),
         json!([]),
     ] {
         let (status, problem) = api.post("replay", body.clone()).await;
         assert_eq!(status, 400, "{body} {problem}");
+    }
+    let strange = json!({ "filter": {}, "targets": ["none"] });
+    for path in ["dead-letters/retry", "dead-letters/discard"] {
+        assert_eq!(api.post(path, strange.clone()).await.0, 400, "{path}");
+    }
+    let aged = json!({ "filter": { "since": "2h", "until": "1s" }, "dry_run": true });
+    for path in ["replay", "rejections/release"] {
+        assert_eq!(api.post(path, aged.clone()).await.0, 200, "{path}");
     }
     assert_eq!(api.get("jobs").await["items"], json!([]));
 }

@@ -8,8 +8,7 @@ use crate::harness::daemon::{Daemon, Home, run};
 use crate::harness::receiver::{Act, Receiver};
 use crate::harness::within;
 
-const SOURCE: &str =
-    "[source.any]\nprovider = \"custom\"\nevent = \"/event\"\nverify = { kind = \"none\" }\n";
+const SOURCE: &str = "[source.any]\nprovider = \"custom\"\nevent = \"/event\"\nverify = { kind = \"none\" }\ndedup = { key = [\"header:x-id\"] }\n";
 
 async fn refusing() -> (Home, Daemon, Receiver) {
     let receiver = Receiver::scripted(|_, _| Act::Answer("422 No", "")).await;
@@ -26,8 +25,11 @@ async fn events_and_dead_letters_are_seen_and_acted_on() {
     let (home, daemon, mut receiver) = refusing().await;
     let body =
         json!({ "event": "build.failed", "text": "\u{1b}[31mred\u{202e}\u{9b}2J" }).to_string();
-    let id = daemon.post("/in/any", &[], body.as_bytes()).await.ack().0;
+    let twice = [("x-id", "1")];
+    let id = daemon.post("/in/any", &twice, body.as_bytes()).await.ack().0;
     receiver.next().await;
+    let again = daemon.post("/in/any", &twice, body.as_bytes()).await.ack();
+    assert_eq!(again, (id.clone(), "duplicate".to_owned()));
     daemon.metric_becomes("everhook_dead_letters{target=\"deploy\"}", 1.0).await;
     let (list, _, code) = run(&home, &daemon, &["events", "list"]).await;
     assert_eq!(code, Some(0));
@@ -46,18 +48,21 @@ async fn events_and_dead_letters_are_seen_and_acted_on() {
     assert_eq!(whole["body"]["data"], json!(body), "and nothing of it is changed");
     let (raw, ..) = run(&home, &daemon, &["events", "show", &id, "--body"]).await;
     assert_eq!(raw, body, "byte for byte");
+    for part in ["1 repeat, the latest at", "     < content-length: 2", "ms (connect "] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
     let (groups, ..) = run(&home, &daemon, &["dead-letters", "list", "--groups"]).await;
     assert!(groups.contains("refused") && groups.contains('1'), "{groups}");
 
     let (_, said, code) = run(&home, &daemon, &["dead-letters", "discard", "--all"]).await;
     assert_eq!(code, Some(2), "nobody can be asked: {said}");
     let (told, ..) = run(&home, &daemon, &["dead-letters", "retry", "--all", "--dry-run"]).await;
-    assert_eq!(told.trim(), "would retry 1 deliveries of 1 events");
+    assert_eq!(told.trim(), "would retry 1 delivery of 1 event");
     let (told, _, code) = run(&home, &daemon, &["dead-letters", "retry", &id, "--yes"]).await;
-    assert!(told.contains("done: 1 deliveries") && code == Some(0), "{told}");
+    assert!(told.contains("done: 1 delivery of 1 event") && code == Some(0), "{told}");
     receiver.next().await;
     let (_, said, code) = run(&home, &daemon, &["events", "replay", "--yes"]).await;
-    assert!(said.contains("say which") && code == Some(1), "{said}");
+    assert!(said.contains("say which") && code == Some(2), "{said}");
     let (made, ..) = run(&home, &daemon, &["events", "resend", &id, "--event", "again"]).await;
     assert_eq!(receiver.next().await.id(), made.trim());
     let (jobs, ..) = run(&home, &daemon, &["jobs", "list"]).await;
@@ -82,6 +87,93 @@ async fn a_target_is_listed_tried_and_found_by_a_similar_name() {
     let output = within("the command ends", command.output()).await.expect("it runs");
     let (said, code) = (String::from_utf8(output.stderr).expect("text"), output.status.code());
     assert!(said.contains("is it running?") && code == Some(1), "{said}");
+}
+
+#[tokio::test]
+async fn a_misspelt_name_is_told_the_one_that_was_meant_wherever_it_stands() {
+    let (home, daemon, mut receiver) = refusing().await;
+    daemon.post("/in/any", &[], br#"{"event":"e"}"#).await.ack();
+    receiver.next().await;
+    daemon.metric_becomes("everhook_dead_letters{target=\"deploy\"}", 1.0).await;
+    let near = "did you mean \"deploy\"?";
+    // What fits nothing may be about a name of before: the answer stands, and the hint beside it.
+    for (command, hint, expected) in [
+        ("events list --target deplyo", near, 0),
+        ("events list --source anny", "did you mean \"any\"?", 0),
+        ("dead-letters list --target deplyo", near, 0),
+        ("dead-letters list --groups --target zzz", "there are deploy", 0),
+        ("dead-letters retry --target deplyo --dry-run", near, 0),
+        ("dead-letters discard --target deplyo --yes", near, 0),
+        ("rejections list --source anny", "did you mean \"any\"?", 0),
+        ("rejections release --source anny --dry-run", "did you mean \"any\"?", 0),
+        ("stages list --source anny", "did you mean \"any\"?", 0),
+        ("dead-letters retry --all --to deplyo --yes", near, 1),
+        ("events replay --all --to deplyo --yes", near, 1),
+        ("events tail --target deplyo", near, 1),
+        ("events tail --source anny", "did you mean \"any\"?", 1),
+        ("events tail --state daed", "dead", 2),
+        ("events list --state daed", "dead", 2),
+        ("events list --reason refusd", "refused", 2),
+        ("events list --error timeouthead", "timeout-head", 2),
+        ("rejections list --cause unverfied", "unverified", 2),
+        ("stages list --state stalld", "stalled", 2),
+        ("events list --since soon --json", "no moment", 1),
+        ("events replay --since soon --yes", "no moment", 2),
+        ("events show evt_12", "32 hex digits", 2),
+        ("jobs cancel job_12", "32 hex digits", 2),
+        ("rejections show rej_12", "32 hex digits", 2),
+    ] {
+        let words: Vec<_> = command.split(' ').collect();
+        let (_, said, code) = run(&home, &daemon, &words).await;
+        assert!(said.contains(hint) && code == Some(expected), "{command}: {said} {code:?}");
+    }
+    for known in [
+        "events list --event nothing --source any --target deploy",
+        "events list --source everhook",
+    ] {
+        let words: Vec<_> = known.split(' ').collect();
+        let (_, said, _) = run(&home, &daemon, &words).await;
+        assert_eq!(said.trim(), "everhook: no event fits", "{known}");
+    }
+    let none = format!("evt_{}", "0".repeat(32));
+    let (_, said, code) = run(&home, &daemon, &["events", "replay", &none, "--yes"]).await;
+    assert!(said.contains("1 event could not be changed") && code == Some(1), "{said}");
+    let log = daemon.log().join("\n");
+    assert!(log.contains("\\\"target\\\":[\\\"deplyo\\\"]"), "what a job was about: {log}");
+}
+
+#[tokio::test]
+async fn an_address_alone_is_enough_and_a_refused_token_says_what_to_do() {
+    let home = Home::new(&format!("{SOURCE}[target.deploy]\nurl = \"http://127.0.0.1:9/\"\n"));
+    let mut command = home.command(&["serve"]);
+    command.env("EVERHOOK_ADMIN__TOKEN", "plain:canary-all");
+    let daemon = Home::started(command).await;
+    let ask = async |words: &[&str]| {
+        let output = within("the command ends", home.command(words).output()).await;
+        let output = output.expect("it runs");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+        (text(output.stdout) + &text(output.stderr), output.status.code())
+    };
+    let address = daemon.admin.to_string();
+    let (said, code) = ask(&["health", "--admin", &address]).await;
+    assert!(said.contains("ready") && code == Some(0), "{said}");
+    let (said, code) = ask(&["targets", "list", "--admin", &address]).await;
+    assert!(said.contains("a bearer token is needed; --token-file") && code == Some(1), "{said}");
+    let file = home.config().with_file_name("token");
+    std::fs::write(&file, "wrong").expect("written");
+    let token = file.to_str().expect("text");
+    let (said, _) = ask(&["targets", "list", "--admin", &address, "--token-file", token]).await;
+    assert!(said.contains("this bearer token is not accepted"), "{said}");
+    let (said, _) = ask(&["events", "tail", "--admin", &address]).await;
+    assert!(said.contains("--token-file"), "{said}");
+    std::fs::write(&file, "canary-all\n").expect("written");
+    let reach = ["--admin", &address, "--token-file", token];
+    assert_eq!(ask(&[&["targets", "pause", "deploy"][..], &reach].concat()).await.1, Some(0));
+    let (said, code) = ask(&[&["targets", "test", "deploy"][..], &reach].concat()).await;
+    assert!(said.contains("it is paused; everhook targets resume deploy"), "{said}");
+    assert_eq!(code, Some(1));
+    let (said, code) = ask(&["targets", "list", "--admin", "ftp://x"]).await;
+    assert!(said.contains("--admin takes a URL such as") && code == Some(2), "{said}");
 }
 
 #[tokio::test]

@@ -164,6 +164,8 @@ async fn figures_sources_and_targets_say_how_everything_goes() {
     let any = &sources["items"][0];
     assert_eq!((&any["source"], &any["last_event"]["id"]), (&json!("any"), &json!(id)));
     assert_eq!(sources["items"][1]["last_event"], json!(null));
+    let own = json!(["event name", "/event"]);
+    assert!(any["setup"].as_array().unwrap().contains(&own), "its own settings: {any}");
     let targets = api.get("targets?rates=true").await;
     let bad = &targets["items"][0];
     assert_eq!((&bad["target"], &bad["last_failure"]["status"]), (&json!("bad"), &json!(422)));

@@ -7,7 +7,7 @@ import { count, many } from "/assets/format.js";
 import { badge, eventLink, foreign, moment, targetLink } from "/assets/parts.js";
 import { REASONS, outcome } from "/assets/words.js";
 import { filters, views } from "/assets/filters.js";
-import { FILTERS, readPage, words } from "/assets/lists.js";
+import { FILTERS, readPage, strangers, words } from "/assets/lists.js";
 import { bulk, filterOf, isAble, jobs } from "/assets/bulk.js";
 
 const GROUPS = [["Target", ""], ["Reason", "wide"], ["Dead letters", "number"], ["Oldest", ""], ["Newest", ""], ["Act", "acts"]];
@@ -95,6 +95,7 @@ export default async function dead(place, { query, signal }) {
   const groups = table("Dead letters by target and reason", GROUPS);
   const letters = table("Dead letters", COLUMNS);
   const [none, told] = [nothing("There are no dead letters like this."), el("p", { class: "note", role: "status" })];
+  strangers(query).then((said) => add(none, ...said), () => {});
   const chosen = new Map();
   const picked = el("div", { class: "buttons", hidden: true });
   let [items, cursor, counted] = [[], null, 0];

@@ -35,8 +35,7 @@ export function askToken(wasWrong) {
   const content = el("div", {},
     wasWrong && el("p", { class: "bad" }, "This token was not accepted."),
     el("p", {}, "This everhook asks for the token of its configuration, [admin] token."),
-    el("label", { for: "token" }, "Token"), field,
-    el("p", { class: "note" }, "It is kept until this tab is closed, and nowhere else."));
+    labelled("Token", field, "It is kept until this tab is closed, and nowhere else."));
   return open("Who is there?", content, [enter], { stays: true });
 }
 

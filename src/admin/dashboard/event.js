@@ -108,7 +108,11 @@ function timeline(place, event, shown) {
   });
   const next = event.deliveries.filter((it) => it.due_at).map((it) =>
     el("li", { class: "next" }, moment(it.due_at), " ", badge("planned", "warn"), ` next attempt at ${it.target}`));
-  const wanted = [begun, ...items, ...next];
+  const repeats = event.repeats.latest.map((it) => el("li", {}, moment(it.received_at), " ", badge("repeat", "off"),
+    " it came once more from ", el("span", { class: "mono" }, it.client), ", was answered like the first time, and is not delivered for that"));
+  const more = event.repeats.count - repeats.length;
+  if (more > 0) repeats.unshift(el("li", { class: "note" }, `${many(more, "repeat")} before those that follow`));
+  const wanted = [begun, ...items, ...next, ...repeats];
   // Those that are kept are not taken out, so what is open and focused in them stays.
   for (const child of [...place.children]) if (!wanted.includes(child)) child.remove();
   wanted.forEach((child, at) => { if (place.children[at] !== child) place.insertBefore(child, place.children[at] ?? null); });
@@ -144,7 +148,7 @@ export default async function one(place, { id, signal }) {
   add(heads,
     el("p", { class: "crumbs" }, link("#/events", "Events"), " / ", event.id),
     el("h1", {}, foreign(event.event, 200)),
-    el("p", { class: "note" }, "From ", link(`#/events?source=${event.source}`, event.source), ", received ", moment(event.received_at),
+    el("p", { class: "note" }, "From ", link(`#/events?source=${event.source}`, event.source), ", received ", moment(event.received_at), ` (${exact(event.received_at)})`,
       event.order_key && [", order key ", foreign(event.order_key)]),
     event.conflicts.length > 0 && el("p", { class: "note" }, "Copies that say something else: ",
       event.conflicts.flatMap((it, at) => [at > 0 && ", ", link(`#/rejections/${it.id}`, `…${it.id.slice(-10)}`)])));

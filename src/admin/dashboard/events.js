@@ -6,8 +6,8 @@ import { bytes, many } from "/assets/format.js";
 import { badge, eventLink, foreign, moment } from "/assets/parts.js";
 import { STATES } from "/assets/words.js";
 import { filters, views } from "/assets/filters.js";
-import { FILTERS, readPage, words } from "/assets/lists.js";
-import { bulkReplay } from "/assets/bulk.js";
+import { FILTERS, readPage, strangers, words } from "/assets/lists.js";
+import { bulkReplay, jobs } from "/assets/bulk.js";
 
 const PAGE = 50;
 /** Rows of one list: beyond it, filters are of more help. */
@@ -32,6 +32,7 @@ export default async function events(place, { query, signal }) {
   const asked = words(query);
   const { whole, body } = table("Events", COLUMNS);
   const none = nothing(query.size > 0 ? "No event is like this." : "No event came yet. The sources page says what to set up at the provider.");
+  strangers(query).then((said) => add(none, ...said), () => {});
   const told = el("p", { class: "note", role: "status" });
   let older = [];
   let first = { items: [], next: null };
@@ -75,12 +76,14 @@ export default async function events(place, { query, signal }) {
     older = older.map((it) => (it.id === data.id
       ? { ...it, deliveries: it.deliveries.map((one) => (one.target === data.target ? { ...one, ...data } : one)) } : it));
   }, signal);
+  const jobPlace = el("div", {});
   add(place,
     el("h1", {}, "Events"),
     views("events"),
     filters("events", query, FILTERS),
     el("div", { class: "bar" }, told, el("label", { class: "check" }, follow, "Follow what arrives"), bulkReplay(asked)),
-    whole, none, el("p", {}, more));
+    jobPlace, whole, none, el("p", {}, more));
   for (const it of [whole, none, more]) it.hidden = true;
+  jobs(signal, undefined, { earlier: false }).then((it) => jobPlace.append(it), () => {});
   await keep(work, { signal });
 }

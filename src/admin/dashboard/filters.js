@@ -1,14 +1,23 @@
 // The fields that narrow a list, and views that are kept. The address holds the filters, so a view is a link.
 
 import { el, add, button } from "/assets/dom.js";
+import { get } from "/assets/api.js";
 import { confirm, labelled } from "/assets/dialogs.js";
 import { visible, short } from "/assets/format.js";
 
 const VIEWS = "everhook-views";
 const MAX_VIEWS = 30;
 
+/** Offers the names of a list. Without them the field takes any text all the same. */
+function offer(field, list) {
+  const names = el("datalist", { id: `known-${list}` });
+  field.setAttribute("list", names.id);
+  get(list).then(({ items }) => add(names, ...items.map((it) => el("option", { value: it[field.name] }))), () => {});
+  return [field, names];
+}
+
 function input(spec, value) {
-  const attributes = { name: spec.name, placeholder: spec.example ?? "", "aria-label": spec.label, maxlength: 1024 };
+  const attributes = { name: spec.name, placeholder: spec.example ?? "", "aria-label": spec.label, maxlength: 1024, title: spec.title };
   if (spec.choices) {
     const choice = ([word, text]) => el("option", { value: word }, text);
     const field = el("select", { name: spec.name }, el("option", { value: "" }, "any"), ...spec.choices.map(choice));
@@ -17,7 +26,8 @@ function input(spec, value) {
     field.value = value;
     return field;
   }
-  return el("input", { type: spec.search ? "search" : "text", autocomplete: "off", spellcheck: "false", value, ...attributes });
+  const field = el("input", { type: spec.search ? "search" : "text", autocomplete: "off", spellcheck: "false", value, ...attributes });
+  return spec.known ? offer(field, spec.known) : field;
 }
 
 /** Fields whose text is one value also when it has a comma. */
@@ -33,7 +43,7 @@ function read(form) {
   return words.toString();
 }
 
-/** The fields of a page. `specs`: name, label, and choices, example or search; those marked `more` are folded away. */
+/** The fields of a page. `specs`: name, label, and choices, example, search or the list of `known` names; those marked `more` are folded away. */
 export function filters(page, query, specs) {
   const value = (name) => query.getAll(name).join(", ");
   const field = (spec) => labelled(spec.label, input(spec, value(spec.name)));

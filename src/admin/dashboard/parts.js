@@ -6,7 +6,7 @@ import { STATES } from "/assets/words.js";
 
 /** A state by colour and word. */
 export function badge(word, kind, title) {
-  return el("span", { class: `badge ${kind}`, title }, word);
+  return el("span", { class: `badge ${kind}${word.length <= 14 ? " short" : ""}`, title }, word);
 }
 
 /** The state of a delivery. */

@@ -8,7 +8,7 @@ import { bytes, many } from "/assets/format.js";
 import { badge, moment } from "/assets/parts.js";
 import { CAUSES } from "/assets/words.js";
 import { filters } from "/assets/filters.js";
-import { readPage, words } from "/assets/lists.js";
+import { readPage, strangers, words } from "/assets/lists.js";
 
 const COLUMNS = [["Request", "mono"], ["Source", ""], ["Cause", "wide"], ["Its sender was told", ""], ["From", "mono"], ["Size", "number"], ["Received", ""]];
 const PAGE = 50;
@@ -17,7 +17,7 @@ const OUTCOMES = [["accepted", "let in"], ["duplicate", "repeat an event"], ["re
   ["no_source", "of a source that is not configured"], ["failed", "failed"]];
 
 const FILTERS = [
-  { name: "source", label: "Source", example: "shop" },
+  { name: "source", label: "Source", example: "shop", known: "sources" },
   { name: "cause", label: "Cause", choices: Object.keys(CAUSES).map((word) => [word, word]) },
   { name: "held", label: "Held for release", choices: [["true", "yes: its sender was answered 200"], ["false", "no: its sender was refused"]] },
   { name: "since", label: "Since", example: "2h" },
@@ -30,7 +30,7 @@ function rejectionRow(item) {
     item.source,
     [badge(item.cause, "warn"), " ", CAUSES[item.cause] ?? ""],
     item.held ? badge("200, held", "warn") : badge("refused", "off"),
-    item.client, bytes(item.bytes), moment(item.received_at),
+    el("span", { class: "whole" }, item.client), bytes(item.bytes), moment(item.received_at),
   ]);
 }
 
@@ -74,6 +74,7 @@ export default async function rejections(place, { query, signal }) {
   const asked = words(query);
   const { whole, body } = table("Refused requests", COLUMNS);
   const none = nothing("No refused request is kept like this.");
+  strangers(query).then((said) => add(none, ...said), () => {});
   let [items, cursor] = [[], null];
   const draw = () => {
     reconcile(body, items, (it) => it.id, rejectionRow);
@@ -95,7 +96,7 @@ export default async function rejections(place, { query, signal }) {
   });
   // Ages in the address mean something else each moment, so what is done to all of these goes by source and cause alone.
   const dated = query.has("since") || query.has("until");
-  const acts = el("div", { class: "buttons", hidden: true }, !dated && [
+  const acts = el("div", { class: "buttons", hidden: true }, dated ? el("span", { class: "note" }, "What came in a span of time is released and given up by the command line: everhook rejections release --since 3h.") : [
     button("Release all of these", async () => { if (await release({ filter: filterOf(asked) })) await reread(); }),
     button("Give up all of these", async () => { if (await discard({ filter: filterOf(asked) })) await reread(); }, { class: "quiet" })]);
   add(place,

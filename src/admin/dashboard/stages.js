@@ -7,7 +7,7 @@ import { count, span } from "/assets/format.js";
 import { badge, foreign, moment } from "/assets/parts.js";
 import { STEPS } from "/assets/words.js";
 import { filters, views } from "/assets/filters.js";
-import { readPage, words } from "/assets/lists.js";
+import { readPage, strangers, words } from "/assets/lists.js";
 
 const PAGE = 30;
 const EVERY_MS = 5_000;
@@ -15,7 +15,7 @@ const KINDS = { going: "busy", stalled: "bad", ended: "off" };
 
 const FILTERS = [
   { name: "q", label: "Text in the build's key", search: true, example: "4711" },
-  { name: "source", label: "Source", example: "ci" },
+  { name: "source", label: "Source", example: "ci", known: "sources" },
   { name: "state", label: "State", choices: Object.keys(KINDS).map((word) => [word, word]) },
   { name: "missing", label: "Steps missing", choices: [["true", "yes"], ["false", "no"]] },
 ];
@@ -81,6 +81,7 @@ export default async function stages(place, { query, signal }) {
   const { items: sources } = await get("sources");
   const watching = sources.filter((it) => it.watches_builds).map((it) => it.source);
   add(none, watching.length > 0 ? "No build is like this." : "No source watches builds: add stages to a source whose provider has a known order of steps.");
+  strangers(query).then((said) => add(none, ...said), () => {});
   add(place,
     el("h1", {}, "Stages"),
     el("p", { class: "note" }, "Builds and their steps. A provider does not say when it loses one: a step that others should follow is late, then missing; a build of which nothing is heard is stalled. Each is also an event, ",

@@ -14,10 +14,8 @@ use clap::Subcommand;
 use everhook::config::Config;
 use everhook::journal::sled::{OpenError, Options};
 
-use super::{Common, EXIT_JOURNAL, Failure, complain};
+use super::{Common, EXIT_JOURNAL, EXIT_USAGE, Failure, complain};
 
-/// A question was not answered, and nobody can be asked.
-const EXIT_USAGE: u8 = 2;
 /// How often the progress of long work is shown, in events.
 const SHOWN_EVERY: u64 = 1_000;
 

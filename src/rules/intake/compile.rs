@@ -13,6 +13,7 @@ use crate::rules::verify::{Fault, Place, Scheme, Verifier};
 impl Intake {
     /// Compiles a source. The error is a sentence for the configuration's author.
     pub fn new(spec: IntakeSpec) -> Result<Self, String> {
+        let facts = spec.facts();
         let (verifiers, choice) = verifiers(&spec)?;
         let signed = verifiers.iter().all(Verifier::proves);
         let mut set = FieldSet::default();
@@ -43,6 +44,7 @@ impl Intake {
             order,
             dedup,
             routes,
+            facts,
         })
     }
 }

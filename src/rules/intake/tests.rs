@@ -418,3 +418,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_facts_of_a_source_are_its_own_where_it_differs_from_its_preset() {
+    let fact = |spec: IntakeSpec, label: &str| {
+        let facts = intake(spec).facts().to_vec();
+        facts.into_iter().find(|(name, _)| *name == label).unwrap().1
+    };
+    let field = |text| Field::parse(text).unwrap();
+    let own = || IntakeSpec {
+        event: Some(field("/kind")),
+        dedup: Some(DedupSpec::Key(vec![field("/id"), field("header:x-try")])),
+        order_key: Some(vec![field("/order")]),
+        ..custom()
+    };
+    assert_eq!(fact(own(), "event name"), "/kind");
+    assert_eq!(fact(own(), "a repeat is"), "one with the same /id + header:x-try");
+    assert_eq!(fact(own(), "order key"), "/order");
+    assert_eq!(fact(own(), "verified by"), "nothing");
+    assert_eq!(fact(custom(), "event name"), "always webhook");
+    let off = IntakeSpec { dedup: Some(DedupSpec::Off), ..spec("streampixel") };
+    assert!(fact(off, "a repeat is").starts_with("never assumed"));
+}

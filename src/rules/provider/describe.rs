@@ -121,7 +121,7 @@ impl Handshake {
 
 impl Scheme {
     /// The scheme in words.
-    fn sentence(&self) -> String {
+    pub(in crate::rules) fn sentence(&self) -> String {
         let digest = match self.kind {
             Kind::None => return "nothing".into(),
             Kind::Token => {

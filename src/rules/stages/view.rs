@@ -86,11 +86,6 @@ impl Standing {
             Self::Ended => "ended",
         }
     }
-
-    /// Reads the word back.
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|standing| standing.as_str() == word)
-    }
 }
 
 impl StepStanding {

@@ -295,6 +295,8 @@ async fn a_proof_is_masked_whatever_its_field_is_called() {
     assert_eq!(daemon.post("/in/s", &[("x-seal", "canary-of-others")], b"2").await.status, 401);
     let got = good.next().await;
     assert_eq!((got.find("x-part"), got.find("x-seal")), (Some("1"), None));
+    // It is kept after it was answered.
+    daemon.metric_becomes("everhook_quarantine_rejections{source=\"s\"}", 1.0).await;
     let refused = api.all("rejections", 1).await;
     let refused = format!("rejections/{}", refused[0]["id"].as_str().expect("an id"));
     for reloaded in [false, true] {

@@ -13,7 +13,7 @@ use crate::config::policy::Frequency;
 use crate::config::raw::{self, OnDeadWord, OrderWord, Style};
 use crate::config::table::did_you_mean;
 use crate::config::tree::KeyPath;
-use crate::model::{Name, OnDead, Order};
+use crate::model::{Name, OnDead, Order, Secret};
 use crate::rules::breaker::BreakerPolicy;
 use crate::rules::filter::Patterns;
 use crate::rules::intake::Interest;
@@ -115,17 +115,7 @@ fn target(name: Name, raw: raw::Target, sources: &[Name], findings: &mut Finding
     let headers = body::headers(raw.headers, &at.key("headers"), findings);
     let usual = raw.preset.as_ref().and_then(|preset| usual_rate(preset.0));
     let rate = rate(raw.rate, raw.burst, &at, findings).or(usual);
-    let signer = raw.sign.and_then(|sign| signer(sign, &at.key("sign"), findings));
-    if let Some((signer, headers)) = signer.as_ref().zip(headers.as_ref())
-        && headers.iter().any(|(name, _)| name == signer.header())
-    {
-        let problem = format!("`{}` is what `sign` sets on each attempt", signer.header());
-        findings.mistake(
-            &at.key("headers"),
-            problem,
-            "leave it out here, or give `sign` another header",
-        );
-    }
+    let signer = signer_beside(raw.sign, headers.as_deref(), &at, findings);
     let order = order(raw.order, raw.on_dead, &at, findings);
     let url = raw.url.as_ref().map(|url| &*url.0);
     let tls = raw.tls.as_ref().map(|keys| tls(keys, url, &at.key("tls"), findings));
@@ -268,6 +258,22 @@ fn growing(raw: &raw::Retry, at: &KeyPath, findings: &mut Findings) -> Arc<[Dura
 /// Built in, so it needs no bounds.
 fn default_schedule() -> Arc<[Duration]> {
     raw::DEFAULT_SCHEDULE.into()
+}
+
+/// What signs, in a field that is not set anyway. `None` when nothing does, or after a mistake was noted.
+fn signer_beside(
+    sign: Option<raw::Sign>,
+    headers: Option<&[(String, Secret)]>,
+    at: &KeyPath,
+    findings: &mut Findings,
+) -> Option<Signer> {
+    let signer = signer(sign?, &at.key("sign"), findings)?;
+    if headers.unwrap_or_default().iter().any(|(name, _)| name == signer.header()) {
+        let problem = format!("`{}` is what `sign` sets on each attempt", signer.header());
+        let remedy = "leave it out here, or give `sign` another header";
+        findings.mistake(&at.key("headers"), problem, remedy);
+    }
+    Some(signer)
 }
 
 /// `None` is a target that does not sign, or a mistake that was noted.

@@ -354,8 +354,7 @@ async fn what_a_server_has_not_looked_at_is_sent_again_at_once_and_a_silent_conn
     let silent = h2_server(ours.acceptor("localhost", true, b"h2"), H2::SilentAtFirst).await;
     let url = format!("https://localhost:{silent}/hook");
     let more = format!("{tls}\nretry = {{ schedule = [\"10ms\"] }}\ntimeout = \"1s\"");
-    text.push_str(&format!("[target.silent]\nurl = {url:?}\n{more}\n"));
-    let home = Home::new(&text);
+    let home = Home::new(&format!("{text}[target.silent]\nurl = {url:?}\n{more}\n"));
     let daemon = home.start().await;
     daemon.post("/in/any", &[], b"{}").await.ack();
     for name in ["refusing", "ending", "silent"] {

@@ -459,6 +459,10 @@ impl Generations {
         if lock(&self.spare).is_some() || self.numbered(number).is_some() {
             return Ok(());
         }
+        if dir::generation(&self.root, number).exists() {
+            // An earlier try that failed may have listed what is removed now.
+            self.write_manifest(None)?;
+        }
         let path = dir::make_generation(&self.root, number, Store::create)?;
         let store = Store::open(&path)?;
         // Listed before it can be written: what is acknowledged in it is found by the next start.

@@ -76,3 +76,43 @@ fn a_generation_whose_last_sync_failed_is_not_sealed_and_keeps_its_log() {
     assert_eq!(generation.content(place).unwrap(), content(), "it can be read");
     generations.close();
 }
+
+#[test]
+fn a_spare_that_is_made_once_more_is_listed_at_no_moment_without_being_there() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(root.path().join("generations")).unwrap();
+    let path = dir::make_generation(root.path(), 1, Store::create).unwrap();
+    let first = Generation::written(1, Store::open(&path).unwrap());
+    let ledger = Ledger::create(&dir::ledger(root.path()), BTreeMap::new(), 0).unwrap();
+    let members = BTreeMap::from([(1, Arc::clone(&first))]);
+    let spare = Some(Arc::clone(&first));
+    let generations = Generations::start(root.path(), members, spare, Vec::new(), ledger).unwrap();
+    // An earlier try has listed it and failed then. Nothing can be put where it is made now.
+    dir::write_manifest(root.path(), &[1, 2]).unwrap();
+    std::fs::create_dir(dir::generation(root.path(), 2)).unwrap();
+    std::fs::write(dir::generation(root.path(), 2).with_extension("new"), "in the way").unwrap();
+    drop(lock(&generations.spare).take());
+    assert!(generations.make_spare(2).is_err());
+    assert_eq!(dir::manifest(root.path()).unwrap(), Some(vec![1]));
+    generations.close();
+}
+
+#[test]
+fn what_the_store_seems_to_have_is_written_to_it_once_more_from_the_log() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(root.path().join("generations")).unwrap();
+    let path = dir::make_generation(root.path(), 1, Store::create).unwrap();
+    drop(log(&path));
+    let [first, _] = intake::files(&path);
+    let kept = std::fs::read(&first).unwrap();
+    for times in 1..=2 {
+        // The log is as it is after a sync of the store's file that failed.
+        std::fs::write(&first, &kept).unwrap();
+        Store::open(&path).unwrap().close().unwrap();
+        let mut copies = 0;
+        let files = Files::store(&path).unwrap();
+        super::super::scan::frames(&files, |_, frame| copies += u32::from(frame.mark.commit == 1))
+            .unwrap();
+        assert_eq!(copies, times);
+    }
+}

@@ -27,7 +27,6 @@ mod library;
 mod operate;
 mod ledger;
 mod open;
-mod readers;
 mod recover;
 mod refusal;
 mod repair;
@@ -62,7 +61,6 @@ use self::keep::Keeping;
 use self::library::{Library, Recorded};
 use self::open::Ready;
 use self::operate::{Operation, Wish};
-use self::readers::Readers;
 pub use self::refusal::OpenError;
 pub use self::repair::{Engine, Repair, RepairError, Repaired, State as RepairState};
 pub use self::restore::{MAX_RESTORED, Repeats, Restored};
@@ -114,7 +112,6 @@ pub struct Opened {
 pub struct SledJournal {
     shared: Arc<Shared>,
     generations: Arc<Generations>,
-    readers: Readers,
     committer: Mutex<Option<JoinHandle<()>>>,
     /// Held until every file is closed.
     lock: Mutex<Option<Lock>>,
@@ -175,15 +172,13 @@ impl SledJournal {
             drain: None,
             expire_from: 0,
         };
-        let readers = Readers::start()
-            .map_err(|source| OpenError::io("starting the readers of", root, source))?;
         let thread = std::thread::Builder::new().name("journal-committer".into());
         let committer = thread
             .spawn(|| committer.run())
             .map_err(|source| OpenError::io("starting the writer of", root, source))?;
         let committer = Mutex::new(Some(committer));
         let lock = Mutex::new(Some(lock));
-        let journal = Self { shared, generations, readers, committer, lock };
+        let journal = Self { shared, generations, committer, lock };
         let opened = journal.opened(clock.now().since(begun));
         Ok((journal, opened))
     }
@@ -353,12 +348,12 @@ impl SledJournal {
     ) -> Result<T, LoadError> {
         let (shared, generations) = (Arc::clone(&self.shared), Arc::clone(&self.generations));
         let retention = self.shared.limits().retention;
-        let looked = self.readers.run(move || {
+        let looked = tokio::task::spawn_blocking(move || {
             let chapters = generations.chapters();
             let (shared, generations) = (&*shared, &*generations);
             look(&Library { shared, generations, chapters, retention })
         });
-        looked.await.map_err(|failed| LoadError::Unreadable { detail: failed.to_owned() })
+        looked.await.map_err(|error| LoadError::Unreadable { detail: error.to_string() })
     }
 
     /// Has the writer decide about the deliveries of an event.

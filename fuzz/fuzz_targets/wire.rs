@@ -13,6 +13,7 @@ use everhook::journal::memory::MemoryJournal;
 use everhook::lifecycle::Tasks;
 use everhook::metrics::Metrics;
 use everhook::time::Clock;
+use everhook::trace::Spans;
 use libfuzzer_sys::fuzz_target;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -93,7 +94,8 @@ fn start() -> Relay {
     let journal: Arc<dyn Journal> = Arc::new(MemoryJournal::new(clock.clone()));
     let tasks = Tasks::new();
     let (limits, sources) = (&config.ingress, &config.sources);
-    let ingress = Ingress::new(limits, sources, journal, clock, &metrics, 7, &tasks);
+    let ingress =
+        Ingress::new(limits, sources, journal, clock, (&metrics, Spans::default()), 7, &tasks);
     let address = runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");

@@ -9,8 +9,8 @@ use std::collections::{BinaryHeap, HashMap};
 use crate::model::{DedupKey, EventId};
 use crate::time::Timestamp;
 
-/// Most keys remembered at once: what a hash table of 2^21 buckets holds without growing.
-pub(super) const MAX_KEYS: usize = 1_835_008;
+/// Most keys remembered at once: what 256 hash tables of 2^13 buckets hold without growing, if chance spreads keys over them.
+pub(super) const MAX_KEYS: usize = 1_750_000;
 
 /// A key or a digest, unaligned so that an entry needs no padding.
 type Digest = [u8; 16];
@@ -32,18 +32,56 @@ struct Latest {
 /// Every key inside its window.
 #[derive(Debug, Default)]
 pub(super) struct DedupIndex {
-    exact: HashMap<Digest, Seen>,
-    latest: HashMap<Digest, Latest>,
+    exact: Parts<Seen>,
+    latest: Parts<Latest>,
     /// When each entry may end; an entry that was renewed since has a later date in its map.
     ends: BinaryHeap<Reverse<(Timestamp, Kind, Digest)>>,
     /// Keys that left before their window was over.
     evicted: u64,
 }
 
+/// A hash table in 256 parts, by a digest's first byte. A hash table that grows moves all it has at once; a part has so
+/// little that nobody who waits for the writer notices, and few of them grow at the same time.
+#[derive(Debug)]
+struct Parts<T> {
+    parts: Vec<HashMap<Digest, T>>,
+    count: usize,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     Exact,
     Latest,
+}
+
+impl<T> Default for Parts<T> {
+    fn default() -> Self {
+        Self { parts: (0..=u8::MAX).map(|_| HashMap::new()).collect(), count: 0 }
+    }
+}
+
+impl<T> Parts<T> {
+    fn get(&self, digest: &Digest) -> Option<&T> {
+        self.parts.get(part_of(digest))?.get(digest)
+    }
+
+    fn insert(&mut self, digest: Digest, value: T) {
+        if let Some(part) = self.parts.get_mut(part_of(&digest)) {
+            self.count =
+                self.count.saturating_add(usize::from(part.insert(digest, value).is_none()));
+        }
+    }
+
+    fn remove(&mut self, digest: &Digest) {
+        if let Some(part) = self.parts.get_mut(part_of(digest)) {
+            self.count = self.count.saturating_sub(usize::from(part.remove(digest).is_some()));
+        }
+    }
+}
+
+fn part_of(digest: &Digest) -> usize {
+    let [first, ..] = digest;
+    usize::from(*first)
 }
 
 impl DedupIndex {
@@ -129,7 +167,7 @@ impl DedupIndex {
 
     /// Keys remembered.
     pub(super) fn len(&self) -> usize {
-        self.exact.len().saturating_add(self.latest.len())
+        self.exact.count.saturating_add(self.latest.count)
     }
 
     /// Keys that left before their window was over, since this was last asked.

@@ -42,6 +42,7 @@ mod unfinished;
 mod upkeep;
 mod usage;
 mod write;
+mod yielding;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};

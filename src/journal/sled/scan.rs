@@ -8,6 +8,7 @@ use std::io::{self, Read as _, Seek as _};
 
 use super::files::Files;
 use super::intake;
+use super::yielding::Yielding;
 use crate::journal::record::frame::{self, Frame, VERSION};
 
 /// Bytes that are read at once; more than any frame has.
@@ -94,7 +95,9 @@ fn within(
     visit: &mut impl FnMut(u64, Frame<'_>),
 ) -> usize {
     let mut at = 0;
+    let mut turn = Yielding::start();
     while let Some((begin, frame)) = frame::find(buffer, at) {
+        turn.step();
         if begin >= sure {
             break;
         }

@@ -14,6 +14,7 @@ use super::files::Files;
 use super::history::{About, At, Block, Blocks};
 use super::scan::{self, Whole};
 use super::store::StoreError;
+use super::yielding::Yielding;
 use crate::journal::record::content::{self, Content, PART, Place};
 use crate::journal::record::frame::{self, Frame, KIND_CHUNK, KIND_CONTENT, Mark};
 use crate::journal::record::{self, Record};
@@ -68,12 +69,25 @@ impl Sealed {
                 }
             }
         })?;
-        let finished = |mark: Mark| !chain.is_unfinished(mark.commit, newest);
+        let mut last = None;
+        let mut finished = |mark: Mark| match last {
+            Some((commit, is)) if commit == mark.commit => is,
+            _ => {
+                let is = !chain.is_unfinished(mark.commit, newest);
+                last = Some((mark.commit, is));
+                is
+            }
+        };
+        let mut turn = Yielding::start();
         records.retain(|record| finished(record.mark));
         contents.retain(|content| finished(content.mark));
+        turn.offer();
         let ambiguous_record = one_of_each(&mut records);
+        turn.offer();
         let ambiguous_content = one_of_each(&mut contents);
+        turn.offer();
         let blocks = blocks(&records);
+        turn.offer();
         let records: Vec<_> = records.into_iter().map(|copy| (copy.mark, copy.at)).collect();
         let ambiguous = ambiguous_record || ambiguous_content;
         let (mut commits, mut offsets) = (Vec::new(), Vec::with_capacity(contents.len()));
@@ -150,7 +164,8 @@ struct Sighting<T> {
 
 /// Leaves the first place of every mark, in order, and says whether a mark has copies that differ.
 fn one_of_each<T>(found: &mut Vec<Sighting<T>>) -> bool {
-    found.sort_unstable_by_key(|copy| (copy.mark, copy.at));
+    // They come in long runs, which a stable sort makes use of.
+    found.sort_by_key(|copy| (copy.mark, copy.at));
     let differ = |pair: &[Sighting<T>]| matches!(pair, [a, b] if a.mark == b.mark && a.checksum != b.checksum);
     let ambiguous = found.windows(2).any(differ);
     found.dedup_by_key(|copy| copy.mark);
@@ -165,7 +180,9 @@ const STRETCH: u32 = 16 * 1024;
 fn blocks(records: &[Sighting<(u32, About)>]) -> Blocks {
     let mut blocks = Blocks::new();
     let mut rest = records;
+    let mut turn = Yielding::start();
     while let Some(first) = rest.first() {
+        turn.step();
         let mut end = first.at;
         let mut highest = None;
         let belongs = |copy: &&Sighting<(u32, About)>| {

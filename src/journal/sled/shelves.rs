@@ -5,9 +5,14 @@
 //! A shelf is named for the first key that stands in it, so that none has to be read to find a value.
 //!
 //! The names of all shelves stand in one page that is written with each new one, so their number is bounded. What
-//! comes beyond stands in the tree without a name, as does everything of a store that was made before there were shelves.
+//! comes beyond and is small stands in the tree without a name, as does everything of a store that was made before there
+//! were shelves.
+//!
+//! sled writes a page that is longer than a quarter of a segment to a file of its own and never syncs it. So a shelf has
+//! room for less than that, and of the tree without a name, whose leaves have up to 17 values, 17 small ones have.
 
 use std::collections::BTreeMap;
+use std::iter::Peekable;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sled::{Db, IVec, Tree};
@@ -17,8 +22,15 @@ pub(super) type Key = [u8; 13];
 
 /// Values of one shelf. sled writes the leaf anew with the tenth change after its first, empty, form.
 const SHELF: u32 = 8;
-/// Shelves of one store: a page of some 17 KiB in the end.
+/// What stands on a shelf that takes more, unless one value alone is longer.
+const SHELF_BYTES: usize = 96 * 1024;
+/// Shelves of one store that take small values: a page of some 17 KiB in the end.
 const MOST: usize = 1_000;
+/// What the tree without a name takes.
+const SMALL: usize = 4 * 1024;
+
+/// A key and its value.
+type Pair = (IVec, IVec);
 
 /// Every value of one store.
 pub(super) struct Shelves {
@@ -29,10 +41,17 @@ pub(super) struct Shelves {
 struct Named {
     /// By their first key.
     trees: BTreeMap<Key, Tree>,
-    /// The families whose newest shelf was made by this process, and how many values it has.
-    open: BTreeMap<u8, u32>,
-    /// Whether the tree without a name has taken over.
+    /// The families whose newest shelf was made by this process, and what it has.
+    open: BTreeMap<u8, Load>,
+    /// Whether the tree without a name has taken over what is small.
     full: bool,
+}
+
+/// What a shelf has.
+#[derive(Clone, Copy)]
+struct Load {
+    values: u32,
+    bytes: usize,
 }
 
 impl Shelves {
@@ -51,7 +70,7 @@ impl Shelves {
 
     /// Adds a value whose key is greater than every other of its family.
     pub(super) fn add(&self, key: Key, value: &[u8]) -> sled::Result<()> {
-        self.named().place(&self.db, key)?.insert(key, value)?;
+        self.named().place(&self.db, key, value.len())?.insert(key, value)?;
         Ok(())
     }
 
@@ -61,7 +80,12 @@ impl Shelves {
             (*self.db).clone()
         } else {
             let mut named = self.named();
-            named.holder(key).map_or_else(|| named.begin(&self.db, key), Ok)?
+            if self.is_newest(&named, key)? {
+                named.place(&self.db, key, value.len())?
+            } else {
+                // A new shelf amid those that are there would hide what is on them.
+                named.holder(key).map_or_else(|| named.begin(&self.db, key), Ok)?
+            }
         };
         tree.remove(key)?;
         tree.insert(key, value)?;
@@ -82,29 +106,31 @@ impl Shelves {
     pub(super) fn last(&self, from: Key, to: Key) -> sled::Result<Option<IVec>> {
         let holder = self.named().holder(to);
         let trees = holder.iter().chain([&*self.db]);
-        let mut found = trees.filter_map(|tree| tree.range(from..=to).next_back());
-        found.next().transpose().map(|found| found.map(|(_, value)| value))
+        let found = trees.filter_map(|tree| tree.range(from..=to).next_back());
+        let found = found.collect::<sled::Result<Vec<_>>>()?;
+        Ok(found.into_iter().max().map(|(_, value)| value))
     }
 
     /// Every value of a family, by its key.
-    pub(super) fn family(
-        &self,
-        family: u8,
-    ) -> impl Iterator<Item = sled::Result<(IVec, IVec)>> + use<> {
+    pub(super) fn family(&self, family: u8) -> impl Iterator<Item = sled::Result<Pair>> + use<> {
         let shelves: Vec<_> = {
             let named = self.named();
             named.trees.range(range(family)).map(|(_, shelf)| shelf.clone()).collect()
         };
-        // All it has is either older than every shelf, or newer.
-        let rest = (*self.db).clone();
-        let oldest = |tree: &Tree| tree.scan_prefix([family]).keys().next().and_then(Result::ok);
-        let is_older = match (oldest(&rest), shelves.first().and_then(oldest)) {
-            (Some(unnamed), Some(named)) => unnamed < named,
-            _ => false,
-        };
-        let (before, after) = if is_older { (Some(rest), None) } else { (None, Some(rest)) };
-        let trees = before.into_iter().chain(shelves).chain(after);
-        trees.flat_map(move |tree| tree.scan_prefix([family]))
+        let shelves = shelves.into_iter().flat_map(move |tree| tree.scan_prefix([family]));
+        Merged { one: shelves.peekable(), other: self.db.scan_prefix([family]).peekable() }
+    }
+
+    /// Whether every key of its family is less.
+    fn is_newest(&self, named: &Named, key: Key) -> sled::Result<bool> {
+        let [family, ..] = key;
+        let newest = named.trees.range(range(family)).next_back().map(|(_, shelf)| shelf);
+        for tree in newest.into_iter().chain([&*self.db]) {
+            if tree.range(key..=*range(family).end()).next().transpose()?.is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn named(&self) -> MutexGuard<'_, Named> {
@@ -121,30 +147,53 @@ impl Named {
     }
 
     /// Where the next value of a family goes.
-    fn place(&mut self, db: &Db, key: Key) -> sled::Result<Tree> {
+    fn place(&mut self, db: &Db, key: Key, bytes: usize) -> sled::Result<Tree> {
         let [family, ..] = key;
-        if let Some(count) = self.open.get_mut(&family).filter(|count| **count < SHELF) {
-            *count += 1;
+        let has_room = |load: &&mut Load| {
+            load.values < SHELF && load.bytes.saturating_add(bytes) <= SHELF_BYTES
+        };
+        if let Some(load) = self.open.get_mut(&family).filter(has_room) {
+            load.values = load.values.saturating_add(1);
+            load.bytes = load.bytes.saturating_add(bytes);
             if let Some((_, newest)) = self.trees.range(range(family)).next_back() {
                 return Ok(newest.clone());
             }
         }
-        let tree = self.begin(db, key)?;
-        if !self.full {
-            self.open.insert(family, 1);
-        }
-        Ok(tree)
-    }
-
-    /// A new shelf that begins with this key, or the tree without a name.
-    fn begin(&mut self, db: &Db, key: Key) -> sled::Result<Tree> {
         self.full |= self.trees.len() >= MOST;
-        if self.full {
+        if self.full && bytes <= SMALL {
             return Ok((**db).clone());
         }
+        self.open.insert(family, Load { values: 1, bytes });
+        self.begin(db, key)
+    }
+
+    /// A new shelf that begins with this key.
+    fn begin(&mut self, db: &Db, key: Key) -> sled::Result<Tree> {
         let tree = db.open_tree(key)?;
         self.trees.insert(key, tree.clone());
         Ok(tree)
+    }
+}
+
+/// What two walks in the order of keys find, in the order of keys.
+struct Merged<A: Iterator, B: Iterator> {
+    one: Peekable<A>,
+    other: Peekable<B>,
+}
+
+impl<A, B> Iterator for Merged<A, B>
+where
+    A: Iterator<Item = sled::Result<Pair>>,
+    B: Iterator<Item = sled::Result<Pair>>,
+{
+    type Item = sled::Result<Pair>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let other_is_first = match (self.one.peek(), self.other.peek()) {
+            (Some(Ok((one, _))), Some(Ok((other, _)))) => other < one,
+            (one, _) => one.is_none(),
+        };
+        if other_is_first { self.other.next() } else { self.one.next() }
     }
 }
 
@@ -179,7 +228,7 @@ mod tests {
     }
 
     fn open(folder: &tempfile::TempDir) -> Db {
-        sled::open(folder.path()).unwrap()
+        super::super::store::open_sled(folder.path()).unwrap()
     }
 
     /// Ascending values of both families.
@@ -282,6 +331,53 @@ mod tests {
         let shelves = Shelves::open(&db).unwrap();
         fill(&shelves, 40..60);
         assert_has(&shelves, &(0..60).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn small_and_large_values_keep_their_order_and_none_goes_to_a_file_of_its_own() {
+        let most = u64::try_from(MOST).unwrap() * u64::from(SHELF) / 2;
+        let folder = tempfile::tempdir().unwrap();
+        let shelves = Shelves::open(&open(&folder)).unwrap();
+        fill(&shelves, 0..most);
+        let large = |number: u64| match number % 40 {
+            0..4 => vec![1; 60 * 1024],
+            number if number < 30 => vec![2; 8 * 1024],
+            _ => vec![3; 100],
+        };
+        for number in most..most + 100 {
+            for family in FAMILIES {
+                shelves.add(key(family, number), &large(number)).unwrap();
+            }
+        }
+        // What is changed is written anew, with everything beside it.
+        for number in most..most + 100 {
+            shelves.restore(key(b'c', number), &large(number)).unwrap();
+        }
+        for family in FAMILIES {
+            let found: Vec<_> = shelves.family(family).map(|pair| pair.unwrap().0).collect();
+            assert_eq!(found, (0..most + 100).map(|it| key(family, it)).collect::<Vec<_>>());
+            for number in (most..most + 100).step_by(7) {
+                assert_eq!(shelves.get(key(family, number)).unwrap().unwrap(), large(number));
+                let last = shelves.last(key(family, 0), key(family, number)).unwrap();
+                assert_eq!(last.unwrap(), large(number));
+            }
+        }
+        shelves.db.flush().unwrap();
+        assert_eq!(std::fs::read_dir(folder.path().join("blobs")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_a_crash_left_in_the_log_alone_gets_shelves_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let shelves = Shelves::open(&open(&folder)).unwrap();
+        fill(&shelves, 0..4);
+        for number in 0..100 {
+            for family in FAMILIES {
+                shelves.restore(key(family, number), &number.to_be_bytes()).unwrap();
+            }
+        }
+        assert_has(&shelves, &(0..100).collect::<Vec<_>>());
+        assert_eq!(shelves.named().trees.len(), 2 * (1 + 96usize.div_ceil(8)));
     }
 
     #[test]

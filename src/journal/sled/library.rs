@@ -13,6 +13,7 @@ use super::operate;
 use super::sealed::Sealed;
 use super::shared::Shared;
 use super::store::{Store, StoreError};
+use super::yielding::Yielding;
 use crate::journal::index::{Number, Slot, State};
 use crate::journal::record::content::{Content, Place};
 use crate::journal::record::frame::Mark;
@@ -46,6 +47,7 @@ pub(super) struct Library<'a> {
     pub(super) generations: &'a Generations,
     pub(super) chapters: Vec<Chapter>,
     pub(super) retention: Duration,
+    pub(super) turn: Yielding,
 }
 
 /// An event as a record says it was.
@@ -110,9 +112,11 @@ impl Library<'_> {
         let is_near = |block: &Block| block.may_be_of(Some(since), Some(until));
         for near in [true, false] {
             for chapter in self.chapters.iter().rev() {
-                let asked = chapter.blocks.iter().rev().filter(|block| is_near(block) == near);
+                let blocks = chapter.blocks.iter().rev().inspect(|_| self.turn.step());
+                let asked = blocks.filter(|block| is_near(block) == near);
                 for block in asked.filter(|block| block.may_record(id)) {
                     let recorded = chapter.recorded(block)?;
+                    self.turn.look();
                     if let Some(found) = recorded.into_iter().rev().find(|it| it.id == id) {
                         return Ok(Some(found));
                     }
@@ -199,7 +203,9 @@ impl Library<'_> {
             // A commit may fill several stretches, and begin at the end of the one before them.
             let from = chapter.blocks.partition_point(|block| block.commit < commit);
             let blocks = chapter.blocks.get(from.saturating_sub(1)..).unwrap_or_default();
-            for block in blocks.iter().filter(|block| block.may_concern(sequence)) {
+            let blocks = blocks.iter().inspect(|_| self.turn.step());
+            for block in blocks.filter(|block| block.may_concern(sequence)) {
+                self.turn.look();
                 for (mark, record) in chapter.reader.records(block.at)? {
                     match record {
                         Record::Settled {
@@ -234,6 +240,7 @@ impl Library<'_> {
             .chapters
             .iter()
             .flat_map(|chapter| chapter.blocks.iter().map(move |block| (chapter, block)))
+            .inspect(|_| self.turn.step())
             .filter_map(|(chapter, block)| Some((block.events?, chapter, block)))
             .filter(|((low, _), _, block)| *low < before && block.may_be_of(since, until))
             .collect();
@@ -245,6 +252,7 @@ impl Library<'_> {
             while let Some(((_, high), chapter, block)) = blocks.last()
                 && gathered.last_key_value().is_none_or(|(latest, _)| latest <= high)
             {
+                self.turn.look();
                 for found in chapter.recorded(block)? {
                     let newer = |it: &Recorded| it.commit < found.commit;
                     let sequence = found.sequence;
@@ -256,6 +264,7 @@ impl Library<'_> {
             }
             let Some((sequence, recorded)) = gathered.pop_last() else { return Ok(page) };
             page.items.extend(self.listed(ask, &recorded)?);
+            self.turn.look();
             if page.items.len() >= ask.limit.clamp(1, MAX_PAGE) || began.elapsed() > PATIENCE {
                 page.next = Some(sequence);
                 return Ok(page);

@@ -352,7 +352,8 @@ impl SledJournal {
         let looked = tokio::task::spawn_blocking(move || {
             let chapters = generations.chapters();
             let (shared, generations) = (&*shared, &*generations);
-            look(&Library { shared, generations, chapters, retention })
+            let turn = yielding::Yielding::start();
+            look(&Library { shared, generations, chapters, retention, turn })
         });
         looked.await.map_err(|error| LoadError::Unreadable { detail: error.to_string() })
     }

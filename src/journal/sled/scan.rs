@@ -95,7 +95,7 @@ fn within(
     visit: &mut impl FnMut(u64, Frame<'_>),
 ) -> usize {
     let mut at = 0;
-    let mut turn = Yielding::start();
+    let turn = Yielding::start();
     while let Some((begin, frame)) = frame::find(buffer, at) {
         turn.step();
         if begin >= sure {

@@ -78,16 +78,16 @@ impl Sealed {
                 is
             }
         };
-        let mut turn = Yielding::start();
+        let turn = Yielding::start();
         records.retain(|record| finished(record.mark));
         contents.retain(|content| finished(content.mark));
-        turn.offer();
+        turn.look();
         let ambiguous_record = one_of_each(&mut records);
-        turn.offer();
+        turn.look();
         let ambiguous_content = one_of_each(&mut contents);
-        turn.offer();
+        turn.look();
         let blocks = blocks(&records);
-        turn.offer();
+        turn.look();
         let records: Vec<_> = records.into_iter().map(|copy| (copy.mark, copy.at)).collect();
         let ambiguous = ambiguous_record || ambiguous_content;
         let (mut commits, mut offsets) = (Vec::new(), Vec::with_capacity(contents.len()));
@@ -180,7 +180,7 @@ const STRETCH: u32 = 16 * 1024;
 fn blocks(records: &[Sighting<(u32, About)>]) -> Blocks {
     let mut blocks = Blocks::new();
     let mut rest = records;
-    let mut turn = Yielding::start();
+    let turn = Yielding::start();
     while let Some(first) = rest.first() {
         turn.step();
         let mut end = first.at;

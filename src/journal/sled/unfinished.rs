@@ -34,6 +34,7 @@ impl Library<'_> {
                 if listed.source.is_empty() {
                     self.name(&mut listed, place);
                 }
+                self.turn.look();
                 if self.fits(&ask.query, &listed, place)? {
                     page.items.push(listed);
                 }
@@ -99,6 +100,7 @@ impl Library<'_> {
         let page = self.unfinished(&Ask { limit: MAX_PAGE, ..ask.clone() })?;
         let mut tally = Tally { next: page.next, ..Tally::default() };
         for mut listed in page.items {
+            self.turn.look();
             if ask.query.needs_attempts() {
                 let latest = self.latest(&listed)?;
                 listed.deliveries.retain(|it| ask.query.fits_attempt(latest.get(&it.target)));

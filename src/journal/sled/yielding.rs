@@ -4,38 +4,42 @@
 //! few cores the writer, or a worker with an acknowledgement, waits for that. What calculates for longer behind their back
 //! offers its processor far more often; nothing is held meanwhile, so nobody waits for who was passed by.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use crate::time::Stopwatch;
 
 /// For how long a calculation goes on by itself.
 const AT_ONCE: Duration = Duration::from_micros(200);
-/// Steps between two looks at the clock.
-const STEPS: u32 = 16;
+/// Short steps between two looks at the clock.
+const STEPS: u32 = 64;
 
 /// One calculation in many small steps.
 #[derive(Debug)]
 pub(super) struct Yielding {
-    steps: u32,
-    since: Stopwatch,
+    steps: Cell<u32>,
+    since: Cell<Stopwatch>,
 }
 
 impl Yielding {
     pub(super) fn start() -> Self {
-        Self { steps: 0, since: Stopwatch::start() }
+        Self { steps: Cell::new(0), since: Cell::new(Stopwatch::start()) }
     }
 
-    /// A step of some microseconds is done.
-    pub(super) fn step(&mut self) {
-        self.steps = self.steps.wrapping_add(1);
-        if self.steps.is_multiple_of(STEPS) && self.since.elapsed() >= AT_ONCE {
-            self.offer();
+    /// A step of at most some microseconds is done.
+    pub(super) fn step(&self) {
+        let steps = self.steps.get().wrapping_add(1);
+        self.steps.set(steps);
+        if steps.is_multiple_of(STEPS) {
+            self.look();
         }
     }
 
-    /// Offers the processor now.
-    pub(super) fn offer(&mut self) {
-        std::thread::yield_now();
-        self.since = Stopwatch::start();
+    /// A longer step is done.
+    pub(super) fn look(&self) {
+        if self.since.get().elapsed() >= AT_ONCE {
+            std::thread::yield_now();
+            self.since.set(Stopwatch::start());
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The trees of one store: each is a shelf of few values, which are written once and never moved.
 //!
 //! sled writes a leaf anew when it was changed ten times, and both halves of it when it is split after 16 values: in one
-//! tree of ascending keys each value reaches the disk some four times. A tree of eight values has one leaf that is neither.
+//! tree of ascending keys each value reaches the disk some four times. A tree of nine values has one leaf that is neither.
 //! A shelf is named for the first key that stands in it, so that none has to be read to find a value.
 //!
 //! The names of all shelves stand in one page that is written with each new one, so their number is bounded. What
@@ -21,7 +21,7 @@ use sled::{Db, IVec, Tree};
 pub(super) type Key = [u8; 13];
 
 /// Values of one shelf. sled writes the leaf anew with the tenth change after its first, empty, form.
-const SHELF: u32 = 8;
+const SHELF: u32 = 9;
 /// What stands on a shelf that takes more, unless one value alone is longer.
 const SHELF_BYTES: usize = 96 * 1024;
 /// Shelves of one store that take small values: a page of some 17 KiB in the end.
@@ -377,7 +377,7 @@ mod tests {
             }
         }
         assert_has(&shelves, &(0..100).collect::<Vec<_>>());
-        assert_eq!(shelves.named().trees.len(), 2 * (1 + 96usize.div_ceil(8)));
+        assert_eq!(shelves.named().trees.len(), 2 * (1 + 96usize.div_ceil(9)));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! events' contents stand in parts of at most 8 KiB; its small records are packed into values of up to [`PACK`] bytes, so
 //! that recovery reads few values and no body. Nothing is ever changed or removed in place: a generation is dropped whole.
 //!
-//! Eight of either stay below a quarter of a segment, above which sled would write them to a file of its own and never
+//! Nine of either stay below a quarter of a segment, above which sled would write them to a file of its own and never
 //! sync it; the shelves see to that, for longer records too.
 
 use std::fs::File;
@@ -36,7 +36,7 @@ const SEGMENTS: [usize; 3] = [SEGMENT, 1024 * 1024, 2 * 1024 * 1024];
 /// sled's page cache. It does not cap the memory sled uses, but an explicit small value keeps it modest.
 const CACHE: u64 = 8 * 1024 * 1024;
 /// sled looks at what its cache holds only after every 64th access to one of 256 shares of it, and forgets only then, so a
-/// page that is filled with eight values and never read again stays for long. So many reads of what was just written
+/// page that is filled with nine values and never read again stays for long. So many reads of what was just written
 /// bring each page to its 64 accesses by the time it is full: 124 MiB at most instead of 138 with 60,000 events of 1 KiB.
 const AGING_READS: usize = 6;
 /// How often sled's own thread looks for space to reuse,

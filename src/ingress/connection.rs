@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
@@ -42,8 +42,9 @@ const CONNECTION_WINDOW: u32 = 256 * 1024;
 const GOODBYE: Duration = Duration::from_secs(2);
 /// What an HTTP/2 connection begins with (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// How often the first bytes are looked at again when too few have come to tell the protocol.
+/// When the first bytes are looked at again if too few have come to tell the protocol; each pause is twice the one before.
 const PEEK_AGAIN: Duration = Duration::from_millis(5);
+const PEEK_SELDOM: Duration = Duration::from_millis(500);
 
 /// Which HTTP a connection speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,17 +96,20 @@ async fn grace_over(stop: &CancellationToken) {
 /// Tells HTTP/2 by its preface, the whole of it: a method of HTTP/1 may begin like it.
 async fn spoken(socket: &TcpStream) -> std::io::Result<Version> {
     let mut first = [0; PREFACE.len()];
+    let mut pause = PEEK_AGAIN;
     loop {
+        let ends = socket.ready(Interest::READABLE).await?.is_read_closed();
         let seen = socket.peek(&mut first).await?;
         let seen = first.get(..seen).unwrap_or_default();
         if seen.is_empty() {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         } else if seen == PREFACE {
             return Ok(Version::Http2);
-        } else if !PREFACE.starts_with(seen) {
+        } else if ends || !PREFACE.starts_with(seen) {
             return Ok(Version::Http1);
         }
-        tokio::time::sleep(PEEK_AGAIN).await;
+        tokio::time::sleep(pause).await;
+        pause = pause.saturating_mul(2).min(PEEK_SELDOM);
     }
 }
 

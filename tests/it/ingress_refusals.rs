@@ -134,6 +134,18 @@ async fn a_client_that_says_it_will_send_no_more_gets_its_answer() {
 }
 
 #[tokio::test]
+async fn an_opening_that_ends_too_early_does_not_hold_its_connection() {
+    let (_home, daemon, _receiver) = start("header_timeout = \"5m\"\n").await;
+    for opening in [&b""[..], b"P", b"PRI * HT", b"PRIME", b"POST / HTTP/1.1\r\n"] {
+        let mut socket = open(&daemon).await;
+        socket.write_all(opening).await.expect("sent");
+        socket.shutdown().await.expect("half closed");
+        let ended = tokio::time::timeout(Duration::from_secs(60), read_to_end(&mut socket)).await;
+        assert!(ended.is_ok(), "{:?} holds its connection", String::from_utf8_lossy(opening));
+    }
+}
+
+#[tokio::test]
 async fn an_opening_that_never_ends_is_cut_off() {
     let (_home, daemon, _receiver) = start("header_timeout = \"300ms\"\n").await;
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -2,7 +2,8 @@
 //!
 //! The kernel takes the processor from a thread that only calculates at its own tick, every 4 ms at the usual 250 Hz. On
 //! few cores the writer, or a worker with an acknowledgement, waits for that. What calculates for longer behind their back
-//! offers its processor far more often; nothing is held meanwhile, so nobody waits for who was passed by.
+//! offers its processor far more often. A look-up holds nothing meanwhile, sealing only its own generation, which is not
+//! written any more: no commit waits for who was passed by.
 
 use std::cell::Cell;
 use std::time::Duration;

@@ -30,6 +30,10 @@ use report::{Bound, Goal, Ratio, Report};
 use servers::{Home, Server, down, filtered, up};
 use webhooks::Kind;
 
+/// The daemon's: what is compared is to differ in what it does, not in how it takes memory.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const MIB: f64 = 1024.0 * 1024.0;
 /// After a load, before the memory that stays is looked at.
 const SETTLES: Duration = Duration::from_secs(3);

@@ -3,9 +3,11 @@
 //! Entries leave when their window is over. An entry takes about 100 bytes; at most [`MAX_KEYS`] are kept, and
 //! beyond that the oldest leaves before its time, which costs at worst a repeat, never an event.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
+use super::ends::Ends;
 use crate::model::{DedupKey, EventId};
 use crate::time::Timestamp;
 
@@ -35,16 +37,17 @@ pub(super) struct DedupIndex {
     exact: Parts<Seen>,
     latest: Parts<Latest>,
     /// When each entry may end; an entry that was renewed since has a later date in its map.
-    ends: BinaryHeap<Reverse<(Timestamp, Kind, Digest)>>,
+    ends: Ends<(Kind, Digest)>,
     /// Keys that left before their window was over.
     evicted: u64,
 }
 
 /// A hash table in 256 parts, by a digest's first byte. A hash table that grows moves all it has at once; a part has so
-/// little that nobody who waits for the writer notices, and few of them grow at the same time.
+/// little that nobody who waits for the writer notices, and few of them grow at the same time. A digest is that of a
+/// cryptographic hash, so that nothing more is asked of the table's own than that nobody can foresee it.
 #[derive(Debug)]
 struct Parts<T> {
-    parts: Vec<HashMap<Digest, T>>,
+    parts: Vec<HashMap<Digest, T, RandomState>>,
     count: usize,
 }
 
@@ -56,7 +59,9 @@ enum Kind {
 
 impl<T> Default for Parts<T> {
     fn default() -> Self {
-        Self { parts: (0..=u8::MAX).map(|_| HashMap::new()).collect(), count: 0 }
+        let hash = RandomState::default();
+        let parts = (0..=u8::MAX).map(|_| HashMap::with_hasher(hash.clone())).collect();
+        Self { parts, count: 0 }
     }
 }
 
@@ -115,7 +120,7 @@ impl DedupIndex {
                     (Kind::Latest, place)
                 }
             };
-            self.ends.push(Reverse((seen.expires, kind, place)));
+            self.ends.push(window(key), seen.expires, (kind, place));
         }
         while self.len() > MAX_KEYS {
             if !self.drop_next() {
@@ -158,10 +163,10 @@ impl DedupIndex {
     /// Forgets at most `most` entries whose window is over.
     pub(super) fn prune(&mut self, now: Timestamp, most: usize) {
         for _ in 0..most {
-            match self.ends.peek() {
-                Some(Reverse((expires, _, _))) if *expires <= now => self.drop_next(),
-                Some(_) | None => return,
-            };
+            if self.ends.next().is_none_or(|expires| expires > now) {
+                return;
+            }
+            self.drop_next();
         }
     }
 
@@ -177,7 +182,7 @@ impl DedupIndex {
 
     /// Drops the entry that ends first, unless it was renewed; false when there is none.
     fn drop_next(&mut self) -> bool {
-        let Some(Reverse((expires, kind, place))) = self.ends.pop() else { return false };
+        let Some((expires, (kind, place))) = self.ends.pop() else { return false };
         match kind {
             Kind::Exact => {
                 if self.exact.get(&place).is_some_and(|seen| seen.expires <= expires) {
@@ -272,6 +277,6 @@ mod tests {
         assert_eq!(index.len(), 1);
         assert_eq!(index.repeats(&key(2), at(10)), Some(id(3)));
         index.prune(at(15), 100);
-        assert_eq!((index.len(), index.ends.len()), (0, 0));
+        assert_eq!((index.len(), index.ends.next()), (0, None));
     }
 }

@@ -6,6 +6,7 @@
 
 mod agenda;
 mod dedup;
+mod ends;
 mod index;
 mod labels;
 mod lines;

@@ -1,0 +1,155 @@
+//! What ends next, of many things that each have their own length.
+//!
+//! Things of one length end in the order in which they came, so they stand in a queue, and whoever comes or goes touches
+//! one end of it. A heap would touch places far apart, and move all of itself when it grows. The few that come out of
+//! order, after a start or when the clock was set back, stand in one.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::time::Duration;
+
+use crate::time::Timestamp;
+
+/// Things in one piece of a queue. A queue grows by pieces, and nothing is moved.
+const PIECE: usize = 1024;
+
+/// Things by when they end.
+#[derive(Debug)]
+pub(super) struct Ends<T> {
+    /// By length. There are as many as the configuration has.
+    queues: Vec<(Duration, Queue<(Timestamp, T)>)>,
+    late: BinaryHeap<Reverse<(Timestamp, T)>>,
+}
+
+/// First in, first out.
+#[derive(Debug)]
+struct Queue<T>(VecDeque<VecDeque<T>>);
+
+/// Where the next one is.
+#[derive(Clone, Copy, Debug)]
+enum At {
+    Queue(usize),
+    Late,
+}
+
+impl<T: Ord> Default for Ends<T> {
+    fn default() -> Self {
+        Self { queues: Vec::new(), late: BinaryHeap::new() }
+    }
+}
+
+impl<T: Ord> Ends<T> {
+    /// Adds a thing of this length that ends then.
+    pub(super) fn push(&mut self, length: Duration, end: Timestamp, thing: T) {
+        let at = self.queues.iter().position(|(of, _)| *of == length).unwrap_or_else(|| {
+            self.queues.push((length, Queue(VecDeque::new())));
+            self.queues.len().saturating_sub(1)
+        });
+        match self.queues.get_mut(at) {
+            Some((_, queue)) if queue.last().is_none_or(|(last, _)| *last <= end) => {
+                queue.push((end, thing));
+            }
+            Some(_) | None => self.late.push(Reverse((end, thing))),
+        }
+    }
+
+    /// When the next one ends.
+    pub(super) fn next(&self) -> Option<Timestamp> {
+        self.first().map(|(end, _)| end)
+    }
+
+    /// Takes the next one.
+    pub(super) fn pop(&mut self) -> Option<(Timestamp, T)> {
+        match self.first()?.1 {
+            At::Late => self.late.pop().map(|Reverse(thing)| thing),
+            At::Queue(at) => {
+                let (_, queue) = self.queues.get_mut(at)?;
+                let thing = queue.pop();
+                if queue.last().is_none() {
+                    self.queues.swap_remove(at);
+                }
+                thing
+            }
+        }
+    }
+
+    fn first(&self) -> Option<(Timestamp, At)> {
+        let queues = self.queues.iter().enumerate();
+        let queues = queues.filter_map(|(at, (_, queue))| Some((queue.first()?.0, At::Queue(at))));
+        let late = self.late.peek().map(|Reverse((end, _))| (*end, At::Late));
+        queues.chain(late).min_by_key(|(end, _)| *end)
+    }
+}
+
+impl<T> Queue<T> {
+    fn push(&mut self, thing: T) {
+        match self.0.back_mut() {
+            Some(piece) if piece.len() < PIECE => piece.push_back(thing),
+            Some(_) | None => {
+                let mut piece = VecDeque::with_capacity(PIECE);
+                piece.push_back(thing);
+                self.0.push_back(piece);
+            }
+        }
+    }
+
+    fn pop(&mut self) -> Option<T> {
+        let piece = self.0.front_mut()?;
+        let thing = piece.pop_front();
+        if piece.is_empty() {
+            self.0.pop_front();
+        }
+        thing
+    }
+
+    fn first(&self) -> Option<&T> {
+        self.0.front()?.front()
+    }
+
+    fn last(&self) -> Option<&T> {
+        self.0.back()?.back()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_ends_first_comes_first(steps in proptest::collection::vec((0u64..4, 0i64..100, any::<bool>()), 0..6_000)) {
+            let (mut ends, mut heap) = (Ends::default(), BinaryHeap::new());
+            for (number, (length, moment, pops)) in steps.into_iter().enumerate() {
+                // Mostly as time goes on, with a clock that is set back now and then.
+                let at = i64::try_from(number).unwrap() - moment * i64::from(moment % 9 == 0);
+                let length = Duration::from_secs(length * 50);
+                let end = Timestamp::from_secs(at).plus(length);
+                ends.push(length, end, number);
+                heap.push(Reverse(end));
+                if pops {
+                    prop_assert_eq!(ends.next(), heap.peek().map(|Reverse(end)| *end));
+                    prop_assert_eq!(ends.pop().map(|(end, _)| end), heap.pop().map(|Reverse(end)| end));
+                }
+            }
+            while let Some(Reverse(end)) = heap.pop() {
+                prop_assert_eq!(ends.pop().map(|(end, _)| end), Some(end));
+            }
+            prop_assert!(ends.pop().is_none() && ends.queues.is_empty());
+        }
+    }
+
+    #[test]
+    fn things_of_one_length_stand_in_pieces_of_one_queue() {
+        let mut ends = Ends::default();
+        for number in 0..3 * PIECE {
+            let end = Timestamp::from_secs(i64::try_from(number / 7).unwrap());
+            ends.push(Duration::ZERO, end, number);
+        }
+        assert!(ends.late.is_empty());
+        assert_eq!((ends.queues.len(), ends.queues[0].1.0.len()), (1, 3));
+        let all: Vec<_> = std::iter::from_fn(|| ends.pop().map(|(_, number)| number)).collect();
+        assert!(all.iter().copied().eq(0..3 * PIECE), "in the order in which they came");
+    }
+}

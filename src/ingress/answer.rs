@@ -1,5 +1,7 @@
 //! What a sender is told: an acknowledgement, or a refusal with a stable cause and no hint.
 
+use std::fmt::{self, Write as _};
+
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{
@@ -202,13 +204,19 @@ pub(super) fn acknowledged(appended: Appended) -> Answer {
         Appended::New(id) => (id, "accepted"),
         Appended::Duplicate(id) => (id, "duplicate"),
     };
-    let body = format!("{{\"id\":\"{id}\",\"status\":\"{status}\"}}\n");
-    with_body(StatusCode::OK, "application/json", body)
+    told(id, status)
 }
 
 /// The request could not be verified, and is kept on stable storage until it is released.
 pub(super) fn held(id: RejectionId) -> Answer {
-    let body = format!("{{\"id\":\"{id}\",\"status\":\"held\"}}\n");
+    told(id, "held")
+}
+
+/// What became of a request: its id, and in a word how it stands.
+fn told(id: impl fmt::Display, status: &str) -> Answer {
+    let mut body = String::with_capacity(96);
+    let written = writeln!(body, "{{\"id\":\"{id}\",\"status\":\"{status}\"}}");
+    debug_assert!(written.is_ok(), "a string takes whatever is written to it");
     with_body(StatusCode::OK, "application/json", body)
 }
 

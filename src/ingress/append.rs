@@ -32,6 +32,11 @@ impl Outcomes {
         }
     }
 
+    /// Counts a request that is answered 200.
+    pub(super) fn answered(&self) {
+        self.answered.inc();
+    }
+
     /// Counts what is durable.
     pub(super) fn count(&self, appended: &Appended) {
         match appended {
@@ -91,7 +96,7 @@ impl Drop for Counted {
             if let Ok(appended) = pending.await {
                 outcomes.count(&appended);
                 if !given_up {
-                    outcomes.answered.inc();
+                    outcomes.answered();
                 }
             }
         }));

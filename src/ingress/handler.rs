@@ -7,7 +7,7 @@ use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Method, Request, Version};
+use hyper::{Method, Request, StatusCode, Version};
 
 use super::afterwards::Afterwards;
 use super::answer::{Answer, Cause, acknowledged, handshake, handshaken, refused};
@@ -43,13 +43,17 @@ struct Complete<'a> {
 
 /// Answers one request.
 pub(super) async fn handle(shared: &Shared, peer: IpAddr, request: Request<Incoming>) -> Answer {
-    let path = request.uri().path().to_owned();
+    let uri = request.uri().clone();
     let http_1 = request.version() < Version::HTTP_2;
     let settings = shared.settings.load_full();
     let arrived = shared.spans.are_kept().then(|| shared.clock.now());
-    let mut answer = match answered(shared, &settings, (peer, arrived), &path, request).await {
+    let mut answer = match answered(shared, &settings, (peer, arrived), uri.path(), request).await {
         Ok((source, answer)) => {
-            shared.count(source.name.as_str(), &answer);
+            if answer.status() == StatusCode::OK {
+                source.outcomes.answered();
+            } else {
+                shared.count(source.name.as_str(), &answer);
+            }
             answer
         }
         Err(Refused { source, cause }) => {

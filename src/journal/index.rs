@@ -5,6 +5,7 @@
 //! takes about 100 bytes.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::agenda::Agenda;
 use super::labels::{LabelNumber, Labels};
@@ -124,14 +125,14 @@ impl<P: Clone> Index<P> {
         self.queues.get(usize::from(number)).map(|queue| &queue.name)
     }
 
-    /// The number of what lists show of an event.
-    pub(super) fn label_number(&mut self, label: &Label) -> LabelNumber {
-        self.labels.number(label)
+    /// What lists show of an event, and its number.
+    pub(super) fn label_of(&mut self, source: &str, name: &str) -> (LabelNumber, Arc<Label>) {
+        self.labels.of(source, name)
     }
 
     /// What lists show of an event; `None` when it has no number.
     pub(super) fn label(&self, number: LabelNumber) -> Option<&Label> {
-        self.labels.get(number)
+        self.labels.get(number).map(Arc::as_ref)
     }
 
     /// Every event known here before this sequence, the latest first.

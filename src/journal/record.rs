@@ -12,6 +12,7 @@ pub(super) mod content;
 pub(super) mod frame;
 mod rejection;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, BytesMut};
@@ -38,7 +39,7 @@ pub(super) enum Record {
         /// Groups events that belong together; 0 for none.
         order: u64,
         place: Place,
-        label: Label,
+        label: Arc<Label>,
         dedup: Vec<DedupKey>,
         deliveries: Vec<Slot>,
     },
@@ -78,11 +79,9 @@ pub(super) struct Label {
 /// Most bytes of a source's or an event's name in a label.
 pub(super) const MAX_LABEL: usize = 128;
 
-impl Label {
-    /// Both names, cut where they are too long.
-    pub(super) fn new(source: &str, name: &str) -> Self {
-        Self { source: cut(source, MAX_LABEL).to_owned(), name: cut(name, MAX_LABEL).to_owned() }
-    }
+/// What goes into a label of two names: both, cut where they are too long.
+pub(super) fn label<'a>(source: &'a str, name: &'a str) -> (&'a str, &'a str) {
+    (cut(source, MAX_LABEL), cut(name, MAX_LABEL))
 }
 
 /// At most so many bytes of a text, whole characters.
@@ -190,7 +189,7 @@ fn take_event(bytes: &mut &[u8], commit: u64) -> Option<Record> {
     let order = bytes.try_get_u64().ok()?;
     let place =
         Place { commit, ordinal: bytes.try_get_u32().ok()?, length: bytes.try_get_u32().ok()? };
-    let label = Label { source: take_text(bytes)?, name: take_text(bytes)? };
+    let label = Arc::new(Label { source: take_text(bytes)?, name: take_text(bytes)? });
     let count = bytes.try_get_u8().ok()?;
     let dedup = (0..count).map(|_| take_key(bytes)).collect::<Option<_>>()?;
     let count = bytes.try_get_u16().ok()?;

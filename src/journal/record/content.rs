@@ -30,6 +30,11 @@ impl Place {
         let length = usize::try_from(self.length).unwrap_or(usize::MAX);
         if length <= PART { 1 } else { long(length.div_ceil(PART)) }
     }
+
+    /// The ordinals of its frames.
+    pub(in crate::journal) fn ordinals(self) -> std::ops::Range<u32> {
+        self.ordinal..self.ordinal.saturating_add(self.frames())
+    }
 }
 
 /// An event's own bytes.
@@ -44,17 +49,42 @@ pub(in crate::journal) struct Content {
     pub(in crate::journal) body: Bytes,
 }
 
-impl Content {
-    /// What is stored of an event.
-    pub(in crate::journal) fn of(event: &Event) -> Self {
+/// The same where it stands, to be written.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::journal) struct View<'a> {
+    id: EventId,
+    received_at: Timestamp,
+    source: &'a str,
+    name: &'a str,
+    order_key: Option<&'a str>,
+    headers: &'a [u8],
+    body: &'a [u8],
+}
+
+impl<'a> From<&'a Event> for View<'a> {
+    fn from(event: &'a Event) -> Self {
         Self {
             id: event.id,
             received_at: event.received_at,
-            source: event.source.to_string(),
-            name: event.name.clone(),
-            order_key: event.order_key.clone(),
-            headers: event.headers.clone(),
-            body: event.body.clone(),
+            source: event.source.as_str(),
+            name: &event.name,
+            order_key: event.order_key.as_deref(),
+            headers: event.headers.packed(),
+            body: &event.body,
+        }
+    }
+}
+
+impl<'a> From<&'a Content> for View<'a> {
+    fn from(content: &'a Content) -> Self {
+        Self {
+            id: content.id,
+            received_at: content.received_at,
+            source: &content.source,
+            name: &content.name,
+            order_key: content.order_key.as_deref(),
+            headers: content.headers.packed(),
+            body: &content.body,
         }
     }
 }
@@ -65,12 +95,14 @@ pub(in crate::journal) struct Parts {
     commit: u64,
     frames: u32,
     /// Each with the ordinal of its first frame.
-    cut: Vec<(u32, BytesMut)>,
+    cut: Vec<(u32, Bytes)>,
+    /// The last one, while there may be room in it.
+    open: Option<(u32, BytesMut)>,
 }
 
 impl Parts {
     pub(in crate::journal) fn new(commit: u64) -> Self {
-        Self { commit, frames: 0, cut: Vec::new() }
+        Self { commit, frames: 0, cut: Vec::new(), open: None }
     }
 
     /// Frames so far.
@@ -78,13 +110,30 @@ impl Parts {
         self.frames
     }
 
-    /// The parts, in order, each with the ordinal of its first frame.
-    pub(in crate::journal) fn iter(&self) -> impl Iterator<Item = (u32, &[u8])> {
-        self.cut.iter().map(|(first, part)| (*first, &part[..]))
+    /// Bytes so far.
+    pub(in crate::journal) fn len(&self) -> usize {
+        let open = self.open.as_ref().map_or(0, |(_, part)| part.len());
+        self.cut.iter().map(|(_, part)| part.len()).fold(open, usize::saturating_add)
+    }
+
+    /// Nothing is added to the last part any more.
+    pub(in crate::journal) fn finish(&mut self) {
+        if let Some((first, part)) = self.open.take() {
+            // What is kept for a while is not to take the room of a part that is full.
+            let is_small = part.len() < PART / 2;
+            let part = if is_small { Bytes::copy_from_slice(&part) } else { part.freeze() };
+            self.cut.push((first, part));
+        }
+    }
+
+    /// The parts, in order, each with the ordinal of its first frame. Of what is finished, all.
+    pub(in crate::journal) fn iter(&self) -> impl Iterator<Item = (u32, &Bytes)> {
+        self.cut.iter().map(|(first, part)| (*first, part))
     }
 
     /// Adds an event's content and says where it will be.
-    pub(in crate::journal) fn put(&mut self, content: &Content) -> Place {
+    pub(in crate::journal) fn put<'a>(&mut self, content: impl Into<View<'a>>) -> Place {
+        let content = &content.into();
         let length = HEAD.saturating_add(payload_len(content));
         if length > PART {
             return self.put_chunks(content);
@@ -96,7 +145,8 @@ impl Parts {
         Place { commit: mark.commit, ordinal: mark.ordinal, length: long(length) }
     }
 
-    fn put_chunks(&mut self, content: &Content) -> Place {
+    fn put_chunks(&mut self, content: &View<'_>) -> Place {
+        self.finish();
         let mut payload = BytesMut::with_capacity(payload_len(content));
         put_payload(&mut payload, content);
         let count = short(payload.len().div_ceil(CHUNK));
@@ -111,7 +161,8 @@ impl Parts {
                 out.put_slice(chunk);
             });
             length = length.saturating_add(part.len());
-            self.cut.push((mark.ordinal, part));
+            self.open = Some((mark.ordinal, part));
+            self.finish();
         }
         Place { commit: self.commit, ordinal: first, length: long(length) }
     }
@@ -124,13 +175,31 @@ impl Parts {
 
     /// The last part if it has room, or a new one that begins with this frame.
     fn room_for(&mut self, length: usize, mark: Mark) -> &mut BytesMut {
-        let fits = |(_, part): &(u32, BytesMut)| part.len().saturating_add(length) <= PART;
-        if !self.cut.last().is_some_and(fits) {
-            self.cut.push((mark.ordinal, BytesMut::with_capacity(PART)));
+        if self.open.as_ref().is_some_and(|(_, part)| part.len().saturating_add(length) > PART) {
+            self.finish();
         }
-        let last = self.cut.len().saturating_sub(1);
-        #[expect(clippy::indexing_slicing, reason = "there is a last part, and this is its number")]
-        &mut self.cut[last].1
+        let new = || (mark.ordinal, BytesMut::with_capacity(PART));
+        &mut self.open.get_or_insert_with(new).1
+    }
+}
+
+/// Reads a content back from the part that each of its frames stands in.
+pub(in crate::journal) fn read_at(place: Place, parts: &[Bytes]) -> Result<Content, Damage> {
+    let frames = place.ordinals().zip(parts).map(|(ordinal, part)| frame_in(part, ordinal));
+    read(&frames.collect::<Result<Vec<_>, _>>()?)
+}
+
+/// One frame of a part, which holds frames one after the other. Whether it is whole is looked at by whoever reads it.
+pub(in crate::journal) fn frame_in(part: &Bytes, ordinal: u32) -> Result<Bytes, Damage> {
+    let mut at = 0usize;
+    loop {
+        let rest = part.get(at..).unwrap_or_default();
+        let length = frame::length(rest).filter(|it| *it >= HEAD).ok_or(Damage::Short)?;
+        let end = at.saturating_add(length);
+        if frame::ordinal(rest) == Some(ordinal) {
+            return (end <= part.len()).then(|| part.slice(at..end)).ok_or(Damage::Short);
+        }
+        at = end;
     }
 }
 
@@ -191,26 +260,26 @@ fn chunk<'a>(frame: &Frame<'a>) -> Result<Chunk<'a>, Damage> {
     Ok(Chunk { number, count, bytes: rest })
 }
 
-fn payload_len(content: &Content) -> usize {
+fn payload_len(content: &View<'_>) -> usize {
     let texts = [content.source.len(), content.name.len()];
-    let key = content.order_key.as_ref().map_or(0, String::len);
+    let key = content.order_key.map_or(0, str::len);
     let fixed = 16 + 8 + 2 + 2 + 1 + 2 + 4;
     texts
         .into_iter()
-        .chain([key, content.headers.packed().len(), content.body.len()])
+        .chain([key, content.headers.len(), content.body.len()])
         .fold(fixed, usize::saturating_add)
 }
 
-fn put_payload(out: &mut BytesMut, content: &Content) {
+fn put_payload(out: &mut BytesMut, content: &View<'_>) {
     out.put_slice(&content.id.to_bytes());
     out.put_i64(content.received_at.as_micros());
-    put_text(out, &content.source);
-    put_text(out, &content.name);
+    put_text(out, content.source);
+    put_text(out, content.name);
     out.put_u8(u8::from(content.order_key.is_some()));
-    put_text(out, content.order_key.as_deref().unwrap_or_default());
-    out.put_u32(long(content.headers.packed().len()));
-    out.put_slice(content.headers.packed());
-    out.put_slice(&content.body);
+    put_text(out, content.order_key.unwrap_or_default());
+    out.put_u32(long(content.headers.len()));
+    out.put_slice(content.headers);
+    out.put_slice(content.body);
 }
 
 fn payload(mut bytes: Bytes) -> Result<Content, Damage> {

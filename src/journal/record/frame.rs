@@ -113,6 +113,12 @@ pub(in crate::journal) fn length(bytes: &[u8]) -> Option<usize> {
     Some(PREFIX.saturating_add(usize::try_from(counted).ok()?))
 }
 
+/// The number that the frame at the beginning of these bytes says it has.
+pub(in crate::journal) fn ordinal(bytes: &[u8]) -> Option<u32> {
+    let mark = bytes.get(..HEAD)?;
+    Some(u32::from_be_bytes(*mark.last_chunk::<4>()?))
+}
+
 /// The first whole frame at or after `from` in bytes of any kind, and where it begins. It may be of a newer version.
 ///
 /// Length, version and kind are looked at before the checksum, so that a scan costs little more than a walk.

@@ -53,13 +53,13 @@ impl Absorber {
         Ok(Self { log, thread: Some(thread) })
     }
 
-    /// Writes a commit to the log, has `timed_sync` sync it, and gives it to sled. When this returns, the commit is on
-    /// stable storage.
+    /// Writes a commit to the log and has `timed_sync` sync it; then it is on stable storage, and `take_up` gives it to
+    /// sled.
     pub(super) fn write<'a>(
         &self,
         (commit, values): (u64, impl Iterator<Item = Value<'a>>),
         timed_sync: impl FnOnce(&mut dyn FnMut() -> std::io::Result<()>) -> std::io::Result<()>,
-        apply: impl FnOnce() -> Result<(), StoreError>,
+        take_up: impl FnOnce() -> Result<(), StoreError>,
     ) -> Result<(), WriteError> {
         let mut state = self.log.state();
         while state.intake.overflows() && state.failed.is_none() {
@@ -73,7 +73,7 @@ impl Absorber {
         written.map_err(|error| WriteError::Write(error.into()))?;
         timed_sync(&mut || state.intake.file().sync_data()).map_err(WriteError::Sync)?;
         // The log may be passed over only when sled has it, so the log stays locked until then.
-        apply().map_err(WriteError::Write)?;
+        take_up().map_err(WriteError::Write)?;
         let wakes = was_empty || state.intake.is_full();
         drop(state);
         if wakes {

@@ -22,6 +22,7 @@ use super::recover::placeholder;
 use super::scan;
 use super::sealed::{Window, frame_at};
 use super::store::StoreError;
+use super::yielding::Yielding;
 use crate::journal::index::{Slot, State};
 use crate::journal::notes::Notes;
 use crate::journal::quarantine::Kept;
@@ -211,7 +212,7 @@ impl Archive {
         let (mut records, mut contents) = (Vec::new(), Vec::new());
         let mut chain = Chain::default();
         let files = Arc::new(Files::all(generation)?);
-        let whole = scan::frames(&files, |at, frame| {
+        let whole = scan::frames(&files, &Yielding::start(), |at, frame| {
             let Ok(at) = u32::try_from(at) else { return };
             chain.see(&frame);
             let Frame { mark, checksum, kind, .. } = frame;

@@ -22,8 +22,8 @@ use super::store::{Commit, StoreError};
 use super::usage::Written;
 use crate::journal::dedup::DedupIndex;
 use crate::journal::index::{Entry, Number, Slot, State, order_of};
-use crate::journal::record::content::{Content, Place};
-use crate::journal::record::{Label, Record};
+use crate::journal::record::Record;
+use crate::journal::record::content::Place;
 use crate::journal::slot::Slots;
 use crate::journal::{Append, AppendError, Appended, Note};
 use crate::model::{DedupKey, Event, Name, RejectionId};
@@ -86,12 +86,15 @@ pub(super) struct Committer {
 pub(super) struct Fresh {
     pub(super) sequence: u64,
     pub(super) entry: Entry<Place>,
-    pub(super) event: Event,
+    pub(super) source: Name,
+    pub(super) name: String,
 }
 
 /// What one commit will answer once it is durable.
 #[derive(Default)]
 pub(super) struct Outcome {
+    /// Nothing new is accepted for want of room.
+    pub(super) is_full: bool,
     pub(super) answers: Vec<(Answer, Result<Appended, AppendError>)>,
     pub(super) fresh: Vec<Fresh>,
     pub(super) decisions: Decisions,
@@ -120,7 +123,20 @@ pub(super) enum Failure {
     Stopped,
 }
 
+impl Fresh {
+    /// What is left to be known of an event that was added to a commit.
+    pub(super) fn of(sequence: u64, entry: Entry<Place>, event: Event) -> Self {
+        let Event { source, name, .. } = event;
+        Self { sequence, entry, source, name }
+    }
+}
+
 impl Outcome {
+    fn of(appends: usize, is_full: bool) -> Self {
+        let (answers, fresh) = (Vec::with_capacity(appends), Vec::with_capacity(appends));
+        Self { is_full, answers, fresh, ..Self::default() }
+    }
+
     /// Rejections are gone that may stand in an older generation.
     pub(super) fn note_dropped(&mut self, count: usize) {
         let bytes = u64::try_from(count).unwrap_or(u64::MAX).saturating_mul(16);
@@ -169,7 +185,7 @@ impl Committer {
     fn commit(&mut self, taken: Taken) -> Result<(), Failure> {
         let now = self.shared.clock.now();
         let mut commit = Commit::new(self.next_commit, self.last_commit, now);
-        let mut outcome = Outcome::default();
+        let mut outcome = Outcome::of(taken.appends.len(), self.shared.is_full());
         self.dedup.prune(now, taken.appends.len().saturating_mul(4).saturating_add(16));
         for waiting in taken.appends {
             let result = match waiting.work {
@@ -190,24 +206,25 @@ impl Committer {
         for keeping in taken.keeping {
             self.keep(&mut commit, &mut outcome, keeping, now);
         }
-        if now >= self.upkeep_at {
+        if now >= self.upkeep_at || (self.drain.is_none() && self.generations.has_walked()) {
             self.prune_quarantine(&mut commit, &mut outcome, now);
             self.upkeep(now)?;
         }
         self.drain_step(&mut commit, &mut outcome, now)?;
-        if !commit.is_empty() {
+        let drained = outcome.drained;
+        if commit.is_empty() {
+            self.publish(outcome, &commit);
+        } else {
             self.put_names(&mut commit);
             commit.finish();
             self.write(&commit, &mut outcome, now)?;
-            self.note(&commit, &outcome.written);
         }
-        let drained = outcome.drained;
-        self.publish(outcome);
         if let Some(Ok(store)) = self.generations.current().map(|current| current.store()) {
             store.age(&commit);
         }
         if let Some(number) = drained {
             self.remove(number)?;
+            self.upkeep_at = now;
         }
         self.rotate_if_full(now);
         self.write_ledger();
@@ -232,7 +249,7 @@ impl Committer {
             }
             return Ok(Appended::Duplicate(first));
         }
-        if self.shared.is_full() {
+        if outcome.is_full {
             return Err(AppendError::Full);
         }
         let Append { event, targets, dedup } = append;
@@ -254,7 +271,7 @@ impl Committer {
         let sequence = self.next_sequence;
         self.next_sequence = sequence.saturating_add(1);
         let entry = self.inscribe(commit, outcome, (sequence, &event), deliveries, dedup);
-        outcome.fresh.push(Fresh { sequence, entry, event });
+        outcome.fresh.push(Fresh::of(sequence, entry, event));
         Appended::New(id)
     }
 
@@ -267,12 +284,12 @@ impl Committer {
         deliveries: Vec<Slot>,
         dedup: Vec<DedupKey>,
     ) -> Entry<Place> {
-        let place = commit.put_content(&Content::of(event));
+        let place = commit.put_content(event);
         note_keys(&mut outcome.written, event.received_at, &dedup);
         let (id, received_at) = (event.id, event.received_at);
         let order = event.order_key.as_deref().map_or(0, order_of);
-        let label = Label::new(event.source.as_str(), &event.name);
-        let number = self.shared.memory().index.label_number(&label);
+        let (number, label) =
+            self.shared.memory().index.label_of(event.source.as_str(), &event.name);
         let slots = Slots::new(&deliveries);
         let record =
             Record::Event { sequence, id, received_at, order, place, label, dedup, deliveries };
@@ -344,7 +361,7 @@ impl Committer {
     }
 
     /// Tells the ledger and the usage what a durable commit added.
-    fn note(&mut self, commit: &Commit, written: &Written) {
+    pub(super) fn note(&mut self, commit: &Commit, written: &Written) {
         let (records, contents) = commit.counts();
         self.holds.commit = commit.number();
         self.holds.records = self.holds.records.saturating_add(u64::from(records));
@@ -364,7 +381,7 @@ impl Committer {
     }
 
     /// The commit is durable: its events may be delivered, and everyone who waited is answered.
-    fn publish(&self, outcome: Outcome) {
+    pub(super) fn publish(&self, outcome: Outcome, commit: &Commit) {
         let Decisions { answers: verdicts, decided, grown, .. } = outcome.decisions;
         let changes = decided.len().saturating_add(grown.len());
         let rejections = outcome.needed.len().saturating_add(outcome.rejections.len());
@@ -380,11 +397,13 @@ impl Committer {
                     memory.usage.needed(place);
                 }
             }
-            for Fresh { sequence, entry, event } in outcome.fresh {
-                self.shared.accepted(&event);
+            if !outcome.fresh.is_empty() {
+                memory.recent.put(commit.number(), commit.parts());
+            }
+            for Fresh { sequence, entry, source, name } in outcome.fresh {
+                self.shared.accepted((entry.id, entry.received_at), source, name);
                 if !entry.is_delivered() {
                     memory.usage.needed(entry.place);
-                    memory.recent.put(sequence, event);
                     memory.index.insert(sequence, entry);
                 }
             }

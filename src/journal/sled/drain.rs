@@ -5,11 +5,8 @@
 //! one counts.
 
 use std::collections::HashSet;
-use std::path::Path;
 use std::sync::Arc;
 
-use super::files::Files;
-use super::ledger::Known;
 use super::recover::note_keys;
 use super::sealed::{Found, Sealed};
 use super::shared::Shared;
@@ -24,10 +21,10 @@ use crate::journal::record::{Label, Record};
 use crate::model::{DedupKey, EventId, RejectionId};
 use crate::time::Timestamp;
 
-/// Most records that one step looks at, so that it does not delay what waits.
-const MAX_RECORDS: usize = 4_096;
+/// Most records that one step looks at, in less than a millisecond: every commit has one, and somebody waits for it.
+const MAX_RECORDS: usize = 512;
 /// Most bytes that one step writes again.
-const MAX_BYTES: usize = 512 * 1024;
+const MAX_BYTES: usize = 128 * 1024;
 /// Dedup keys in one record.
 const KEYS_IN_RECORD: usize = 64;
 
@@ -68,11 +65,9 @@ struct Desk<'a> {
 }
 
 impl Drain {
-    /// Walks through the generation's file once more to know where its records are.
-    pub(super) fn begin(share: Share, folder: &Path, known: Known) -> Result<Self, StoreError> {
-        let files = Files::all(folder)?;
-        let Found { sealed, records, .. } = Sealed::open(files, known.last_if_sealed())?;
-        Ok(Self { share, sealed: Arc::new(sealed), records, done: 0, own: HashSet::new() })
+    /// Begins with what a walk through the generation's file found.
+    pub(super) fn begin(share: Share, Found { sealed, records, .. }: Found) -> Self {
+        Self { share, sealed: Arc::new(sealed), records, done: 0, own: HashSet::new() }
     }
 
     /// Adds to `commit` what must survive of the next records.
@@ -203,7 +198,7 @@ fn again(
     sequence: u64,
     entry: &Entry<Place>,
     place: Place,
-    label: Label,
+    label: Arc<Label>,
     dedup: Vec<DedupKey>,
 ) -> Record {
     Record::Event {

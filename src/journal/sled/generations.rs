@@ -7,139 +7,48 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use super::dir;
 use super::files::Files;
+use super::generation::{Body, Generation};
 use super::intake;
 use super::ledger::{Ledger, Seal};
-use super::library::{Chapter, Reader};
+use super::library::Chapter;
 use super::scan::Whole;
 use super::sealed::{Found, Sealed};
-use super::store::{Store, StoreError, WriteError};
+use super::store::{Store, StoreError};
+use super::yielding::Yielding;
 use crate::journal::record::content::{Content, Place};
+use crate::time::Stopwatch;
 
 /// Jobs that wait for the housekeeper.
 const MAX_JOBS: usize = 64;
-/// How often the housekeeper looks whether the last reader of a generation is gone: 10 s at most.
-const READER_WAIT: Duration = Duration::from_millis(5);
-const READER_TRIES: u32 = 2_000;
-
-/// One generation.
-pub(super) struct Generation {
-    pub(super) number: u32,
-    body: Mutex<Body>,
-}
-
-/// `Written -> Sealed -> Closed`.
-enum Body {
-    /// Written, or waiting to be sealed.
-    Written(Arc<Store>),
-    /// Not written any more.
-    Sealed(Arc<Sealed>),
-    Closed,
-}
-
-impl Generation {
-    pub(super) fn written(number: u32, store: Store) -> Arc<Self> {
-        Arc::new(Self { number, body: Mutex::new(Body::Written(Arc::new(store))) })
-    }
-
-    pub(super) fn sealed(number: u32, sealed: Sealed) -> Arc<Self> {
-        Arc::new(Self { number, body: Mutex::new(Body::Sealed(Arc::new(sealed))) })
-    }
-
-    /// Its store, if it is written. Waits while the generation is being sealed.
-    pub(super) fn store(&self) -> Result<Arc<Store>, StoreError> {
-        match &*lock(&self.body) {
-            Body::Written(store) => Ok(Arc::clone(store)),
-            Body::Sealed(_) | Body::Closed => Err(StoreError::Closed),
-        }
-    }
-
-    /// Whether it is not written any more and can be drained.
-    pub(super) fn is_sealed(&self) -> bool {
-        matches!(&*lock(&self.body), Body::Sealed(_))
-    }
-
-    /// Whoever reads it now; the body is let go before anything is read.
-    fn reader(&self) -> Option<Reader> {
-        match &*lock(&self.body) {
-            Body::Written(store) => Some(Reader::Store(Arc::clone(store))),
-            Body::Sealed(sealed) => Some(Reader::Sealed(Arc::clone(sealed))),
-            Body::Closed => None,
-        }
-    }
-
-    /// What is in it, for whoever looks something up.
-    fn chapter(&self) -> Option<Chapter> {
-        let reader = self.reader()?;
-        let blocks = match &reader {
-            Reader::Store(store) => store.blocks(),
-            Reader::Sealed(sealed) => sealed.blocks(),
-        };
-        Some(Chapter { blocks, reader })
-    }
-
-    fn content(&self, place: Place) -> Result<Content, StoreError> {
-        self.content_or_again(place, || ())
-    }
-
-    /// The same; `between` is when a first try has failed.
-    fn content_or_again(
-        &self,
-        place: Place,
-        between: impl FnOnce(),
-    ) -> Result<Content, StoreError> {
-        let read = || match self.reader().ok_or(StoreError::Closed)? {
-            Reader::Store(store) => store.content(place),
-            Reader::Sealed(sealed) => sealed.content(place),
-        };
-        // What is read from the log's files may be written over as soon as the store is open again, which has it then.
-        read().or_else(|_changed| {
-            between();
-            read()
-        })
-    }
-
-    /// Lets go of the store without closing it: sled panics when it is closed after an error, and the process ends
-    /// anyway.
-    fn forget(body: &mut Body) {
-        if let Body::Written(store) = std::mem::replace(body, Body::Closed) {
-            store.abandon();
-            std::mem::forget(store);
-        }
-    }
-
-    /// Closes the store when its last reader is gone; the locked body keeps new ones away. An error when what it wrote
-    /// at last could not be synced.
-    fn close(body: &mut Body) -> std::io::Result<()> {
-        let Body::Written(mut store) = std::mem::replace(body, Body::Closed) else { return Ok(()) };
-        for _ in 0..READER_TRIES {
-            match Arc::try_unwrap(store) {
-                Ok(last) => {
-                    return match last.close() {
-                        Err(WriteError::Sync(error)) => Err(error),
-                        // The log has what could not be written.
-                        Ok(()) | Err(WriteError::Write(_)) => Ok(()),
-                    };
-                }
-                Err(shared) => store = shared,
-            }
-            std::thread::park_timeout(READER_WAIT);
-        }
-        Ok(())
-    }
-}
+/// For how long it looks through a generation that is to be drained.
+const WALK: Duration = Duration::from_millis(500);
 
 /// What a housekeeper is told to do.
 enum Job {
-    Seal(Arc<Generation>),
+    /// Seal it. It took so long to be filled.
+    Seal(Arc<Generation>, Duration),
     Spare(u32),
+    /// Look where everything is in it.
+    Walk(u32),
     Remove(Arc<Generation>),
     SyncLedger,
+}
+
+impl Job {
+    /// 1 if somebody waits for it, so that the one before it makes haste.
+    fn counts(&self) -> usize {
+        match self {
+            Self::Seal(..) | Self::Spare(_) | Self::Walk(_) | Self::Remove(_) => 1,
+            Self::SyncLedger => 0,
+        }
+    }
 }
 
 /// Every generation of one journal.
@@ -147,15 +56,28 @@ pub(super) struct Generations {
     root: PathBuf,
     /// By their first commit.
     members: RwLock<BTreeMap<u64, Arc<Generation>>>,
+    /// Since when the last of them is written.
+    begun: Mutex<Stopwatch>,
     spare: Mutex<Option<Arc<Generation>>>,
     ledger: Mutex<Ledger>,
     /// `None` once the journal is closed: the housekeeper then ends.
     jobs: Mutex<Option<SyncSender<Job>>>,
+    /// How many of them wait that others wait for.
+    waiting: Arc<AtomicUsize>,
     housekeeper: Mutex<Option<std::thread::JoinHandle<()>>>,
     /// Held while the manifest is written.
     manifest: Mutex<()>,
+    /// The generation that is to be drained next.
+    walk: Mutex<Walk>,
     /// Why a generation could not be kept, if one could not.
     failure: Mutex<Option<String>>,
+}
+
+/// `Idle -> Asked -> Done -> Idle`.
+enum Walk {
+    Idle,
+    Asked(u32),
+    Done(u32, Result<Found, StoreError>),
 }
 
 impl Generations {
@@ -173,11 +95,14 @@ impl Generations {
         let generations = Arc::new(Self {
             root: root.to_owned(),
             members: RwLock::new(members),
+            begun: Mutex::new(Stopwatch::start()),
             spare: Mutex::new(spare),
             ledger: Mutex::new(ledger),
             jobs: Mutex::new(Some(sender)),
+            waiting: Arc::default(),
             housekeeper: Mutex::new(None),
             manifest: Mutex::new(()),
+            walk: Mutex::new(Walk::Idle),
             failure: Mutex::new(None),
         });
         let worker = Arc::clone(&generations);
@@ -185,7 +110,7 @@ impl Generations {
         let handle = thread.spawn(move || worker.keep_house(&receiver))?;
         *lock(&generations.housekeeper) = Some(handle);
         for generation in unsealed {
-            generations.submit(Job::Seal(generation));
+            generations.submit(Job::Seal(generation, Duration::ZERO));
         }
         if needs_spare {
             generations.submit(Job::Spare(newest.unwrap_or(0).saturating_add(1)));
@@ -203,11 +128,6 @@ impl Generations {
     pub(super) fn numbered(&self, number: u32) -> Option<Arc<Generation>> {
         let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
         members.values().find(|generation| generation.number == number).cloned()
-    }
-
-    /// Where a generation is.
-    pub(super) fn folder(&self, number: u32) -> PathBuf {
-        dir::generation(&self.root, number)
     }
 
     /// Reads an event's content back from wherever it is.
@@ -233,15 +153,62 @@ impl Generations {
         let spare = lock(&self.spare).take()?;
         let number = spare.number;
         let old = self.current();
+        let took = std::mem::replace(&mut *lock(&self.begun), Stopwatch::start()).elapsed();
         let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
         members.insert(first, spare);
         drop(members);
         // The next spare first: sealing takes longer than a generation may take to be filled.
         self.submit(Job::Spare(number.saturating_add(1)));
         if let Some(old) = old {
-            self.submit(Job::Seal(old));
+            self.submit(Job::Seal(old, took));
         }
         Some(number)
+    }
+
+    /// Where everything is in a sealed generation. The first call has the housekeeper look, and a later one gets it.
+    pub(super) fn walked(&self, number: u32) -> Option<Result<Found, StoreError>> {
+        let mut walk = lock(&self.walk);
+        match std::mem::replace(&mut *walk, Walk::Asked(number)) {
+            Walk::Done(done, found) if done == number => {
+                *walk = Walk::Idle;
+                return Some(found);
+            }
+            // The job for another one comes to nothing.
+            Walk::Asked(asked) if asked == number => {}
+            Walk::Idle | Walk::Asked(_) | Walk::Done(..) => {
+                if !self.submit(Job::Walk(number)) {
+                    *walk = Walk::Idle;
+                }
+            }
+        }
+        None
+    }
+
+    /// Whether what was asked for is there.
+    pub(super) fn has_walked(&self) -> bool {
+        matches!(&*lock(&self.walk), Walk::Done(..))
+    }
+
+    /// What was asked for is not wanted any more.
+    pub(super) fn forget_walk(&self) {
+        *lock(&self.walk) = Walk::Idle;
+    }
+
+    fn walk(&self, number: u32) {
+        let Some(generation) = self.numbered(number) else { return };
+        if !matches!(&*lock(&self.walk), Walk::Asked(asked) if *asked == number) {
+            return;
+        }
+        let path = dir::generation(&self.root, number);
+        let known = self.ledger().known(number);
+        let turn = Yielding::within(WALK, &path, (generation.queue(), &self.waiting));
+        let found = Files::all(&path)
+            .and_then(|files| Sealed::walk(files, known.last_if_sealed(), &turn))
+            .map_err(StoreError::from);
+        let mut walk = lock(&self.walk);
+        if matches!(&*walk, Walk::Asked(asked) if *asked == number) {
+            *walk = Walk::Done(number, found);
+        }
     }
 
     /// Everything that is needed of a generation is durable elsewhere: removes it.
@@ -284,7 +251,7 @@ impl Generations {
         let current = self.current().ok_or(StoreError::Closed)?;
         let path = dir::generation(&self.root, current.number);
         if !current.is_sealed() {
-            let mut body = lock(&current.body);
+            let mut body = current.body();
             let closed = Generation::close(&mut body);
             if let Err(error) = closed {
                 tracing::debug!(%error, "the store takes up anew what it may not have written");
@@ -295,7 +262,7 @@ impl Generations {
         dir::read_anew(&path)?;
         let opened = catch_unwind(AssertUnwindSafe(|| Store::open(&path)));
         let store = Arc::new(opened.unwrap_or(Err(StoreError::Missing))?);
-        *lock(&current.body) = Body::Written(Arc::clone(&store));
+        *current.body() = Body::Written(Arc::clone(&store));
         Ok(store)
     }
 
@@ -305,13 +272,18 @@ impl Generations {
         let members =
             std::mem::take(&mut *self.members.write().unwrap_or_else(PoisonError::into_inner));
         for generation in members.into_values().chain(lock(&self.spare).take()) {
-            Generation::forget(&mut lock(&generation.body));
+            Generation::forget(&mut generation.body());
         }
     }
 
     /// Ends the housekeeper and closes every generation.
     pub(super) fn close(&self) {
         drop(lock(&self.jobs).take());
+        let queues: Vec<_> = {
+            let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+            members.values().map(|generation| Arc::clone(generation.queue())).collect()
+        };
+        let _in_haste: Vec<_> = queues.iter().map(|queue| queue.join()).collect();
         let housekeeper = lock(&self.housekeeper).take();
         if housekeeper.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the journal's housekeeper panicked");
@@ -319,7 +291,7 @@ impl Generations {
         let members =
             std::mem::take(&mut *self.members.write().unwrap_or_else(PoisonError::into_inner));
         for generation in members.into_values().chain(lock(&self.spare).take()) {
-            if let Err(error) = Generation::close(&mut lock(&generation.body)) {
+            if let Err(error) = Generation::close(&mut generation.body()) {
                 tracing::error!(%error, "the journal's store could not be synced; the next start has its log");
             }
         }
@@ -328,15 +300,21 @@ impl Generations {
         }
     }
 
-    fn submit(&self, job: Job) {
+    /// Whether the housekeeper will do it.
+    fn submit(&self, job: Job) -> bool {
         let jobs = lock(&self.jobs);
-        match jobs.as_ref().map(|sender| sender.try_send(job)) {
-            Some(Err(TrySendError::Full(_))) => {
-                // What is not sealed is looked through at the next open, and a spare is asked for again.
-                tracing::warn!("the journal's housekeeper is behind");
-            }
-            Some(Ok(()) | Err(TrySendError::Disconnected(_))) | None => {}
+        let counts = job.counts();
+        self.waiting.fetch_add(counts, Ordering::Relaxed);
+        let sent = jobs.as_ref().map(|sender| sender.try_send(job));
+        if matches!(sent, Some(Ok(()))) {
+            return true;
         }
+        self.waiting.fetch_sub(counts, Ordering::Relaxed);
+        if matches!(sent, Some(Err(TrySendError::Full(_)))) {
+            // What is not sealed is looked through at the next open, and everything else is asked for again.
+            tracing::warn!("the journal's housekeeper is behind");
+        }
+        false
     }
 
     /// Asks for a spare if there is none: one could not be made, or is being made.
@@ -364,13 +342,19 @@ impl Generations {
 
     fn keep_house(&self, jobs: &Receiver<Job>) {
         while let Ok(job) = jobs.recv() {
+            let counts = job.counts();
+            self.waiting.fetch_sub(counts, Ordering::Relaxed);
             let done = catch_unwind(AssertUnwindSafe(|| match job {
-                Job::Seal(generation) => self.seal(&generation),
+                Job::Seal(generation, took) => self.seal(&generation, took),
                 Job::Spare(number) => self.make_spare(number),
+                Job::Walk(number) => {
+                    self.walk(number);
+                    Ok(())
+                }
                 Job::SyncLedger => Ok(self.sync_ledger()?),
                 Job::Remove(generation) => {
                     // Nothing of it is needed.
-                    drop(Generation::close(&mut lock(&generation.body)));
+                    drop(Generation::close(&mut generation.body()));
                     Ok(dir::remove_generation(&self.root, generation.number)?)
                 }
             }));
@@ -379,18 +363,21 @@ impl Generations {
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "a generation of the journal was not kept in order");
                 }
-                Err(_panic) => tracing::error!("the journal's housekeeper panicked; it goes on"),
+                Err(_panic) => {
+                    self.forget_walk();
+                    tracing::error!("the journal's housekeeper panicked; it goes on");
+                }
             }
         }
     }
 
     /// Closes a generation for good, and finds every record in its file again.
-    fn seal(&self, generation: &Generation) -> Result<(), StoreError> {
+    fn seal(&self, generation: &Generation, took: Duration) -> Result<(), StoreError> {
         if self.numbered(generation.number).is_none() {
             return Ok(());
         }
         let path = dir::generation(&self.root, generation.number);
-        let mut body = lock(&generation.body);
+        let mut body = generation.body();
         let closed = Generation::close(&mut body)
             .and_then(|()| dir::remove_snapshots(&path))
             .and_then(|()| dir::sync_tree(&path));
@@ -398,7 +385,8 @@ impl Generations {
             return self.leave_unsealed(generation.number, &mut body, error);
         }
         let holds = self.ledger().known(generation.number).holds.unwrap_or_default();
-        let mut found = Sealed::open(Files::store(&path)?, Some(holds.commit))?;
+        let turn = Yielding::within(took / 2, &path, (generation.queue(), &self.waiting));
+        let mut found = Sealed::walk(Files::store(&path)?, Some(holds.commit), &turn)?;
         let has_all = |found: &Found| {
             let records = u64::try_from(found.records.len()).unwrap_or(u64::MAX);
             records >= holds.records && found.contents >= holds.contents

@@ -56,7 +56,7 @@ pub(super) struct Recorded {
     pub(super) sequence: u64,
     pub(super) id: EventId,
     received_at: Timestamp,
-    label: Label,
+    label: Arc<Label>,
     pub(super) place: Place,
     pub(super) dedup: Vec<DedupKey>,
     pub(super) deliveries: Vec<Slot>,

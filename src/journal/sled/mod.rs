@@ -19,6 +19,7 @@ mod dir;
 mod disk;
 mod drain;
 mod files;
+mod generation;
 mod generations;
 mod history;
 mod intake;
@@ -27,6 +28,7 @@ mod library;
 mod operate;
 mod ledger;
 mod open;
+mod recent;
 mod recover;
 mod refusal;
 mod repair;
@@ -62,14 +64,16 @@ use self::keep::Keeping;
 use self::library::{Library, Recorded};
 use self::open::Ready;
 use self::operate::{Operation, Wish};
+use self::recent::Recent;
 pub use self::refusal::OpenError;
 pub use self::repair::{Engine, Repair, RepairError, Repaired, State as RepairState};
 pub use self::restore::{MAX_RESTORED, Repeats, Restored};
 pub use self::salvage::Assessment;
-use self::shared::{Ending, Memory, Recent, Shared};
+use self::shared::{Ending, Memory, Shared};
 pub use self::stats::{GenerationStats, Stats};
+use self::store::StoreError;
 use super::record::Record;
-use super::record::content::{Content, Place};
+use super::record::content::{Content, Place, read_at};
 use super::repeats::Repeated;
 use super::{
     Append, AppendError, Appended, BoxFuture, Changed, Depth, Health, Journal, Lease, LoadError,
@@ -291,13 +295,14 @@ impl SledJournal {
 
     async fn load_event(&self, lease: Lease) -> Result<Event, LoadError> {
         let gone = || LoadError::Unreadable { detail: "the lease is not of this journal".into() };
-        let mut place = {
+        let (mut place, recent) = {
             let memory = self.shared.memory();
-            if let Some(event) = memory.recent.get(lease.sequence) {
-                return Ok(event);
-            }
-            memory.index.place(lease).ok_or_else(gone)?
+            let place = memory.index.place(lease).ok_or_else(gone)?;
+            (place, memory.recent.parts_of(place))
         };
+        if let Some(parts) = recent {
+            return library::event(read_at(place, &parts).map_err(StoreError::from)?);
+        }
         loop {
             let read = self.read(place).await;
             let now = self.shared.memory().index.place(lease).ok_or_else(gone)?;

@@ -132,7 +132,7 @@ impl Committer {
         let dedup = self.still_known(dedup, event.id, now);
         let entry = self.inscribe(commit, outcome, (sequence, &event), deliveries, dedup);
         outcome.decisions.rewritten.insert(sequence);
-        outcome.fresh.push(Fresh { sequence, entry, event });
+        outcome.fresh.push(Fresh::of(sequence, entry, event));
         Ok(changed)
     }
 

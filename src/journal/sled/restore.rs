@@ -113,7 +113,7 @@ impl Committer {
         {
             return Ok(Appended::Duplicate(first));
         }
-        if self.shared.is_full() {
+        if outcome.is_full {
             return Err(AppendError::Full);
         }
         // What is known of a subject is not replaced by what was true before.

@@ -14,6 +14,7 @@ use super::dir;
 use super::files::Files;
 use super::ledger::{self, Holds};
 use super::scan::{self, Whole};
+use super::yielding::Yielding;
 use crate::journal::record::frame::{KIND_CHUNK, KIND_CONTENT, Mark};
 
 /// Which frames of a generation can be read.
@@ -89,7 +90,7 @@ pub(super) fn scan(generation: &Path) -> io::Result<Readable> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(readable),
         files => files?,
     };
-    let whole = scan::frames(&files, |_, frame| {
+    let whole = scan::frames(&files, &Yielding::start(), |_, frame| {
         readable.chain.see(&frame);
         match frame.kind {
             KIND_CONTENT | KIND_CHUNK => readable.contents.insert(frame.mark),

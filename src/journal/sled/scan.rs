@@ -11,8 +11,10 @@ use super::intake;
 use super::yielding::Yielding;
 use crate::journal::record::frame::{self, Frame, VERSION};
 
-/// Bytes that are read at once; more than any frame has.
+/// Bytes that are looked at at once; more than any frame has.
 pub(super) const WINDOW: usize = 1024 * 1024;
+/// Bytes that are read at once: during the call, nothing else runs on that processor.
+const PIECE: usize = 64 * 1024;
 /// The longest frame: an event's record with thousands of targets. Contents are far shorter.
 const MAX_FRAME: usize = 512 * 1024;
 
@@ -27,19 +29,24 @@ pub(super) struct Whole {
 
 /// Shows every whole frame of the files with the place where it begins, in the order of places. What was written more
 /// than once is found more than once.
-pub(super) fn frames(files: &Files, mut visit: impl FnMut(u64, Frame<'_>)) -> io::Result<Whole> {
+pub(super) fn frames(
+    files: &Files,
+    turn: &Yielding,
+    mut visit: impl FnMut(u64, Frame<'_>),
+) -> io::Result<Whole> {
     let mut whole = Whole::default();
     if let Some(file) = files.of_store() {
-        store(file, &mut whole, &mut visit)?;
+        store(file, turn, &mut whole, &mut visit)?;
     }
     for (at, file) in files.of_intake() {
-        log(file, *at, &mut whole, &mut visit)?;
+        log(file, *at, turn, &mut whole, &mut visit)?;
     }
     Ok(whole)
 }
 
 fn store(
     mut file: &File,
+    turn: &Yielding,
     whole: &mut Whole,
     visit: &mut impl FnMut(u64, Frame<'_>),
 ) -> io::Result<()> {
@@ -48,17 +55,11 @@ fn store(
     let mut base = 0u64;
     file.rewind()?;
     loop {
-        let kept = buffer.len();
-        buffer.resize(kept.saturating_add(WINDOW), 0);
-        let count = file.read(buffer.get_mut(kept..).unwrap_or_default())?;
-        buffer.truncate(kept.saturating_add(count));
-        let new = buffer.get(kept..).unwrap_or_default();
-        whole.checksum = crc32c::crc32c_append(whole.checksum, new);
-        whole.length = whole.length.saturating_add(u64::try_from(count).unwrap_or(0));
-        let end = count == 0;
+        let end = window(file, turn, &mut buffer, whole)?;
         // A frame that begins further back may go on in the next window.
         let sure = if end { buffer.len() } else { buffer.len().saturating_sub(MAX_FRAME) };
-        let consumed = within(&buffer, base, sure, whole, visit).max(sure).min(buffer.len());
+        let consumed =
+            within((&buffer, base, sure), turn, whole, visit).max(sure).min(buffer.len());
         if end {
             return Ok(());
         }
@@ -67,11 +68,37 @@ fn store(
     }
 }
 
+/// Adds a window to the buffer; whether the file has ended.
+fn window(
+    mut file: &File,
+    turn: &Yielding,
+    buffer: &mut Vec<u8>,
+    whole: &mut Whole,
+) -> io::Result<bool> {
+    let begin = buffer.len();
+    buffer.reserve(WINDOW.saturating_add(PIECE));
+    while buffer.len() < begin.saturating_add(WINDOW) {
+        let kept = buffer.len();
+        buffer.resize(kept.saturating_add(PIECE), 0);
+        let count = file.read(buffer.get_mut(kept..).unwrap_or_default())?;
+        buffer.truncate(kept.saturating_add(count));
+        let new = buffer.get(kept..).unwrap_or_default();
+        whole.checksum = crc32c::crc32c_append(whole.checksum, new);
+        whole.length = whole.length.saturating_add(u64::try_from(count).unwrap_or(0));
+        if count == 0 {
+            return Ok(true);
+        }
+        turn.look();
+    }
+    Ok(false)
+}
+
 /// Of the log only what belongs to the last pass of its file is looked at: behind it stand pieces of what it held
 /// before, and what is inside of them may be anything.
 fn log(
     mut file: &File,
     at: u64,
+    turn: &Yielding,
     whole: &mut Whole,
     visit: &mut impl FnMut(u64, Frame<'_>),
 ) -> io::Result<()> {
@@ -81,21 +108,19 @@ fn log(
     for span in intake::spans(&bytes) {
         let begin = at.saturating_add(u64::try_from(span.range.start).unwrap_or(0));
         let entry = bytes.get(span.range).unwrap_or_default();
-        within(entry, begin, entry.len(), whole, visit);
+        within((entry, begin, entry.len()), turn, whole, visit);
     }
     Ok(())
 }
 
 /// Shows the frames of a buffer that begin before `sure`, and says up to where it was looked at.
 fn within(
-    buffer: &[u8],
-    base: u64,
-    sure: usize,
+    (buffer, base, sure): (&[u8], u64, usize),
+    turn: &Yielding,
     whole: &mut Whole,
     visit: &mut impl FnMut(u64, Frame<'_>),
 ) -> usize {
     let mut at = 0;
-    let turn = Yielding::start();
     while let Some((begin, frame)) = frame::find(buffer, at) {
         turn.step();
         if begin >= sure {
@@ -134,7 +159,9 @@ mod tests {
         std::fs::write(&path, &bytes).unwrap();
         let mut found = Vec::new();
         let files = Files::store(dir.path()).unwrap();
-        let whole = frames(&files, |at, frame| found.push((at, frame.mark.ordinal))).unwrap();
+        let whole =
+            frames(&files, &Yielding::start(), |at, frame| found.push((at, frame.mark.ordinal)))
+                .unwrap();
         assert_eq!(found, places);
         assert_eq!(whole.length, u64::try_from(bytes.len()).unwrap());
         assert_eq!(whole.checksum, crc32c::crc32c(&bytes));

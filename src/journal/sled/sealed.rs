@@ -47,9 +47,14 @@ impl Sealed {
     /// Walks through these files and finds every record in them, save those of commits that were never finished.
     /// `newest`: the generation's newest commit, if that is known for certain.
     pub(super) fn open(files: Files, newest: Option<u64>) -> io::Result<Found> {
+        Self::walk(files, newest, &Yielding::start())
+    }
+
+    /// The same at some pace.
+    pub(super) fn walk(files: Files, newest: Option<u64>, turn: &Yielding) -> io::Result<Found> {
         let (mut records, mut contents) = (Vec::new(), Vec::new());
         let mut chain = Chain::default();
-        let whole = scan::frames(&files, |at, frame| {
+        let whole = scan::frames(&files, turn, |at, frame| {
             chain.see(&frame);
             // A generation is far smaller than 4 GiB; a frame beyond would count as missing.
             let Ok(at) = u32::try_from(at) else { return };
@@ -78,7 +83,6 @@ impl Sealed {
                 is
             }
         };
-        let turn = Yielding::start();
         records.retain(|record| finished(record.mark));
         contents.retain(|content| finished(content.mark));
         turn.look();
@@ -86,7 +90,7 @@ impl Sealed {
         turn.look();
         let ambiguous_content = one_of_each(&mut contents);
         turn.look();
-        let blocks = blocks(&records);
+        let blocks = blocks(&records, turn);
         turn.look();
         let records: Vec<_> = records.into_iter().map(|copy| (copy.mark, copy.at)).collect();
         let ambiguous = ambiguous_record || ambiguous_content;
@@ -128,7 +132,7 @@ impl Sealed {
     /// Reads an event's content back.
     pub(super) fn content(&self, place: Place) -> Result<Content, StoreError> {
         let mut frames = Vec::new();
-        for ordinal in place.ordinal..place.ordinal.saturating_add(place.frames()) {
+        for ordinal in place.ordinals() {
             let at = self.offset(place.commit, ordinal).ok_or(StoreError::Missing)?;
             let most = PART.min(usize::try_from(place.length).unwrap_or(PART));
             frames.push(frame_at(&self.files, at, most)?);
@@ -177,10 +181,9 @@ const STRETCH: u32 = 16 * 1024;
 
 /// Stretches of records that follow each other in the file as they do in time. One ends where the sequences of events
 /// go back: what follows was written again, and would make it seem to hold events of all ages.
-fn blocks(records: &[Sighting<(u32, About)>]) -> Blocks {
+fn blocks(records: &[Sighting<(u32, About)>], turn: &Yielding) -> Blocks {
     let mut blocks = Blocks::new();
     let mut rest = records;
-    let turn = Yielding::start();
     while let Some(first) = rest.first() {
         turn.step();
         let mut end = first.at;

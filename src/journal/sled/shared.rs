@@ -1,6 +1,6 @@
 //! What the writer and everyone else share: the waiting room, the index, and the journal's health.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use super::dir;
 use super::disk::{Gauge, Limits};
 use super::keep::Keeping;
 use super::operate::Wish;
+use super::recent::Recent;
 use super::usage::Usage;
 use crate::journal::index::{Index, Settled, Slot};
 use crate::journal::notes::Notes;
@@ -22,8 +23,8 @@ use crate::journal::repeats::Repeated;
 use crate::journal::slot::{Number, Slots};
 use crate::journal::{AppendError, Happening, Health, What};
 use crate::metrics::{JournalMetrics, gauge_value};
-use crate::model::Event;
-use crate::time::{Clock, Stopwatch};
+use crate::model::{EventId, Name};
+use crate::time::{Clock, Stopwatch, Timestamp};
 
 /// Most appends that wait for a commit.
 const MAX_WAITING: usize = 16 * 1024;
@@ -48,8 +49,6 @@ const MAX_KEEPING_BYTES: usize = 16 * 1024 * 1024;
 const MAX_HAPPENINGS: usize = 1024;
 /// A commit that takes longer hangs: the process must end, and the next one looks at what is on the disk.
 const HANGS_AFTER: Duration = Duration::from_secs(30);
-/// Bytes of recent events kept in memory, so that an event that is delivered at once is not read back.
-const RECENT_BYTES: usize = 8 * 1024 * 1024;
 
 /// Shared between the writer's thread and the callers.
 pub(super) struct Shared {
@@ -100,6 +99,8 @@ struct Room {
     keeping: Vec<Keeping>,
     keeping_bytes: usize,
     ending: Option<Ending>,
+    /// The writer waits for something to come.
+    awaited: bool,
 }
 
 /// What one commit takes.
@@ -201,8 +202,7 @@ impl Shared {
         }
         room.bytes = bytes;
         room.appends.push_back(waiting);
-        drop(room);
-        self.arrived.notify_one();
+        self.arrived(room);
         Ok(())
     }
 
@@ -213,10 +213,8 @@ impl Shared {
             return false;
         }
         room.settlements.push((record, place));
-        let wake = room.settlements.len() == 1 || room.settlements.len() >= ENOUGH_SETTLEMENTS;
-        drop(room);
-        if wake {
-            self.arrived.notify_one();
+        if room.settlements.len() == 1 || room.settlements.len() >= ENOUGH_SETTLEMENTS {
+            self.arrived(room);
         }
         true
     }
@@ -234,8 +232,7 @@ impl Shared {
             return Err(AppendError::Full);
         }
         room.wishes.push(wish);
-        drop(room);
-        self.arrived.notify_one();
+        self.arrived(room);
         Ok(())
     }
 
@@ -265,8 +262,7 @@ impl Shared {
         }
         room.keeping_bytes = bytes;
         room.keeping.push(keeping);
-        drop(room);
-        self.arrived.notify_one();
+        self.arrived(room);
         Ok(())
     }
 
@@ -276,11 +272,14 @@ impl Shared {
     }
 
     /// An event is durable.
-    pub(super) fn accepted(&self, event: &Event) {
+    pub(super) fn accepted(
+        &self,
+        (id, received_at): (EventId, Timestamp),
+        source: Name,
+        name: String,
+    ) {
         self.happened(|| {
-            let (source, name) = (event.source.clone(), event.name.clone());
-            let what = What::Accepted { source, name, received_at: event.received_at };
-            Some(Happening { id: event.id, what })
+            Some(Happening { id, what: What::Accepted { source, name, received_at } })
         });
     }
 
@@ -363,8 +362,9 @@ impl Shared {
 
     /// Tells the writer to end; what comes after this is refused.
     pub(super) fn end(&self, how: Ending) {
-        self.room().ending = Some(how);
-        self.arrived.notify_one();
+        let mut room = self.room();
+        room.ending = Some(how);
+        self.arrived(room);
     }
 
     /// A commit failed. Nothing more is acknowledged; whoever waits is told.
@@ -439,14 +439,28 @@ impl Shared {
         self.room.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Something has come. Waking the writer is a call of the system, and nearly always it is at work.
+    fn arrived(&self, mut room: MutexGuard<'_, Room>) {
+        let awaited = std::mem::take(&mut room.awaited);
+        drop(room);
+        if awaited {
+            self.arrived.notify_one();
+        }
+    }
+
     fn wait<'a>(
         &self,
         room: MutexGuard<'a, Room>,
         patience: Duration,
-        while_true: impl FnMut(&mut Room) -> bool,
+        mut while_true: impl FnMut(&mut Room) -> bool,
     ) -> MutexGuard<'a, Room> {
-        let waited = self.arrived.wait_timeout_while(room, patience, while_true);
-        waited.unwrap_or_else(PoisonError::into_inner).0
+        let waited = self.arrived.wait_timeout_while(room, patience, |room| {
+            room.awaited = while_true(room);
+            room.awaited
+        });
+        let mut room = waited.unwrap_or_else(PoisonError::into_inner).0;
+        room.awaited = false;
+        room
     }
 }
 
@@ -457,34 +471,4 @@ fn weight(waiting: &Waiting) -> usize {
         Work::Restore(restored) => return restored.weight().saturating_add(512),
     };
     event.body.len().saturating_add(event.headers.packed().len()).saturating_add(512)
-}
-
-/// The latest events, bounded in bytes.
-#[derive(Debug, Default)]
-pub(super) struct Recent {
-    events: HashMap<u64, Event>,
-    order: VecDeque<u64>,
-    bytes: usize,
-}
-
-impl Recent {
-    pub(super) fn put(&mut self, sequence: u64, event: Event) {
-        self.bytes = self.bytes.saturating_add(size(&event));
-        self.events.insert(sequence, event);
-        self.order.push_back(sequence);
-        while self.bytes > RECENT_BYTES {
-            let Some(oldest) = self.order.pop_front() else { break };
-            if let Some(event) = self.events.remove(&oldest) {
-                self.bytes = self.bytes.saturating_sub(size(&event));
-            }
-        }
-    }
-
-    pub(super) fn get(&self, sequence: u64) -> Option<Event> {
-        self.events.get(&sequence).cloned()
-    }
-}
-
-fn size(event: &Event) -> usize {
-    event.body.len().saturating_add(event.headers.packed().len()).saturating_add(256)
 }

@@ -10,7 +10,7 @@
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -21,13 +21,15 @@ use super::dir;
 use super::history::{About, At, Block, Blocks};
 use super::intake::{self, Value};
 use super::shelves::{Key, Shelves};
-use crate::journal::record::content::{self, Content, Parts, Place};
+use crate::journal::record::content::{self, Content, Parts, Place, View};
 use crate::journal::record::frame::{self, Damage, Mark};
 use crate::journal::record::{self, Record};
 use crate::time::Timestamp;
 
 /// Most bytes of packed small records in one value, unless one record alone is larger.
 const PACK: usize = 6 * 1024;
+/// Records that a pack of events has about.
+const ABOUT: usize = 48;
 /// sled writes a segment with one call, during which the kernel runs nothing else on that processor. With 2 MiB the 99th
 /// percentile of acknowledgements at half the rate was 5 to 12 ms, with 512 KiB 3 to 4 ms.
 const SEGMENT: usize = 512 * 1024;
@@ -39,8 +41,8 @@ const CACHE: u64 = 8 * 1024 * 1024;
 /// page that is filled with nine values and never read again stays for long. So many reads of what was just written
 /// bring each page to its 64 accesses by the time it is full: 124 MiB at most instead of 138 with 60,000 events of 1 KiB.
 const AGING_READS: usize = 6;
-/// How often sled's own thread looks for space to reuse,
-const SLED_HOUSEKEEPING_MS: u64 = 1_000;
+/// How often sled's own thread looks for space to reuse, of which there is little: shelves are never written again.
+const SLED_HOUSEKEEPING_MS: u64 = 5_000;
 
 /// How long an open waits for an earlier one of this process to let go of the files: 5 s at most.
 const RELEASE_WAIT: Duration = Duration::from_millis(10);
@@ -139,19 +141,23 @@ impl Commit {
 
     /// Bytes so far.
     pub(super) fn len(&self) -> usize {
-        let packs = self.packs.iter().map(BytesMut::len).sum::<usize>();
-        self.contents.iter().map(|(_, part)| part.len()).sum::<usize>().saturating_add(packs)
+        self.packs.iter().map(BytesMut::len).fold(self.contents.len(), usize::saturating_add)
     }
 
     /// Every value to be stored.
     fn values(&self) -> impl Iterator<Item = Value<'_>> {
-        let contents = self.contents.iter().map(|(first, part)| (CONTENT, first, part));
+        let contents = self.contents.iter().map(|(first, part)| (CONTENT, first, &part[..]));
         contents.chain((0..).zip(&self.packs).map(|(number, pack)| (INDEX, number, &pack[..])))
     }
 
     /// Adds an event's content and says where it will be.
-    pub(super) fn put_content(&mut self, content: &Content) -> Place {
+    pub(super) fn put_content<'a>(&mut self, content: impl Into<View<'a>>) -> Place {
         self.contents.put(content)
+    }
+
+    /// The parts of its contents, each with the ordinal of its first frame.
+    pub(super) fn parts(&self) -> impl Iterator<Item = (u32, &Bytes)> {
+        self.contents.iter()
     }
 
     /// Adds a small record.
@@ -160,7 +166,7 @@ impl Commit {
         self.records = self.records.saturating_add(1);
         if self.packs.last().is_none_or(|pack| pack.len() >= PACK) {
             self.packs.push(BytesMut::with_capacity(PACK.saturating_add(512)));
-            self.about.push(Vec::new());
+            self.about.push(Vec::with_capacity(ABOUT));
         }
         if let (Some(pack), Some(about)) = (self.packs.last_mut(), self.about.last_mut()) {
             record::put_record(pack, mark, record);
@@ -173,6 +179,7 @@ impl Commit {
         let records = self.records.saturating_add(1);
         let (at, after, contents) = (self.at, self.after, self.contents.frames());
         self.put(&Record::Commit { at, after, records, contents });
+        self.contents.finish();
     }
 }
 
@@ -215,24 +222,31 @@ impl Store {
         Ok(())
     }
 
-    /// Writes a commit; `timed_sync` is given the sync to make. When this returns, the commit is on stable storage.
+    /// Writes a commit. `timed_sync` is given the sync to make, `durable` is called when the commit is on stable storage,
+    /// and then the engine takes it up. Until that is done, whoever looks for something waits.
     pub(super) fn write(
         &self,
         commit: &Commit,
         timed_sync: impl FnOnce(&mut dyn FnMut() -> std::io::Result<()>) -> std::io::Result<()>,
+        durable: impl FnOnce(),
     ) -> Result<(), WriteError> {
-        // One by one: an atomic batch would make sled write its buffer twice, and the log makes the commit whole anyway.
         self.absorber.write((commit.number, commit.values()), timed_sync, || {
+            let mut blocks = self.known();
+            durable();
+            for (number, about) in (0..).zip(&commit.about) {
+                let at = At::Pack { commit: commit.number, number };
+                blocks.push(Arc::new(Block::new(at, commit.number, about)));
+            }
+            // One by one: an atomic batch would make sled write its buffer twice, and the log makes the commit whole anyway.
             commit.values().try_for_each(|(family, number, bytes)| {
                 Ok(self.shelves.add(key(family, commit.number, number), bytes)?)
             })
-        })?;
-        let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
-        for (number, about) in (0..).zip(&commit.about) {
-            let at = At::Pack { commit: commit.number, number };
-            blocks.push(Arc::new(Block::new(at, commit.number, about)));
-        }
-        Ok(())
+        })
+    }
+
+    /// What its packs are about. Locked while the engine takes a commit up.
+    fn known(&self) -> MutexGuard<'_, Blocks> {
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Closes it; whether what was written behind the caller's back is durable.
@@ -267,7 +281,7 @@ impl Store {
 
     /// What its packs are about, as of now.
     pub(super) fn blocks(&self) -> Blocks {
-        self.blocks.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.known().clone()
     }
 
     /// The records of one pack.
@@ -278,27 +292,20 @@ impl Store {
 
     /// Reads an event's content back.
     pub(super) fn content(&self, place: Place) -> Result<Content, StoreError> {
-        let mut frames = Vec::new();
-        for ordinal in place.ordinal..place.ordinal.saturating_add(place.frames()) {
-            frames.push(self.content_frame(place.commit, ordinal)?);
-        }
-        Ok(content::read(&frames)?)
+        let parts = place.ordinals().map(|ordinal| self.part(place.commit, ordinal));
+        Ok(content::read_at(place, &parts.collect::<Result<Vec<_>, _>>()?)?)
     }
 
-    /// One content frame: it stands in the last part that begins with it or before it.
-    fn content_frame(&self, commit: u64, ordinal: u32) -> Result<Bytes, StoreError> {
-        let (from, to) = (key(CONTENT, commit, 0), key(CONTENT, commit, ordinal));
-        let part = self.shelves.last(from, to)?.ok_or(StoreError::Missing)?;
-        let part = Bytes::copy_from_slice(&part);
-        let mut rest: &[u8] = &part;
-        while !rest.is_empty() {
-            let begin = part.len().saturating_sub(rest.len());
-            let frame = frame::take(&mut rest)?;
-            if frame.mark.ordinal == ordinal {
-                return Ok(part.slice(begin..part.len().saturating_sub(rest.len())));
-            }
+    /// The part that a content frame stands in: the last one that begins with it or before it.
+    fn part(&self, commit: u64, ordinal: u32) -> Result<Bytes, StoreError> {
+        let part = || self.shelves.last(key(CONTENT, commit, 0), key(CONTENT, commit, ordinal));
+        let mut found = part()?;
+        if found.is_none() {
+            // The engine may be taking it up.
+            drop(self.known());
+            found = part()?;
         }
-        Err(StoreError::Missing)
+        Ok(Bytes::copy_from_slice(&found.ok_or(StoreError::Missing)?))
     }
 
     /// Every pack of small records, oldest first.
@@ -448,3 +455,6 @@ impl Store {
         self.shelves.replace(key, &value);
     }
 }
+
+#[cfg(test)]
+mod tests;

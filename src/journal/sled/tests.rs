@@ -56,7 +56,7 @@ async fn a_body_that_is_damaged_while_it_is_open_is_found_and_the_others_are_rea
     let journal = open(dir.path());
     append(&journal, 1).await;
     append(&journal, 2).await;
-    journal.shared.memory().recent = shared::Recent::default();
+    journal.shared.memory().recent = Recent::default();
     damage(&journal, b'c', 1, 60);
     let claimed = claim(&journal).await;
     let first = journal.load(claimed[0].lease).await;

@@ -69,13 +69,14 @@ impl Committer {
         let limits = self.shared.limits();
         let pressed = size >= limits.max_bytes / 10 * 9;
         let chosen = self.shared.memory().usage.to_drain(now, limits.retention, pressed);
-        if let Some(share) = chosen {
-            let sealed = self.generations.numbered(share.number).is_some_and(|it| it.is_sealed());
-            if sealed {
-                let known = self.generations.ledger().known(share.number);
-                self.drain =
-                    Some(Drain::begin(share, &self.generations.folder(share.number), known)?);
-            }
+        let Some(share) = chosen else {
+            self.generations.forget_walk();
+            return Ok(());
+        };
+        let sealed = self.generations.numbered(share.number).is_some_and(|it| it.is_sealed());
+        // The walk takes a tenth of a second, for which no commit waits.
+        if sealed && let Some(found) = self.generations.walked(share.number) {
+            self.drain = Some(Drain::begin(share, found?));
         }
         Ok(())
     }

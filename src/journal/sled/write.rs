@@ -1,9 +1,11 @@
 //! Writing a commit, and what is done while the disk has no room for it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::committer::{Committer, Failure, Outcome, answered};
 use super::dir;
+use super::shared::Shared;
 use super::store::{Commit, StoreError, WriteError};
 use crate::journal::{AppendError, Health, OperateError};
 use crate::time::Timestamp;
@@ -12,18 +14,24 @@ use crate::time::Timestamp;
 const REOPEN_INTERVAL: Duration = Duration::from_millis(500);
 
 impl Committer {
-    /// Writes the commit. When the disk has no room for it, everyone who waits is told, and it is written as soon as
-    /// there is room: what it holds is delivered then, and a repeat of it is a duplicate.
+    /// Writes the commit and, as soon as it is durable, answers everyone who waits for it. When the disk has no room for it,
+    /// they are told, and it is written as soon as there is room: what it holds is delivered then, and a repeat of it is a
+    /// duplicate.
     pub(super) fn write(
         &mut self,
         commit: &Commit,
         outcome: &mut Outcome,
         begun: Timestamp,
     ) -> Result<(), Failure> {
+        let shared = Arc::clone(&self.shared);
         let mut store = self.generations.current().ok_or(StoreError::Closed)?.store();
         loop {
-            match store.map(|store| store.write(commit, |sync| self.timed(sync))) {
-                Ok(Ok(())) => break,
+            let written = store.map(|store| {
+                let timed = |sync: &mut dyn FnMut() -> std::io::Result<()>| timed(&shared, sync);
+                store.write(commit, timed, || self.durable(commit, outcome, begun))
+            });
+            match written {
+                Ok(Ok(())) => return Ok(()),
                 // What was being synced may be lost; the store takes it up anew from what can be written again.
                 Ok(Err(WriteError::Sync(error))) if self.has_turned_read_only(&error) => {
                     self.wait_for_room(error.into(), outcome)?;
@@ -36,14 +44,23 @@ impl Committer {
             store = self.generations.reopen();
             // The part of it that reached the disk before the write failed may be all of it.
             if store.as_ref().is_ok_and(|store| store.has(commit.number()).unwrap_or(false)) {
-                break;
+                if self.last_commit != commit.number() {
+                    self.durable(commit, outcome, begun);
+                }
+                return Ok(());
             }
         }
+    }
+
+    /// The commit is on stable storage, whether the engine has taken it up or not.
+    fn durable(&mut self, commit: &Commit, outcome: &mut Outcome, begun: Timestamp) {
         let metrics = &self.shared.metrics;
         metrics.commit_duration.observe(self.shared.clock.now().since(begun).as_secs_f64());
         let events = u32::try_from(outcome.fresh.len()).unwrap_or(u32::MAX);
         metrics.batch_events.observe(f64::from(events));
-        Ok(())
+        let outcome = std::mem::take(outcome);
+        self.note(commit, &outcome.written);
+        self.publish(outcome, commit);
     }
 
     /// Whether that is what an error is about.
@@ -52,14 +69,6 @@ impl Committer {
         let code = error.raw_os_error();
         may_be.iter().any(|it| Some(it.raw_os_error()) == code)
             && dir::has_turned_read_only(&self.shared.limits().path)
-    }
-
-    fn timed(&self, sync: &mut dyn FnMut() -> std::io::Result<()>) -> std::io::Result<()> {
-        let before = self.shared.clock.now();
-        let synced = sync();
-        let took = self.shared.clock.now().since(before);
-        self.shared.metrics.fsync_duration.observe(took.as_secs_f64());
-        synced
     }
 
     /// A write failed. If it was for want of room, gives up the ballast and waits a moment.
@@ -94,4 +103,12 @@ impl Committer {
         self.shared.commit_begins();
         if self.shared.pause(REOPEN_INTERVAL) { Ok(()) } else { Err(Failure::Stopped) }
     }
+}
+
+fn timed(shared: &Shared, sync: &mut dyn FnMut() -> std::io::Result<()>) -> std::io::Result<()> {
+    let before = shared.clock.now();
+    let synced = sync();
+    let took = shared.clock.now().since(before);
+    shared.metrics.fsync_duration.observe(took.as_secs_f64());
+    synced
 }

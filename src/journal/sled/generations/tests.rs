@@ -8,27 +8,28 @@ use super::super::store::Commit;
 use super::*;
 use crate::journal::record::Record;
 use crate::journal::record::content::Parts;
-use crate::model::{Event, EventId, Headers, Name};
+use crate::model::{EventId, Headers};
 use crate::time::Timestamp;
 
 fn content() -> Content {
-    Content::of(&Event {
+    Content {
         id: EventId::new(Timestamp::from_secs(1), [1; 10]),
-        source: Name::parse("source").unwrap(),
+        source: "source".into(),
         name: "n".into(),
         order_key: None,
         received_at: Timestamp::from_secs(1),
         headers: Headers::default(),
         body: Bytes::from_static(b"a body"),
-    })
+    }
 }
 
 /// Writes the content into the intake log of a generation.
 fn log(generation: &Path) -> (Intake, Place) {
     let mut parts = Parts::new(1);
     let place = parts.put(&content());
+    parts.finish();
     let mut log = Intake::open(generation).unwrap();
-    log.write(1, parts.iter().map(|(first, part)| (b'c', first, part))).unwrap();
+    log.write(1, parts.iter().map(|(first, part)| (b'c', first, &part[..]))).unwrap();
     (log, place)
 }
 
@@ -47,7 +48,7 @@ fn a_content_that_is_written_over_in_the_log_is_read_once_more_from_the_store() 
     assert_eq!(generation.content(place).unwrap(), content());
     let store = Arc::new(Store::open(&path).unwrap());
     assert!(generation.content(place).is_err(), "the log is in use again");
-    let opened_again = || *lock(&generation.body) = Body::Written(store);
+    let opened_again = || *generation.body() = Body::Written(store);
     assert_eq!(generation.content_or_again(place, opened_again).unwrap(), content());
 }
 
@@ -61,7 +62,7 @@ fn a_generation_whose_last_sync_failed_is_not_sealed_and_keeps_its_log() {
     let place = commit.put_content(&content());
     commit.put(&Record::Name { number: 0, name: "a".into() });
     commit.finish();
-    store.write(&commit, |sync| sync()).unwrap();
+    store.write(&commit, |sync| sync(), || ()).unwrap();
     let (records, contents) = commit.counts();
     let mut ledger = Ledger::create(&dir::ledger(root.path()), BTreeMap::new(), 0).unwrap();
     let holds = Holds { commit: 1, records: records.into(), contents: contents.into() };
@@ -69,7 +70,7 @@ fn a_generation_whose_last_sync_failed_is_not_sealed_and_keeps_its_log() {
     let generation = Generation::written(1, store);
     let members = BTreeMap::from([(1, Arc::clone(&generation))]);
     let generations = Generations::start(root.path(), members, None, Vec::new(), ledger).unwrap();
-    assert!(generations.seal(&generation).is_err());
+    assert!(generations.seal(&generation, Duration::ZERO).is_err());
     assert!(generations.failure().is_some(), "what is in memory is not believed");
     assert_eq!(generations.ledger().known(1).seal, None);
     assert_eq!(intake::read(&path).unwrap().entries.len(), 1);
@@ -111,8 +112,48 @@ fn what_the_store_seems_to_have_is_written_to_it_once_more_from_the_log() {
         Store::open(&path).unwrap().close().unwrap();
         let mut copies = 0;
         let files = Files::store(&path).unwrap();
-        super::super::scan::frames(&files, |_, frame| copies += u32::from(frame.mark.commit == 1))
-            .unwrap();
+        super::super::scan::frames(&files, &Yielding::start(), |_, frame| {
+            copies += u32::from(frame.mark.commit == 1);
+        })
+        .unwrap();
         assert_eq!(copies, times);
     }
+}
+
+#[test]
+fn a_generation_is_looked_through_behind_the_writers_back_and_only_the_one_that_is_asked_for() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(root.path().join("generations")).unwrap();
+    let mut ledger = Ledger::create(&dir::ledger(root.path()), BTreeMap::new(), 0).unwrap();
+    let mut members = BTreeMap::new();
+    for number in 1..=2 {
+        let path = dir::make_generation(root.path(), number, Store::create).unwrap();
+        let store = Store::open(&path).unwrap();
+        let commit = u64::from(number);
+        let mut written = Commit::new(commit, commit - 1, Timestamp::from_secs(1));
+        written.put(&Record::Name { number: 0, name: "a".into() });
+        written.finish();
+        store.write(&written, |sync| sync(), || ()).unwrap();
+        ledger.holds(number, Holds { commit, records: 2, contents: 0 }).unwrap();
+        members.insert(commit, Generation::written(number, store));
+    }
+    let unsealed = members.values().map(Arc::clone).collect();
+    let generations = Generations::start(root.path(), members, None, unsealed, ledger).unwrap();
+    let until = |is_so: &dyn Fn() -> bool| {
+        while !is_so() {
+            std::thread::yield_now();
+        }
+    };
+    until(&|| [1, 2].iter().all(|it| generations.numbered(*it).unwrap().is_sealed()));
+    assert!(generations.walked(1).is_none(), "nobody waits for it");
+    until(&|| generations.has_walked());
+    let found = generations.walked(1).unwrap().unwrap();
+    assert_eq!(found.records.iter().map(|(mark, _)| mark.commit).collect::<Vec<_>>(), [1, 1]);
+    assert!(!generations.has_walked());
+    assert!(generations.walked(1).is_none() && generations.walked(2).is_none());
+    until(&|| generations.has_walked());
+    assert!(generations.walked(2).unwrap().is_ok(), "the other one came to nothing");
+    generations.forget_walk();
+    assert!(!generations.has_walked());
+    generations.close();
 }

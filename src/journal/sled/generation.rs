@@ -1,0 +1,147 @@
+//! One generation: the store that it is written to, then one file that nobody changes any more.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
+
+use super::library::{Chapter, Reader};
+use super::sealed::Sealed;
+use super::store::{Store, StoreError, WriteError};
+use super::yielding::Queue;
+use crate::journal::record::content::{Content, Place};
+
+/// How often the housekeeper looks whether the last reader of a generation is gone: 10 s at most.
+const READER_WAIT: Duration = Duration::from_millis(5);
+const READER_TRIES: u32 = 2_000;
+
+/// One generation.
+pub(super) struct Generation {
+    pub(super) number: u32,
+    body: Mutex<Body>,
+    /// Whoever waits for the body.
+    queue: Arc<Queue>,
+}
+
+/// `Written -> Sealed -> Closed`.
+pub(super) enum Body {
+    /// Written, or waiting to be sealed.
+    Written(Arc<Store>),
+    /// Not written any more.
+    Sealed(Arc<Sealed>),
+    Closed,
+}
+
+impl Generation {
+    fn new(number: u32, body: Body) -> Arc<Self> {
+        Arc::new(Self { number, body: Mutex::new(body), queue: Arc::default() })
+    }
+
+    pub(super) fn written(number: u32, store: Store) -> Arc<Self> {
+        Self::new(number, Body::Written(Arc::new(store)))
+    }
+
+    pub(super) fn sealed(number: u32, sealed: Sealed) -> Arc<Self> {
+        Self::new(number, Body::Sealed(Arc::new(sealed)))
+    }
+
+    /// Its store, if it is written. Waits while the generation is being sealed.
+    pub(super) fn store(&self) -> Result<Arc<Store>, StoreError> {
+        match &*self.body() {
+            Body::Written(store) => Ok(Arc::clone(store)),
+            Body::Sealed(_) | Body::Closed => Err(StoreError::Closed),
+        }
+    }
+
+    /// Whether it is not written any more and can be drained; not yet while it is being sealed, and nobody waits for that.
+    pub(super) fn is_sealed(&self) -> bool {
+        match self.body.try_lock() {
+            Ok(body) => matches!(&*body, Body::Sealed(_)),
+            Err(_held) => false,
+        }
+    }
+
+    /// Its body, whoever holds it now. Sealing then makes haste.
+    pub(super) fn body(&self) -> MutexGuard<'_, Body> {
+        match self.body.try_lock() {
+            Ok(body) => body,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                let _waiting = self.queue.join();
+                self.body.lock().unwrap_or_else(PoisonError::into_inner)
+            }
+        }
+    }
+
+    /// Whoever waits for its body.
+    pub(super) fn queue(&self) -> &Arc<Queue> {
+        &self.queue
+    }
+
+    /// Whoever reads it now; the body is let go before anything is read.
+    pub(super) fn reader(&self) -> Option<Reader> {
+        match &*self.body() {
+            Body::Written(store) => Some(Reader::Store(Arc::clone(store))),
+            Body::Sealed(sealed) => Some(Reader::Sealed(Arc::clone(sealed))),
+            Body::Closed => None,
+        }
+    }
+
+    /// What is in it, for whoever looks something up.
+    pub(super) fn chapter(&self) -> Option<Chapter> {
+        let reader = self.reader()?;
+        let blocks = match &reader {
+            Reader::Store(store) => store.blocks(),
+            Reader::Sealed(sealed) => sealed.blocks(),
+        };
+        Some(Chapter { blocks, reader })
+    }
+
+    pub(super) fn content(&self, place: Place) -> Result<Content, StoreError> {
+        self.content_or_again(place, || ())
+    }
+
+    /// The same; `between` is when a first try has failed.
+    pub(super) fn content_or_again(
+        &self,
+        place: Place,
+        between: impl FnOnce(),
+    ) -> Result<Content, StoreError> {
+        let read = || match self.reader().ok_or(StoreError::Closed)? {
+            Reader::Store(store) => store.content(place),
+            Reader::Sealed(sealed) => sealed.content(place),
+        };
+        // What is read from the log's files may be written over as soon as the store is open again, which has it then.
+        read().or_else(|_changed| {
+            between();
+            read()
+        })
+    }
+
+    /// Lets go of the store without closing it: sled panics when it is closed after an error, and the process ends
+    /// anyway.
+    pub(super) fn forget(body: &mut Body) {
+        if let Body::Written(store) = std::mem::replace(body, Body::Closed) {
+            store.abandon();
+            std::mem::forget(store);
+        }
+    }
+
+    /// Closes the store when its last reader is gone; the locked body keeps new ones away. An error when what it wrote
+    /// at last could not be synced.
+    pub(super) fn close(body: &mut Body) -> std::io::Result<()> {
+        let Body::Written(mut store) = std::mem::replace(body, Body::Closed) else { return Ok(()) };
+        for _ in 0..READER_TRIES {
+            match Arc::try_unwrap(store) {
+                Ok(last) => {
+                    return match last.close() {
+                        Err(WriteError::Sync(error)) => Err(error),
+                        // The log has what could not be written.
+                        Ok(()) | Err(WriteError::Write(_)) => Ok(()),
+                    };
+                }
+                Err(shared) => store = shared,
+            }
+            std::thread::park_timeout(READER_WAIT);
+        }
+        Ok(())
+    }
+}

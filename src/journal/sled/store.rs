@@ -290,22 +290,23 @@ impl Store {
         Ok(Bytes::copy_from_slice(&pack))
     }
 
-    /// Reads an event's content back.
+    /// Reads an event's content back. While the engine takes it up, some of its parts are there and others are not.
     pub(super) fn content(&self, place: Place) -> Result<Content, StoreError> {
+        self.content_now(place).or_else(|_incomplete| {
+            drop(self.known());
+            self.content_now(place)
+        })
+    }
+
+    fn content_now(&self, place: Place) -> Result<Content, StoreError> {
         let parts = place.ordinals().map(|ordinal| self.part(place.commit, ordinal));
         Ok(content::read_at(place, &parts.collect::<Result<Vec<_>, _>>()?)?)
     }
 
     /// The part that a content frame stands in: the last one that begins with it or before it.
     fn part(&self, commit: u64, ordinal: u32) -> Result<Bytes, StoreError> {
-        let part = || self.shelves.last(key(CONTENT, commit, 0), key(CONTENT, commit, ordinal));
-        let mut found = part()?;
-        if found.is_none() {
-            // The engine may be taking it up.
-            drop(self.known());
-            found = part()?;
-        }
-        Ok(Bytes::copy_from_slice(&found.ok_or(StoreError::Missing)?))
+        let part = self.shelves.last(key(CONTENT, commit, 0), key(CONTENT, commit, ordinal))?;
+        Ok(Bytes::copy_from_slice(&part.ok_or(StoreError::Missing)?))
     }
 
     /// Every pack of small records, oldest first.

@@ -38,10 +38,7 @@ fn a_commit_is_durable_before_the_engine_has_it_and_whoever_looks_for_it_waits()
                 scope.spawn(|| assert_eq!(store.content(place).unwrap(), content())),
                 scope.spawn(|| assert_eq!(store.blocks().len(), 1)),
             ];
-            for _ in 0..10_000 {
-                assert!(look.iter().all(|it| !it.is_finished()), "nobody waited");
-                std::thread::yield_now();
-            }
+            assert_waits(&look);
             looking = Some(look);
         };
         store.write(&commit, timed, durable).unwrap();
@@ -50,4 +47,38 @@ fn a_commit_is_durable_before_the_engine_has_it_and_whoever_looks_for_it_waits()
             look.join().unwrap();
         }
     });
+}
+
+#[test]
+fn whoever_looks_for_a_part_that_the_engine_has_not_taken_up_yet_waits_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let mut commit = Commit::new(1, 0, Timestamp::from_secs(1));
+    let large = Content { body: Bytes::from(vec![7; 5_000]), ..content() };
+    let places: Vec<_> = (0..3).map(|_| commit.put_content(&large)).collect();
+    commit.put(&Record::Name { number: 0, name: "a".into() });
+    commit.finish();
+    let mut values = commit.values();
+    let mut take_up = |(family, number, bytes)| {
+        store.shelves.add(key(family, 1, number), bytes).unwrap();
+    };
+    std::thread::scope(|scope| {
+        let taking_up = store.known();
+        values.by_ref().take(1).for_each(&mut take_up);
+        assert_eq!(store.content(places[0]).unwrap(), large, "it is there");
+        let look = [scope.spawn(|| assert_eq!(store.content(places[2]).unwrap(), large))];
+        assert_waits(&look);
+        values.for_each(&mut take_up);
+        drop(taking_up);
+        for look in look {
+            look.join().unwrap();
+        }
+    });
+}
+
+fn assert_waits(threads: &[std::thread::ScopedJoinHandle<'_, ()>]) {
+    for _ in 0..10_000 {
+        assert!(threads.iter().all(|it| !it.is_finished()), "nobody waited");
+        std::thread::yield_now();
+    }
 }

@@ -121,11 +121,14 @@ impl Shelves {
         Merged { one: shelves.peekable(), other: self.db.scan_prefix([family]).peekable() }
     }
 
-    /// Whether every key of its family is less.
+    /// Whether every key of its family is less, and no shelf begins later: a crash may have left one without its values.
     fn is_newest(&self, named: &Named, key: Key) -> sled::Result<bool> {
         let [family, ..] = key;
-        let newest = named.trees.range(range(family)).next_back().map(|(_, shelf)| shelf);
-        for tree in newest.into_iter().chain([&*self.db]) {
+        let newest = named.trees.range(range(family)).next_back();
+        if newest.is_some_and(|(first, _)| *first > key) {
+            return Ok(false);
+        }
+        for tree in newest.map(|(_, shelf)| shelf).into_iter().chain([&*self.db]) {
             if tree.range(key..=*range(family).end()).next().transpose()?.is_some() {
                 return Ok(false);
             }
@@ -378,6 +381,26 @@ mod tests {
         }
         assert_has(&shelves, &(0..100).collect::<Vec<_>>());
         assert_eq!(shelves.named().trees.len(), 2 * (1 + 96usize.div_ceil(9)));
+    }
+
+    #[test]
+    fn a_shelf_that_a_crash_left_empty_hides_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = open(&folder);
+        fill(&Shelves::open(&db).unwrap(), 0..6);
+        for family in FAMILIES {
+            db.open_tree(key(family, 9)).unwrap();
+        }
+        let shelves = Shelves::open(&db).unwrap();
+        for number in 3..14 {
+            for family in FAMILIES {
+                shelves.restore(key(family, number), &number.to_be_bytes()).unwrap();
+            }
+        }
+        fill(&shelves, 14..30);
+        assert_has(&shelves, &(0..30).collect::<Vec<_>>());
+        drop((shelves, db));
+        assert_has(&Shelves::open(&open(&folder)).unwrap(), &(0..30).collect::<Vec<_>>());
     }
 
     #[test]

@@ -28,7 +28,13 @@ const TELLING: [&str; 6] = ["auth", "cookie", "token", "key", "secret", "passwor
 
 /// Whether a field of this lower-case name is one that carries a secret.
 pub fn speaks_of_a_secret(name: &str) -> bool {
-    TELLING.iter().any(|word| name.contains(word))
+    // Names are short and there are many: setting up a search for each word takes longer than looking at each place.
+    let name = name.as_bytes();
+    let begins = |rest: &[u8], word: &str| {
+        rest.first() == word.as_bytes().first() && rest.starts_with(word.as_bytes())
+    };
+    let mut places = (0..name.len()).filter_map(|at| name.get(at..));
+    places.any(|rest| TELLING.iter().any(|word| begins(rest, word)))
 }
 
 /// Whether a field of this lower-case name carries a credential, or a proof that others would accept. An idempotency key
@@ -65,6 +71,22 @@ mod tests {
     #[test]
     fn the_list_is_sorted_for_its_binary_search() {
         assert!(OURS.is_sorted());
+    }
+
+    #[test]
+    fn a_telling_word_is_found_wherever_it_stands_in_a_name() {
+        for word in TELLING {
+            for name in
+                [word.to_owned(), format!("x-{word}"), format!("{word}-id"), format!("a{word}z")]
+            {
+                assert!(speaks_of_a_secret(&name), "{name}");
+            }
+            assert!(
+                !speaks_of_a_secret(&word[1..])
+                    && !speaks_of_a_secret(&word[..3].replace("key", ""))
+            );
+        }
+        assert!(!speaks_of_a_secret("") && !speaks_of_a_secret("content-type"));
     }
 
     #[test]

@@ -165,21 +165,20 @@ impl TargetClient {
     /// Sends the event once. Ends within the target's `timeout`.
     pub async fn attempt(&self, call: Call<'_>) -> Exchange {
         let fields = self.fields(&call);
-        let recorded = seen::sent_fields(&fields, &call.event.headers);
-        let mut exchange = self.exchange(call, fields).await;
+        let mut exchange = self.exchange(&call, &fields).await;
         if seen::is_worth_recording(&exchange.answer) {
-            exchange.seen.request = recorded;
+            exchange.seen.request = seen::sent_fields(&fields, &call.event.headers);
         }
         exchange
     }
 
-    async fn exchange(&self, call: Call<'_>, fields: HeaderMap) -> Exchange {
+    async fn exchange(&self, call: &Call<'_>, fields: &HeaderMap) -> Exchange {
         let (by, watch) = (deadline(self.timeout), Stopwatch::start());
-        let secrets = seen::secrets_in(&fields);
-        let mut sent = self.send(&call.body, &fields, by).await;
+        let secrets = seen::secrets_in(fields);
+        let mut sent = self.send(&call.body, fields, by).await;
         if matches!(&sent.came, Ok(Err(error)) if seen::is_untouched(error)) {
             // Nobody has looked at it, so this is the same attempt. Once: a server that always says so is no server.
-            sent = self.send(&call.body, &fields, by).await;
+            sent = self.send(&call.body, fields, by).await;
         }
         let Sent { came, carried, taken } = sent;
         let way = carried.as_ref().map(Carried::way);

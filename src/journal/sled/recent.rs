@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::journal::record::content::Place;
 
 /// Bytes that are kept.
-const MOST: usize = 4 * 1024 * 1024;
+const MOST: usize = 2 * 1024 * 1024;
 
 /// The contents of the latest commits, bounded in bytes: a part with the commit and the ordinal of its first frame.
 #[derive(Debug, Default)]

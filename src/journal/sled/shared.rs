@@ -472,3 +472,6 @@ fn weight(waiting: &Waiting) -> usize {
     };
     event.body.len().saturating_add(event.headers.packed().len()).saturating_add(512)
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ use tikv_jemallocator::Jemalloc;
 static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// See jemalloc(3), "TUNING".
-const VARIABLE: &str = "MALLOC_CONF";
+const VARIABLE: &str = "_RJEM_MALLOC_CONF";
 const SETTINGS: &str = "narenas:1,oversize_threshold:1048576,dirty_decay_ms:1000,muzzy_decay_ms:0";
 
 /// Begins again with the settings, unless the variable is there already: then they are the operator's, or ours.

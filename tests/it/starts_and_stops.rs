@@ -178,7 +178,7 @@ async fn completions_and_man_pages_come_from_the_binary() {
 fn allocator_settings(pid: u32) -> Vec<String> {
     let environment = std::fs::read(format!("/proc/{pid}/environ")).expect("Linux");
     let variables = environment.split(|byte| *byte == 0).map(String::from_utf8_lossy);
-    variables.filter(|it| it.starts_with("MALLOC_CONF=")).map(String::from).collect()
+    variables.filter(|it| it.starts_with("_RJEM_MALLOC_CONF=")).map(String::from).collect()
 }
 
 #[tokio::test]
@@ -186,7 +186,7 @@ async fn it_begins_again_in_place_with_the_allocators_settings_unless_some_are_s
     let receiver = Receiver::good().await;
     let home = Home::new(&relay_to(&receiver));
     let mut bare = home.command(&["serve"]);
-    bare.env_remove("MALLOC_CONF");
+    bare.env_remove("_RJEM_MALLOC_CONF");
     // The process that was started is the one that has them, and it works.
     let daemon = Home::started(bare).await;
     let [settings] = &allocator_settings(daemon.pid())[..] else { panic!("set once") };
@@ -195,9 +195,9 @@ async fn it_begins_again_in_place_with_the_allocators_settings_unless_some_are_s
     daemon.terminate();
     assert!(daemon.ended().await.success());
     let mut own = home.command(&["serve"]);
-    own.env("MALLOC_CONF", "narenas:3");
+    own.env("_RJEM_MALLOC_CONF", "narenas:3");
     let daemon = Home::started(own).await;
-    assert_eq!(allocator_settings(daemon.pid()), ["MALLOC_CONF=narenas:3"], "left as it is");
+    assert_eq!(allocator_settings(daemon.pid()), ["_RJEM_MALLOC_CONF=narenas:3"], "left as it is");
     daemon.terminate();
     assert!(daemon.ended().await.success());
 }

@@ -21,7 +21,7 @@ use crate::journal::record::{Label, Record};
 use crate::model::{DedupKey, EventId, RejectionId};
 use crate::time::Timestamp;
 
-/// Most records that one step looks at, in less than a millisecond: every commit has one, and somebody waits for it.
+/// Most records that one step looks at. Each commit has a step, and what comes meanwhile waits for it.
 const MAX_RECORDS: usize = 512;
 /// Most bytes that one step writes again.
 const MAX_BYTES: usize = 128 * 1024;

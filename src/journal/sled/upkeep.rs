@@ -74,7 +74,7 @@ impl Committer {
             return Ok(());
         };
         let sealed = self.generations.numbered(share.number).is_some_and(|it| it.is_sealed());
-        // The walk takes a tenth of a second, for which no commit waits.
+        // A walk reads all of its file: the housekeeper makes it, so that no commit waits.
         if sealed && let Some(found) = self.generations.walked(share.number) {
             self.drain = Some(Drain::begin(share, found?));
         }

@@ -21,7 +21,7 @@ use crate::time::Stopwatch;
 const AT_ONCE: Duration = Duration::from_micros(200);
 /// Short steps between two looks at the clock.
 const STEPS: u32 = 64;
-/// Bytes of a store's files that are looked through in that time, or more of them on a slow machine.
+/// About how many bytes of a store's files are looked through in that time. Where it is fewer, there are more rests.
 const BYTES_AT_ONCE: u64 = 128 * 1024;
 /// The longest that a calculation is given.
 const LONGEST: Duration = Duration::from_secs(2);

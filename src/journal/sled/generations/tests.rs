@@ -1,27 +1,13 @@
 //! A generation whose store was lost, or could not be closed well.
 
-use bytes::Bytes;
-
 use super::super::intake::Intake;
 use super::super::ledger::Holds;
 use super::super::store::Commit;
+use super::super::store::tests::content;
 use super::*;
 use crate::journal::record::Record;
 use crate::journal::record::content::Parts;
-use crate::model::{EventId, Headers};
 use crate::time::Timestamp;
-
-fn content() -> Content {
-    Content {
-        id: EventId::new(Timestamp::from_secs(1), [1; 10]),
-        source: "source".into(),
-        name: "n".into(),
-        order_key: None,
-        received_at: Timestamp::from_secs(1),
-        headers: Headers::default(),
-        body: Bytes::from_static(b"a body"),
-    }
-}
 
 /// Writes the content into the intake log of a generation.
 fn log(generation: &Path) -> (Intake, Place) {

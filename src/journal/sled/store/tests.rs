@@ -3,7 +3,8 @@
 use super::*;
 use crate::model::{EventId, Headers};
 
-fn content() -> Content {
+/// What a test stores.
+pub(in crate::journal::sled) fn content() -> Content {
     Content {
         id: EventId::new(Timestamp::from_secs(1), [1; 10]),
         received_at: Timestamp::from_secs(1),

@@ -45,8 +45,6 @@ const INTERRUPT_DEADLINE: Duration = Duration::from_millis(500);
 const ADMIN_DEADLINE: Duration = Duration::from_millis(500);
 /// How long spans may take to be exported when the daemon stops.
 const EXPORT_DEADLINE: Duration = Duration::from_secs(3);
-/// How often the journal is asked whether it still works.
-const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 /// The commit this binary was built from: a release build in a checkout knows it, or `EVERHOOK_REVISION` says it.
 pub const REVISION: Option<&str> = option_env!("EVERHOOK_REVISION");
 
@@ -228,13 +226,7 @@ impl Daemon {
 
     /// Resolves with the reason when the daemon must end: only a new start can tell what is on the disk.
     pub async fn failed(&self) -> String {
-        let mut look = tokio::time::interval(HEALTH_INTERVAL);
-        loop {
-            look.tick().await;
-            if let Health::Failed { detail } = self.journal.health() {
-                return detail;
-            }
-        }
+        self.journal.failed().await
     }
 
     /// Whether the watchdog may be told that all is well.

@@ -180,6 +180,10 @@ impl Journal for PlainFile {
         Health::Healthy
     }
 
+    fn failed(&self) -> BoxFuture<'_, String> {
+        Box::pin(std::future::pending())
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {})
     }

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use tokio::time::MissedTickBehavior;
+
 use super::clean::note_stop;
 use super::{Ingress, Shared};
 use crate::journal::{Append, AppendError};
@@ -21,10 +23,14 @@ impl Ingress {
     /// to stop.
     pub async fn watch(self, tasks: Tasks) {
         let mut tick = tokio::time::interval(LOOK_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut waiting = VecDeque::new();
         loop {
             tokio::select! {
-                _ = tick.tick() => self.shared.look(&mut waiting).await,
+                _ = tick.tick(), if self.shared.is_watching() || !waiting.is_empty() => {
+                    self.shared.look(&mut waiting).await;
+                }
+                () = self.shared.reloaded.notified() => {}
                 () = tasks.stop_token().cancelled() => break,
             }
         }
@@ -38,6 +44,12 @@ impl Ingress {
 }
 
 impl Shared {
+    /// Whether anything is expected of which it must be told when it does not come.
+    fn is_watching(&self) -> bool {
+        let settings = self.settings.load();
+        settings.routes.sources().any(|source| source.watch.is_some() || source.quiet.is_some())
+    }
+
     async fn look(&self, waiting: &mut VecDeque<Append>) {
         let (now, settings) = (self.clock.now(), self.settings.load_full());
         for source in settings.routes.sources() {

@@ -34,7 +34,7 @@ use arc_swap::ArcSwap;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 pub use self::builds::Watched;
@@ -61,6 +61,8 @@ pub struct Ingress {
 /// What every connection and request needs.
 struct Shared {
     settings: ArcSwap<Settings>,
+    /// Other settings are there.
+    reloaded: Notify,
     journal: Arc<dyn Journal>,
     clock: Clock,
     metrics: Metrics,
@@ -86,6 +88,7 @@ impl Ingress {
         let settings = Settings::new(config, sources, around, None);
         let shared = Shared {
             settings: ArcSwap::from_pointee(settings),
+            reloaded: Notify::new(),
             journal,
             clock,
             metrics: metrics.clone(),
@@ -100,10 +103,11 @@ impl Ingress {
     /// Serves by these settings from now on. Requests that are being served end by the ones they began with; how many
     /// connections there may be stays as it is.
     pub fn reload(&self, config: &config::Ingress, sources: &[config::Source]) {
-        let Shared { settings, journal, metrics, clock, .. } = &*self.shared;
+        let Shared { settings, reloaded, journal, metrics, clock, .. } = &*self.shared;
         let around = Around { journal: &**journal, metrics, now: clock.now() };
         let after = Settings::new(config, sources, around, Some(&settings.load_full()));
         settings.store(Arc::new(after));
+        reloaded.notify_one();
     }
 
     /// Accepts until `tasks` is asked to stop; connections run in `tasks` and finish what they have begun.

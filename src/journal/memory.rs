@@ -426,6 +426,10 @@ impl Journal for MemoryJournal {
         Health::Healthy
     }
 
+    fn failed(&self) -> BoxFuture<'_, String> {
+        Box::pin(std::future::pending())
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         self.lock().closed = true;
         Box::pin(async {})

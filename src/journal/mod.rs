@@ -155,6 +155,9 @@ pub trait Journal: Send + Sync + 'static {
     /// Whether an append can be expected to succeed now.
     fn health(&self) -> Health;
 
+    /// Resolves with what the engine reported when the journal fails, and at once when it has: see [`Health::Failed`].
+    fn failed(&self) -> BoxFuture<'_, String>;
+
     /// Makes every settlement taken so far durable and stops. Appends after this are refused with
     /// [`AppendError::Closed`]; what was waiting is committed first.
     fn close(&self) -> BoxFuture<'_, ()>;

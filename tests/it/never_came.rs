@@ -167,3 +167,14 @@ async fn a_source_of_which_nothing_is_expected_any_more_is_not_silent() {
     let relay = relay.restart().await;
     assert!(relay.daemon.metric(silent).await < 0.5);
 }
+
+#[tokio::test]
+async fn silence_is_looked_for_as_soon_as_a_reload_expects_something() {
+    let relay = Relay::start("").await;
+    let url = relay.others.url();
+    relay.home.configure(&format!(
+        "[source.s]\nprovider = \"streampixel\"\nexpect_every = \"1s\"\n[target.all]\nurl = {url:?}\n"
+    ));
+    relay.daemon.hang_up();
+    relay.daemon.metric_becomes("everhook_source_silent{source=\"s\"}", 1.0).await;
+}

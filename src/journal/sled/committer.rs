@@ -19,6 +19,7 @@ use super::recover::note_keys;
 use super::restore::Restored;
 use super::shared::{Ending, Memory, Shared, Taken};
 use super::store::{Commit, StoreError};
+use super::upkeep::Size;
 use super::usage::Written;
 use crate::journal::dedup::DedupIndex;
 use crate::journal::index::{Entry, Number, Slot, State, order_of};
@@ -66,6 +67,7 @@ pub(super) struct Committer {
     pub(super) last_commit: u64,
     pub(super) next_sequence: u64,
     pub(super) upkeep_at: Timestamp,
+    pub(super) size: Size,
     pub(super) ballast: Ballast,
     /// The ballast was given up: nothing new is accepted until it could be taken again.
     pub(super) starved: bool,

@@ -196,6 +196,10 @@ impl Journal for SledJournal {
         self.shared.health()
     }
 
+    fn failed(&self) -> BoxFuture<'_, String> {
+        Box::pin(self.shared.failed())
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         // Joining the writer blocks for one commit; this runs once, when everything else has ended.
         Box::pin(async move { self.end(Ending::Close) })

@@ -64,6 +64,8 @@ pub(super) struct Generations {
     jobs: Mutex<Option<SyncSender<Job>>>,
     /// How many of them wait that others wait for.
     waiting: Arc<AtomicUsize>,
+    /// How many of them are done.
+    done: AtomicUsize,
     housekeeper: Mutex<Option<std::thread::JoinHandle<()>>>,
     /// Held while the manifest is written.
     manifest: Mutex<()>,
@@ -100,6 +102,7 @@ impl Generations {
             ledger: Mutex::new(ledger),
             jobs: Mutex::new(Some(sender)),
             waiting: Arc::default(),
+            done: AtomicUsize::new(0),
             housekeeper: Mutex::new(None),
             manifest: Mutex::new(()),
             walk: Mutex::new(Walk::Idle),
@@ -325,9 +328,16 @@ impl Generations {
         }
     }
 
+    /// How much the housekeeper has done.
+    pub(super) fn jobs_done(&self) -> usize {
+        self.done.load(Ordering::Relaxed)
+    }
+
     /// Has the ledger made durable, behind the writer's back.
     pub(super) fn settle_ledger(&self) {
-        self.submit(Job::SyncLedger);
+        if !self.ledger().is_settled() {
+            self.submit(Job::SyncLedger);
+        }
     }
 
     fn sync_ledger(&self) -> std::io::Result<()> {
@@ -358,6 +368,7 @@ impl Generations {
                     Ok(dir::remove_generation(&self.root, generation.number)?)
                 }
             }));
+            self.done.fetch_add(1, Ordering::Relaxed);
             match done {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {

@@ -205,6 +205,11 @@ impl Ledger {
         self.append(&entry)
     }
 
+    /// Whether everything that it was told is durable.
+    pub(super) fn is_settled(&self) -> bool {
+        self.unwritten.is_none() && !self.dirty
+    }
+
     /// The file, if anything was added to it since it was last taken: whoever takes it syncs it, and needs no lock for
     /// that.
     pub(super) fn take_unsynced(&mut self) -> io::Result<Option<Arc<File>>> {

@@ -1,8 +1,8 @@
 //! The embedded engine: a sled store behind one writer.
 //!
 //! An append waits in a bounded room until the writer has put it, with everything else that waits, into one entry
-//! of an intake log and has synced that; sled takes it up at once and keeps it a little later. Only then is it
-//! answered and only then can it be delivered. Settlements ride along. What is pending lives in memory and is
+//! of an intake log and has synced that. Only then is it answered and only then can it be delivered; sled takes it
+//! up right after, and keeps it a little later. Settlements ride along. What is pending lives in memory and is
 //! rebuilt at open from small records.
 //!
 //! Space and damage are bounded by generations: sled directories that are written one after the other and removed
@@ -41,6 +41,7 @@ mod shared;
 mod shelves;
 mod store;
 mod unfinished;
+mod unhurried;
 mod upkeep;
 mod usage;
 mod write;
@@ -72,6 +73,7 @@ pub use self::salvage::Assessment;
 use self::shared::{Ending, Memory, Shared};
 pub use self::stats::{GenerationStats, Stats};
 use self::store::StoreError;
+use self::upkeep::Size;
 use super::record::Record;
 use super::record::content::{Content, Place, read_at};
 use super::repeats::Repeated;
@@ -167,6 +169,7 @@ impl SledJournal {
             last_commit: recovered.last_commit,
             next_sequence: recovered.next_sequence,
             upkeep_at: clock.now(),
+            size: Size::default(),
             ballast,
             starved: false,
             holds,

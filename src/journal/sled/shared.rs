@@ -1,6 +1,7 @@
 //! What the writer and everyone else share: the waiting room, the index, and the journal's health.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -49,6 +50,8 @@ const MAX_KEEPING_BYTES: usize = 16 * 1024 * 1024;
 const MAX_HAPPENINGS: usize = 1024;
 /// A commit that takes longer hangs: the process must end, and the next one looks at what is on the disk.
 const HANGS_AFTER: Duration = Duration::from_secs(30);
+/// How often that is looked for.
+const HANGS_LOOK: Duration = Duration::from_secs(5);
 
 /// Shared between the writer's thread and the callers.
 pub(super) struct Shared {
@@ -62,6 +65,7 @@ pub(super) struct Shared {
     room: Mutex<Room>,
     arrived: Condvar,
     health: Mutex<Health>,
+    failed: Notify,
     limits: ArcSwap<Limits>,
     gauge: Mutex<Gauge>,
     /// Runs while a commit is under way.
@@ -129,6 +133,7 @@ impl Shared {
             room: Mutex::new(Room::default()),
             arrived: Condvar::new(),
             health: Mutex::new(Health::Healthy),
+            failed: Notify::new(),
             limits: ArcSwap::from_pointee(limits),
             gauge: Mutex::default(),
             committing: Mutex::new(None),
@@ -371,11 +376,29 @@ impl Shared {
     pub(super) fn fail(&self, detail: String) {
         tracing::error!(detail, "the journal failed; nothing more is acknowledged");
         *self.health.lock().unwrap_or_else(PoisonError::into_inner) = Health::Failed { detail };
+        self.failed.notify_waiters();
         let mut room = self.room();
         room.ending = Some(Ending::Abandon);
         for waiting in room.appends.drain(..) {
             if waiting.answer.send(Err(AppendError::Failed)).is_err() {
                 tracing::debug!("a failed append's caller had left");
+            }
+        }
+    }
+
+    /// Resolves with the reason when the journal has failed.
+    pub(super) async fn failed(&self) -> String {
+        loop {
+            let mut told = pin!(self.failed.notified());
+            // From here on no failure is missed.
+            told.as_mut().enable();
+            if let Health::Failed { detail } = self.health() {
+                return detail;
+            }
+            let again = self.clock.now().plus(HANGS_LOOK);
+            tokio::select! {
+                () = told => {}
+                () = self.clock.sleep_until(again) => {}
             }
         }
     }

@@ -21,6 +21,7 @@ use super::dir;
 use super::history::{About, At, Block, Blocks};
 use super::intake::{self, Value};
 use super::shelves::{Key, Shelves};
+use super::unhurried::Unhurried;
 use crate::journal::record::content::{self, Content, Parts, Place, View};
 use crate::journal::record::frame::{self, Damage, Mark};
 use crate::journal::record::{self, Record};
@@ -387,7 +388,10 @@ pub(super) fn open_sled(path: &Path) -> Result<Db, sled::Error> {
         .flush_every_ms(Some(SLED_HOUSEKEEPING_MS));
     let mut tries = RELEASE_TRIES;
     loop {
-        match config.open() {
+        let unhurried = Unhurried::begin();
+        let opened = config.open();
+        drop(unhurried);
+        match opened {
             // Our own lock says that no other process is here: sled's threads of an earlier open in this process
             // have not let go of the file yet.
             Err(sled::Error::Io(error)) if tries > 0 && is_held(&error) => {

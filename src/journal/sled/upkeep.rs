@@ -7,10 +7,46 @@ use super::drain::Drain;
 use super::store::StoreError;
 use crate::time::Timestamp;
 
+/// For so long after the last commit the store still changes its files by itself.
+const SETTLES_AFTER: Duration = Duration::from_secs(10);
+/// Also files that nobody should change are looked at this often.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// How often the disk is looked at and old generations are looked for.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Pending and dead events that one upkeep looks at for dead letters whose retention is over.
 const EXPIRE_STEP: usize = 20_000;
+
+/// How much is on the disk, looked at only while it may change: a look at each file costs more than all else that is
+/// done in an idle second.
+#[derive(Debug, Default)]
+pub(super) struct Size {
+    bytes: u64,
+    looked_at: Option<Timestamp>,
+    /// The newest commit, and what the housekeeper has done; and since when they are the newest.
+    after: (u64, usize),
+    since: Timestamp,
+}
+
+impl Size {
+    /// The size, looked at with `look` if it may have changed since.
+    fn now<E>(
+        &mut self,
+        after: (u64, usize),
+        now: Timestamp,
+        look: impl FnOnce() -> Result<u64, E>,
+    ) -> Result<u64, E> {
+        if after != self.after {
+            (self.after, self.since) = (after, now);
+        }
+        let settled = self.since.plus(SETTLES_AFTER);
+        let is_known = |at: Timestamp| at >= settled && now < at.plus(LOOK_AGAIN);
+        if !self.looked_at.is_some_and(is_known) {
+            self.bytes = look()?;
+            self.looked_at = Some(now);
+        }
+        Ok(self.bytes)
+    }
+}
 
 impl Committer {
     /// What is done once a second.
@@ -19,7 +55,9 @@ impl Committer {
         if let Some(detail) = self.generations.failure() {
             return Err(Failure::Generation(detail));
         }
-        let size = self.generations.occupied().map_err(StoreError::from)?;
+        let after = (self.next_commit, self.generations.jobs_done());
+        let look = || self.generations.occupied().map_err(StoreError::from);
+        let size = self.size.now(after, now, look)?;
         match self.ballast.take(self.shared.limits().min_free) {
             Ok(there) => self.starved &= !there,
             Err(error) => tracing::debug!(%error, "the ballast could not be taken"),
@@ -79,5 +117,28 @@ impl Committer {
             self.drain = Some(Drain::begin(share, found?));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_size_is_looked_at_until_nothing_has_changed_for_a_while_and_then_rarely() {
+        let second = |second| Timestamp::EPOCH.plus(Duration::from_secs(second));
+        let mut size = Size::default();
+        // It is as large as the second in which it is looked at.
+        let mut looks = |after, seconds: std::ops::Range<u64>| {
+            let known = |at| size.now(after, second(at), || Ok::<_, StoreError>(at)).unwrap();
+            let mut found: Vec<u64> = seconds.clone().map(known).collect();
+            found.dedup();
+            found.retain(|at| seconds.contains(at));
+            found
+        };
+        assert_eq!(looks((1, 0), 0..70), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+        assert_eq!(looks((1, 0), 70..140), [70, 130], "what nobody should change may change");
+        assert_eq!(looks((2, 0), 140..160), (140..=150).collect::<Vec<_>>(), "a commit");
+        assert_eq!(looks((2, 1), 160..180), (160..=170).collect::<Vec<_>>(), "a job that is done");
     }
 }

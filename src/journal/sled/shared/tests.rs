@@ -1,5 +1,9 @@
 //! Who waits for whom in the waiting room.
 
+use std::future::Future as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
@@ -54,5 +58,30 @@ fn whoever_comes_wakes_a_writer_that_waits_and_one_at_work_finds_him() {
         shared.wait_for_commit(append()).unwrap();
         shared.wait_for_commit(append()).unwrap();
         assert_eq!(shared.take(HOUR).appends.len(), 2);
+    }
+}
+
+#[test]
+fn whoever_asks_is_told_of_a_failure_when_it_comes_and_when_it_has() {
+    let shared = shared();
+    let mut asked = pin!(shared.failed());
+    let woken = Arc::new(Flag::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut context = Context::from_waker(&waker);
+    assert!(asked.as_mut().poll(&mut context).is_pending());
+    assert!(!woken.0.load(Ordering::Relaxed));
+    shared.fail("the disk is gone".into());
+    assert!(woken.0.load(Ordering::Relaxed), "it looks again at once");
+    let told = Poll::Ready("the disk is gone".to_owned());
+    assert_eq!(asked.as_mut().poll(&mut context), told);
+    assert_eq!(pin!(shared.failed()).poll(&mut context), told);
+}
+
+#[derive(Default)]
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }

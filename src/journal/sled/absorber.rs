@@ -29,6 +29,9 @@ struct Log {
 
 struct State {
     intake: Intake,
+    /// sled is being given a commit; whoever else sees this, with the lock in his hand, knows that this failed half-way,
+    /// and that the log alone has what was acknowledged.
+    giving: bool,
     ending: Option<Ending>,
     failed: Option<WriteError>,
 }
@@ -45,7 +48,8 @@ enum Ending {
 impl Absorber {
     /// Begins; sled has everything of the log, and `file` is sled's.
     pub(super) fn start(generation: &Path, db: Db, file: File) -> Result<Self, StoreError> {
-        let state = State { intake: Intake::open(generation)?, ending: None, failed: None };
+        let state =
+            State { intake: Intake::open(generation)?, giving: false, ending: None, failed: None };
         let log = Arc::new(Log { state: Mutex::new(state), changed: Condvar::new() });
         let worker = Arc::clone(&log);
         let thread = std::thread::Builder::new().name("journal-absorber".into());
@@ -73,7 +77,9 @@ impl Absorber {
         written.map_err(|error| WriteError::Write(error.into()))?;
         timed_sync(&mut || state.intake.file().sync_data()).map_err(WriteError::Sync)?;
         // The log may be passed over only when sled has it, so the log stays locked until then.
+        state.giving = true;
         take_up().map_err(WriteError::Write)?;
+        state.giving = false;
         let wakes = was_empty || state.intake.is_full();
         drop(state);
         if wakes {
@@ -120,6 +126,10 @@ impl Log {
             let mut state = self.wait();
             let ending = state.ending;
             if ending == Some(Ending::Abandoned) {
+                return;
+            }
+            if state.giving {
+                state.failed = Some(WriteError::Write(StoreError::Missing));
                 return;
             }
             let taken = state.intake.take_over();

@@ -33,3 +33,20 @@ fn a_sync_of_the_store_that_fails_is_told_and_the_log_keeps_what_it_has() {
     assert!(matches!(told, Err(WriteError::Sync(_))), "{told:?}");
     assert_eq!(intake::read(dir.path()).unwrap().entries.len(), 1);
 }
+
+#[test]
+fn what_the_store_did_not_take_up_whole_stays_in_the_log() {
+    let errs = || Err(StoreError::Missing);
+    let panics = || panic!("the engine panics");
+    for take_up in [&errs as &dyn Fn() -> Result<(), StoreError>, &panics] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut absorber = start(dir.path(), &dir.path().join("db"));
+        write(&absorber).unwrap();
+        let write = || absorber.write((2, [VALUE].into_iter()), |sync| sync(), take_up);
+        let written = catch_unwind(AssertUnwindSafe(write));
+        assert!(!matches!(written, Ok(Ok(()))));
+        assert!(matches!(absorber.end(), Err(WriteError::Write(_))), "it says so");
+        let commits = intake::read(dir.path()).unwrap().entries;
+        assert_eq!(commits.iter().map(|entry| entry.commit).collect::<Vec<_>>(), [1, 2]);
+    }
+}

@@ -15,17 +15,17 @@
 )]
 
 mod load;
+mod machine;
 mod plain;
 mod report;
 mod servers;
 mod webhooks;
 
-use std::fs::File;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use load::{Plan, Turn, float, histogram, post, record};
+use load::{Plan, Turn, float, post};
+use machine::{pauses, sync};
 use report::{Bound, Goal, Ratio, Report};
 use servers::{Home, Server, down, filtered, up};
 use webhooks::Kind;
@@ -291,6 +291,9 @@ impl Bench {
         if !self.extent.wants("ack at") {
             return;
         }
+        let pauses = pauses(self.extent.turn);
+        self.report.add("a busy core pauses, of its time", "%", pauses.share);
+        self.report.add("the longest of these pauses", "us", pauses.longest.as_secs_f64() * 1e6);
         let home = Home::new(&down());
         let sync = sync(home.path(), self.extent.turn);
         self.report.add(SYNC_P50, "us", sync.quantile(0.5));
@@ -378,17 +381,4 @@ async fn everything(receivers: &[Server], count: u64) {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
-}
-
-/// What the disk alone takes: a plain write of one small body and an fdatasync, one after the other.
-fn sync(folder: &Path, length: Duration) -> Turn {
-    let mut file = File::create(folder.join("sync")).expect("writable");
-    let body = [b'x'; 230];
-    let (begun, mut nanos) = (Instant::now(), histogram());
-    while begun.elapsed() < length {
-        let at = Instant::now();
-        file.write_all(&body).and_then(|()| file.sync_data()).expect("synced");
-        record(&mut nanos, at.elapsed());
-    }
-    Turn { requests: nanos.len(), elapsed: begun.elapsed(), nanos }
 }

@@ -19,7 +19,7 @@ use super::recover::note_keys;
 use super::restore::Restored;
 use super::shared::{Ending, Memory, Shared, Taken};
 use super::store::{Commit, StoreError};
-use super::upkeep::Size;
+use super::upkeep::{Size, UPKEEP_INTERVAL};
 use super::usage::Written;
 use crate::journal::dedup::DedupIndex;
 use crate::journal::index::{Entry, Number, Slot, State, order_of};
@@ -377,9 +377,8 @@ impl Committer {
         let bytes = u64::try_from(commit.len()).unwrap_or(u64::MAX);
         let written = Written { bytes, ..*written };
         self.shared.memory().usage.wrote(commit.number(), commit.at(), &written);
-        if self.shared.wrote(bytes) {
-            self.upkeep_at = commit.at();
-        }
+        let soon = if self.shared.wrote(bytes) { Duration::ZERO } else { UPKEEP_INTERVAL };
+        self.upkeep_at = self.upkeep_at.min(commit.at().plus(soon));
     }
 
     /// The commit is durable: its events may be delivered, and everyone who waited is answered.

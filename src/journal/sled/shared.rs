@@ -51,7 +51,7 @@ const MAX_HAPPENINGS: usize = 1024;
 /// A commit that takes longer hangs: the process must end, and the next one looks at what is on the disk.
 const HANGS_AFTER: Duration = Duration::from_secs(30);
 /// How often that is looked for.
-const HANGS_LOOK: Duration = Duration::from_secs(5);
+const HANGS_LOOK: Duration = Duration::from_secs(10);
 
 /// Shared between the writer's thread and the callers.
 pub(super) struct Shared {
@@ -165,6 +165,7 @@ impl Shared {
     /// From now on these bounds.
     pub(super) fn limit(&self, limits: Limits) {
         self.limits.store(Arc::new(limits));
+        self.wrote(0);
     }
 
     /// The writer is at work from now on.
@@ -395,10 +396,9 @@ impl Shared {
             if let Health::Failed { detail } = self.health() {
                 return detail;
             }
-            let again = self.clock.now().plus(HANGS_LOOK);
             tokio::select! {
                 () = told => {}
-                () = self.clock.sleep_until(again) => {}
+                () = self.clock.sleep_until(self.clock.now().plus(HANGS_LOOK)) => {}
             }
         }
     }

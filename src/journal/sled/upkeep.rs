@@ -1,4 +1,4 @@
-//! What the writer does once a second beside its commits.
+//! What the writer does once a second beside its commits, and more seldom while there are none.
 
 use std::time::Duration;
 
@@ -12,7 +12,9 @@ const SETTLES_AFTER: Duration = Duration::from_secs(10);
 /// Also files that nobody should change are looked at this often.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// How often the disk is looked at and old generations are looked for.
-const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// The same when nothing has changed for a while and there is room: a processor that sleeps is woken for this.
+const IDLE_INTERVAL: Duration = Duration::from_secs(5);
 /// Pending and dead events that one upkeep looks at for dead letters whose retention is over.
 const EXPIRE_STEP: usize = 20_000;
 
@@ -38,20 +40,28 @@ impl Size {
         if after != self.after {
             (self.after, self.since) = (after, now);
         }
-        let settled = self.since.plus(SETTLES_AFTER);
-        let is_known = |at: Timestamp| at >= settled && now < at.plus(LOOK_AGAIN);
+        let is_known = |at| self.has_settled(at) && now < at.plus(LOOK_AGAIN);
         if !self.looked_at.is_some_and(is_known) {
             self.bytes = look()?;
             self.looked_at = Some(now);
         }
         Ok(self.bytes)
     }
+
+    /// How long nobody looks again; `full`: nothing new is accepted before there is room.
+    fn interval(&self, now: Timestamp, full: bool) -> Duration {
+        if self.has_settled(now) && !full { IDLE_INTERVAL } else { UPKEEP_INTERVAL }
+    }
+
+    /// Whether nothing changes any more.
+    fn has_settled(&self, at: Timestamp) -> bool {
+        at >= self.since.plus(SETTLES_AFTER)
+    }
 }
 
 impl Committer {
     /// What is done once a second.
     pub(super) fn upkeep(&mut self, now: Timestamp) -> Result<(), Failure> {
-        self.upkeep_at = now.plus(UPKEEP_INTERVAL);
         if let Some(detail) = self.generations.failure() {
             return Err(Failure::Generation(detail));
         }
@@ -63,6 +73,7 @@ impl Committer {
             Err(error) => tracing::debug!(%error, "the ballast could not be taken"),
         }
         self.shared.look_at_disk(size, self.starved);
+        self.upkeep_at = now.plus(self.size.interval(now, self.shared.is_full()));
         let evicted = self.dedup.take_evicted();
         if evicted > 0 {
             self.shared.metrics.dedup_evicted.inc_by(evicted);
@@ -140,5 +151,8 @@ mod tests {
         assert_eq!(looks((1, 0), 70..140), [70, 130], "what nobody should change may change");
         assert_eq!(looks((2, 0), 140..160), (140..=150).collect::<Vec<_>>(), "a commit");
         assert_eq!(looks((2, 1), 160..180), (160..=170).collect::<Vec<_>>(), "a job that is done");
+        let intervals = [(169, false), (170, false), (170, true)];
+        let intervals = intervals.map(|(at, full)| size.interval(second(at), full));
+        assert_eq!(intervals, [UPKEEP_INTERVAL, IDLE_INTERVAL, UPKEEP_INTERVAL]);
     }
 }

@@ -38,7 +38,8 @@ fn a_sync_of_the_store_that_fails_is_told_and_the_log_keeps_what_it_has() {
 fn what_the_store_did_not_take_up_whole_stays_in_the_log() {
     let errs = || Err(StoreError::Missing);
     let panics = || panic!("the engine panics");
-    for take_up in [&errs as &dyn Fn() -> Result<(), StoreError>, &panics] {
+    let take_ups: [&dyn Fn() -> Result<(), StoreError>; 2] = [&errs, &panics];
+    for take_up in take_ups {
         let dir = tempfile::tempdir().unwrap();
         let mut absorber = start(dir.path(), &dir.path().join("db"));
         write(&absorber).unwrap();

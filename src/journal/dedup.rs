@@ -32,12 +32,13 @@ struct Latest {
 }
 
 /// Every key inside its window.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct DedupIndex {
     exact: Parts<Seen>,
     latest: Parts<Latest>,
-    /// When each entry may end; an entry that was renewed since has a later date in its map.
+    /// One for each entry: when it may end. One that was renewed since has a later date in its map.
     ends: Ends<(Kind, Digest)>,
+    most: usize,
     /// Keys that left before their window was over.
     evicted: u64,
 }
@@ -57,6 +58,19 @@ enum Kind {
     Latest,
 }
 
+/// What became of the entry that was to end first.
+enum Next {
+    Dropped,
+    /// It was renewed, and ends later.
+    Renewed,
+}
+
+impl Default for DedupIndex {
+    fn default() -> Self {
+        Self::of(MAX_KEYS)
+    }
+}
+
 impl<T> Default for Parts<T> {
     fn default() -> Self {
         let hash = RandomState::default();
@@ -70,11 +84,12 @@ impl<T> Parts<T> {
         self.parts.get(part_of(digest))?.get(digest)
     }
 
-    fn insert(&mut self, digest: Digest, value: T) {
-        if let Some(part) = self.parts.get_mut(part_of(&digest)) {
-            self.count =
-                self.count.saturating_add(usize::from(part.insert(digest, value).is_none()));
-        }
+    /// Whether the digest is new.
+    fn insert(&mut self, digest: Digest, value: T) -> bool {
+        let part = self.parts.get_mut(part_of(&digest));
+        let new = part.is_some_and(|part| part.insert(digest, value).is_none());
+        self.count = self.count.saturating_add(usize::from(new));
+        new
     }
 
     fn remove(&mut self, digest: &Digest) {
@@ -90,6 +105,12 @@ fn part_of(digest: &Digest) -> usize {
 }
 
 impl DedupIndex {
+    /// Remembers at most so many keys at once.
+    fn of(most: usize) -> Self {
+        let (exact, latest) = (Parts::default(), Parts::default());
+        Self { exact, latest, ends: Ends::default(), most, evicted: 0 }
+    }
+
     /// The first event that any of these keys repeats, at `now`.
     pub(super) fn repeats(&self, keys: &[DedupKey], now: Timestamp) -> Option<EventId> {
         keys.iter().find_map(|key| {
@@ -108,25 +129,28 @@ impl DedupIndex {
     pub(super) fn remember(&mut self, keys: &[DedupKey], event: EventId, at: Timestamp) {
         for key in keys {
             let seen = Seen { event, expires: at.plus(window(key)) };
-            let (kind, place) = match key {
+            let (new, kind, place) = match key {
                 DedupKey::Exact { key, .. } => {
                     let place = key.to_be_bytes();
-                    self.exact.insert(place, seen);
-                    (Kind::Exact, place)
+                    (self.exact.insert(place, seen), Kind::Exact, place)
                 }
                 DedupKey::Latest { subject, digest, .. } => {
                     let place = subject.to_be_bytes();
-                    self.latest.insert(place, Latest { digest: digest.to_be_bytes(), seen });
-                    (Kind::Latest, place)
+                    let latest = Latest { digest: digest.to_be_bytes(), seen };
+                    (self.latest.insert(place, latest), Kind::Latest, place)
                 }
             };
-            self.ends.push(window(key), seen.expires, (kind, place));
-        }
-        while self.len() > MAX_KEYS {
-            if !self.drop_next() {
-                break;
+            // The end of one that is renewed is looked at again when it comes: a subject may change without an end.
+            if new {
+                self.ends.push(window(key), seen.expires, (kind, place));
             }
-            self.evicted = self.evicted.saturating_add(1);
+        }
+        while self.len() > self.most {
+            match self.drop_next() {
+                Some(Next::Dropped) => self.evicted = self.evicted.saturating_add(1),
+                Some(Next::Renewed) => {}
+                None => break,
+            }
         }
     }
 
@@ -180,22 +204,25 @@ impl DedupIndex {
         std::mem::take(&mut self.evicted)
     }
 
-    /// Drops the entry that ends first, unless it was renewed; false when there is none.
-    fn drop_next(&mut self) -> bool {
-        let Some((expires, (kind, place))) = self.ends.pop() else { return false };
-        match kind {
-            Kind::Exact => {
-                if self.exact.get(&place).is_some_and(|seen| seen.expires <= expires) {
-                    self.exact.remove(&place);
-                }
+    /// Drops the entry that ends first, unless it was renewed; `None` when there is none.
+    fn drop_next(&mut self) -> Option<Next> {
+        let (end, (kind, place)) = self.ends.pop()?;
+        let seen = match kind {
+            Kind::Exact => self.exact.get(&place),
+            Kind::Latest => self.latest.get(&place).map(|latest| &latest.seen),
+        };
+        match seen.map(|seen| seen.expires) {
+            Some(expires) if expires > end => {
+                self.ends.put_off(expires, (kind, place));
+                return Some(Next::Renewed);
             }
-            Kind::Latest => {
-                if self.latest.get(&place).is_some_and(|latest| latest.seen.expires <= expires) {
-                    self.latest.remove(&place);
-                }
-            }
+            Some(_) | None => {}
         }
-        true
+        match kind {
+            Kind::Exact => self.exact.remove(&place),
+            Kind::Latest => self.latest.remove(&place),
+        }
+        Some(Next::Dropped)
     }
 }
 
@@ -278,5 +305,34 @@ mod tests {
         assert_eq!(index.repeats(&key(2), at(10)), Some(id(3)));
         index.prune(at(15), 100);
         assert_eq!((index.len(), index.ends.next()), (0, None));
+    }
+
+    #[test]
+    fn a_subject_that_changes_all_the_time_takes_no_more_than_one_that_does_not() {
+        let mut index = DedupIndex::default();
+        let latest = |digest| [DedupKey::Latest { subject: 1, digest, window: WINDOW }];
+        for second in 0..1_000u16 {
+            index.remember(&latest(second.into()), id(1), at(second.into()));
+            index.prune(at(second.into()), 3);
+            assert_eq!((index.len(), index.ends.len()), (1, 1));
+        }
+        index.prune(at(1_008), 3);
+        assert_eq!(index.len(), 1);
+        index.prune(at(1_009), 3);
+        assert_eq!((index.len(), index.ends.len()), (0, 0));
+    }
+
+    #[test]
+    fn the_one_that_ends_first_leaves_when_there_are_too_many_and_only_what_left_is_counted() {
+        let mut index = DedupIndex::of(3);
+        let key = |key| [DedupKey::Exact { key, window: WINDOW }];
+        for (number, second) in [(1, 0), (2, 1), (3, 2), (1, 3)] {
+            index.remember(&key(number), id(1), at(second));
+        }
+        assert_eq!((index.len(), index.take_evicted()), (3, 0));
+        index.remember(&key(4), id(1), at(4));
+        let known = [1, 2, 3, 4].map(|number| index.repeats(&key(number), at(5)).is_some());
+        assert_eq!(known, [true, false, true, true], "1 was renewed");
+        assert_eq!((index.len(), index.take_evicted(), index.ends.len()), (3, 1, 3));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Things of one length end in the order in which they came, so they stand in a queue, and whoever comes or goes touches
 //! one end of it. A heap would touch places far apart, and move all of itself when it grows. The few that come out of
-//! order, after a start or when the clock was set back, stand in one.
+//! order, after a start, when the clock was set back or because their end was put off, stand in one.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -10,13 +10,15 @@ use std::time::Duration;
 
 use crate::time::Timestamp;
 
+/// Most queues; things of further lengths stand in the heap.
+const MOST: usize = 32;
 /// Things in one piece of a queue. A queue grows by pieces, and nothing is moved.
 const PIECE: usize = 1024;
 
 /// Things by when they end.
 #[derive(Debug)]
 pub(super) struct Ends<T> {
-    /// By length. There are as many as the configuration has.
+    /// By length. A configuration has few; a journal that is read in may have any number.
     queues: Vec<(Duration, Queue<Ending<T>>)>,
     late: BinaryHeap<Reverse<(Timestamp, T)>>,
 }
@@ -48,16 +50,20 @@ impl<T: Ord> Default for Ends<T> {
 impl<T: Ord> Ends<T> {
     /// Adds a thing of this length that ends then.
     pub(super) fn push(&mut self, length: Duration, end: Timestamp, thing: T) {
-        let at = self.queues.iter().position(|(of, _)| *of == length).unwrap_or_else(|| {
+        if self.queues.iter().all(|(of, _)| *of != length) && self.queues.len() < MOST {
             self.queues.push((length, Queue(VecDeque::new())));
-            self.queues.len().saturating_sub(1)
-        });
-        match self.queues.get_mut(at) {
+        }
+        match self.queues.iter_mut().find(|(of, _)| *of == length) {
             Some((_, queue)) if queue.last().is_none_or(|last| last.end() <= end) => {
                 queue.push(Ending { micros: end.as_micros().to_be_bytes(), thing });
             }
-            Some(_) | None => self.late.push(Reverse((end, thing))),
+            Some(_) | None => self.put_off(end, thing),
         }
+    }
+
+    /// Adds a thing that has been taken and does not end before then.
+    pub(super) fn put_off(&mut self, end: Timestamp, thing: T) {
+        self.late.push(Reverse((end, thing)));
     }
 
     /// When the next one ends.
@@ -78,6 +84,12 @@ impl<T: Ord> Ends<T> {
                 ending.map(|ending| (ending.end(), ending.thing))
             }
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        let queued = |(_, queue): &(_, Queue<_>)| queue.0.iter().map(VecDeque::len).sum::<usize>();
+        self.queues.iter().map(queued).sum::<usize>() + self.late.len()
     }
 
     fn first(&self) -> Option<(Timestamp, At)> {
@@ -152,6 +164,16 @@ mod tests {
             }
             prop_assert!(ends.pop().is_none() && ends.queues.is_empty());
         }
+    }
+
+    #[test]
+    fn however_many_lengths_there_are_there_are_few_queues() {
+        let mut ends = Ends::default();
+        for number in 0..1_000 {
+            ends.push(Duration::from_secs(number), Timestamp::from_secs(5), number);
+        }
+        assert_eq!((ends.queues.len(), ends.len()), (MOST, 1_000));
+        assert_eq!(std::iter::from_fn(|| ends.pop()).count(), 1_000);
     }
 
     #[test]

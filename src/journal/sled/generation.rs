@@ -1,5 +1,6 @@
 //! One generation: the store that it is written to, then one file that nobody changes any more.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
@@ -19,6 +20,14 @@ pub(super) struct Generation {
     body: Mutex<Body>,
     /// Whoever waits for the body.
     queue: Arc<Queue>,
+    changes: Changes,
+}
+
+/// Whether the store is being opened once more, and how often that has begun or ended.
+#[derive(Default)]
+struct Changes {
+    under_way: AtomicBool,
+    count: AtomicUsize,
 }
 
 /// `Written -> Sealed -> Closed`.
@@ -30,9 +39,21 @@ pub(super) enum Body {
     Closed,
 }
 
+/// How a store was closed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Closed {
+    /// All that it has is durable, and its intake log is not needed.
+    Relieved,
+    /// Something is in the intake log alone, or in memory.
+    Logged,
+    /// It was not: somebody reads it.
+    Busy,
+}
+
 impl Generation {
     fn new(number: u32, body: Body) -> Arc<Self> {
-        Arc::new(Self { number, body: Mutex::new(body), queue: Arc::default() })
+        let (queue, changes) = (Arc::default(), Changes::default());
+        Arc::new(Self { number, body: Mutex::new(body), queue, changes })
     }
 
     pub(super) fn written(number: u32, store: Store) -> Arc<Self> {
@@ -57,6 +78,11 @@ impl Generation {
             Ok(body) => matches!(&*body, Body::Sealed(_)),
             Err(_held) => false,
         }
+    }
+
+    /// Whether nobody can read it; not while somebody holds it.
+    pub(super) fn is_closed(&self) -> bool {
+        self.body.try_lock().is_ok_and(|body| matches!(&*body, Body::Closed))
     }
 
     /// Its body, whoever holds it now. Sealing then makes haste.
@@ -109,11 +135,22 @@ impl Generation {
             Reader::Store(store) => store.content(place),
             Reader::Sealed(sealed) => sealed.content(place),
         };
+        let before = self.changes.count.load(Ordering::SeqCst);
         // What is read from the log's files may be written over as soon as the store is open again, which has it then.
-        read().or_else(|_changed| {
+        let read = read().or_else(|_changed| {
             between();
             read()
-        })
+        });
+        // What has no whole body now will have one; nothing is known of the content before.
+        let changed = self.changes.under_way.load(Ordering::SeqCst)
+            || self.changes.count.load(Ordering::SeqCst) != before;
+        read.map_err(|error| if changed { StoreError::Closed } else { error })
+    }
+
+    /// The store begins or ends to be opened once more.
+    pub(super) fn changes(&self, under_way: bool) {
+        self.changes.count.fetch_add(1, Ordering::SeqCst);
+        self.changes.under_way.store(under_way, Ordering::SeqCst);
     }
 
     /// Lets go of the store without closing it: sled panics when it is closed after an error, and the process ends
@@ -127,21 +164,24 @@ impl Generation {
 
     /// Closes the store when its last reader is gone; the locked body keeps new ones away. An error when what it wrote
     /// at last could not be synced.
-    pub(super) fn close(body: &mut Body) -> std::io::Result<()> {
-        let Body::Written(mut store) = std::mem::replace(body, Body::Closed) else { return Ok(()) };
+    pub(super) fn close(body: &mut Body) -> std::io::Result<Closed> {
+        let Body::Written(mut store) = std::mem::replace(body, Body::Closed) else {
+            return Ok(Closed::Relieved);
+        };
         for _ in 0..READER_TRIES {
             match Arc::try_unwrap(store) {
                 Ok(last) => {
                     return match last.close() {
+                        Ok(()) => Ok(Closed::Relieved),
+                        Err(WriteError::Write(_)) => Ok(Closed::Logged),
                         Err(WriteError::Sync(error)) => Err(error),
-                        // The log has what could not be written.
-                        Ok(()) | Err(WriteError::Write(_)) => Ok(()),
                     };
                 }
                 Err(shared) => store = shared,
             }
             std::thread::park_timeout(READER_WAIT);
         }
-        Ok(())
+        *body = Body::Written(store);
+        Ok(Closed::Busy)
     }
 }

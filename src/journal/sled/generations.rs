@@ -4,32 +4,29 @@
 //! A generation that is full is sealed on a thread of its own: its store is closed, every record is found again in its
 //! file, and the file's checksum goes into the ledger, so that a later start can tell whether it is untouched.
 
+mod housekeeper;
+
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use super::dir;
 use super::files::Files;
-use super::generation::{Body, Generation};
+use super::generation::{Body, Closed, Generation};
 use super::intake;
-use super::ledger::{Ledger, Seal};
+use super::ledger::Ledger;
 use super::library::Chapter;
-use super::scan::Whole;
 use super::sealed::{Found, Sealed};
 use super::store::{Store, StoreError};
-use super::yielding::Yielding;
 use crate::journal::record::content::{Content, Place};
 use crate::time::Stopwatch;
 
 /// Jobs that wait for the housekeeper.
 const MAX_JOBS: usize = 64;
-/// For how long it looks through a generation that is to be drained.
-const WALK: Duration = Duration::from_millis(500);
-
 /// What a housekeeper is told to do.
 enum Job {
     /// Seal it. It took so long to be filled.
@@ -60,6 +57,8 @@ pub(super) struct Generations {
     begun: Mutex<Stopwatch>,
     spare: Mutex<Option<Arc<Generation>>>,
     ledger: Mutex<Ledger>,
+    /// Held while the ledger is synced: nobody takes what another one is syncing for synced.
+    syncing: Mutex<()>,
     /// `None` once the journal is closed: the housekeeper then ends.
     jobs: Mutex<Option<SyncSender<Job>>>,
     /// How many of them wait that others wait for.
@@ -67,6 +66,8 @@ pub(super) struct Generations {
     /// How many of them are done.
     done: AtomicUsize,
     housekeeper: Mutex<Option<std::thread::JoinHandle<()>>>,
+    /// The journal failed: the housekeeper does nothing more.
+    forgotten: AtomicBool,
     /// Held while the manifest is written.
     manifest: Mutex<()>,
     /// The generation that is to be drained next.
@@ -100,10 +101,12 @@ impl Generations {
             begun: Mutex::new(Stopwatch::start()),
             spare: Mutex::new(spare),
             ledger: Mutex::new(ledger),
+            syncing: Mutex::new(()),
             jobs: Mutex::new(Some(sender)),
             waiting: Arc::default(),
             done: AtomicUsize::new(0),
             housekeeper: Mutex::new(None),
+            forgotten: AtomicBool::new(false),
             manifest: Mutex::new(()),
             walk: Mutex::new(Walk::Idle),
             failure: Mutex::new(None),
@@ -153,13 +156,17 @@ impl Generations {
 
     /// Lets the spare take over with this commit, if there is one. The old one is sealed in the background.
     pub(super) fn rotate(&self, first: u64) -> Option<u32> {
-        let spare = lock(&self.spare).take()?;
-        let number = spare.number;
         let old = self.current();
+        let number = {
+            // At no moment is it neither a spare nor a member: it would be made once more, from nothing.
+            let mut there = lock(&self.spare);
+            let spare = there.take()?;
+            let number = spare.number;
+            let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
+            members.insert(first, spare);
+            number
+        };
         let took = std::mem::replace(&mut *lock(&self.begun), Stopwatch::start()).elapsed();
-        let mut members = self.members.write().unwrap_or_else(PoisonError::into_inner);
-        members.insert(first, spare);
-        drop(members);
         // The next spare first: sealing takes longer than a generation may take to be filled.
         self.submit(Job::Spare(number.saturating_add(1)));
         if let Some(old) = old {
@@ -195,23 +202,6 @@ impl Generations {
     /// What was asked for is not wanted any more.
     pub(super) fn forget_walk(&self) {
         *lock(&self.walk) = Walk::Idle;
-    }
-
-    fn walk(&self, number: u32) {
-        let Some(generation) = self.numbered(number) else { return };
-        if !matches!(&*lock(&self.walk), Walk::Asked(asked) if *asked == number) {
-            return;
-        }
-        let path = dir::generation(&self.root, number);
-        let known = self.ledger().known(number);
-        let turn = Yielding::within(WALK, &path, (generation.queue(), &self.waiting));
-        let found = Files::all(&path)
-            .and_then(|files| Sealed::walk(files, known.last_if_sealed(), &turn))
-            .map_err(StoreError::from);
-        let mut walk = lock(&self.walk);
-        if matches!(&*walk, Walk::Asked(asked) if *asked == number) {
-            *walk = Walk::Done(number, found);
-        }
     }
 
     /// Everything that is needed of a generation is durable elsewhere: removes it.
@@ -253,28 +243,47 @@ impl Generations {
     pub(super) fn reopen(&self) -> Result<Arc<Store>, StoreError> {
         let current = self.current().ok_or(StoreError::Closed)?;
         let path = dir::generation(&self.root, current.number);
+        let read = || -> Result<_, StoreError> {
+            Ok(Body::Sealed(Arc::new(Sealed::open(Files::all(&path)?, None)?.sealed)))
+        };
+        // Until it has a body again that has everything, what cannot be read of it may be read later.
+        current.changes(true);
         if !current.is_sealed() {
             let mut body = current.body();
             let closed = Generation::close(&mut body);
-            if let Err(error) = closed {
-                tracing::debug!(%error, "the store takes up anew what it may not have written");
+            tracing::debug!(?closed, "the store takes up anew what it may not have written");
+            if let Body::Written(store) = &*body {
+                // Somebody still reads it. What the log has is left to the one that is opened now.
+                store.abandon();
             }
-            *body = Body::Sealed(Arc::new(Sealed::open(Files::all(&path)?, None)?.sealed));
+            *body = read()?;
         }
         dir::remove_snapshots(&path)?;
         dir::read_anew(&path)?;
+        let log = intake::lengths(&path);
         let opened = catch_unwind(AssertUnwindSafe(|| Store::open(&path)));
-        let store = Arc::new(opened.unwrap_or(Err(StoreError::Missing))?);
-        *current.body() = Body::Written(Arc::clone(&store));
-        Ok(store)
+        let opened = opened.unwrap_or(Err(StoreError::Missing)).map(Arc::new);
+        match &opened {
+            Ok(store) => *current.body() = Body::Written(Arc::clone(store)),
+            // It was cut before something failed: the store has it.
+            Err(_) if intake::lengths(&path) != log => *current.body() = read()?,
+            Err(_) => {}
+        }
+        current.changes(false);
+        opened
     }
 
     /// Lets go of every file of a journal that failed, without a last write to any of them.
     pub(super) fn forget(&self) {
+        self.forgotten.store(true, Ordering::SeqCst);
         drop(lock(&self.jobs).take());
-        let members =
-            std::mem::take(&mut *self.members.write().unwrap_or_else(PoisonError::into_inner));
-        for generation in members.into_values().chain(lock(&self.spare).take()) {
+        // They stay members: a manifest that is being written has to list them.
+        let members: Vec<_> = {
+            let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+            members.values().map(Arc::clone).collect()
+        };
+        let spare = lock(&self.spare).clone();
+        for generation in members.into_iter().chain(spare) {
             Generation::forget(&mut generation.body());
         }
     }
@@ -294,8 +303,12 @@ impl Generations {
         let members =
             std::mem::take(&mut *self.members.write().unwrap_or_else(PoisonError::into_inner));
         for generation in members.into_values().chain(lock(&self.spare).take()) {
-            if let Err(error) = Generation::close(&mut generation.body()) {
-                tracing::error!(%error, "the journal's store could not be synced; the next start has its log");
+            match Generation::close(&mut generation.body()) {
+                Ok(Closed::Relieved) => {}
+                Ok(left) => tracing::info!(?left, "the next start has the journal's intake log"),
+                Err(error) => {
+                    tracing::error!(%error, "the journal's store could not be synced; the next start has its log");
+                }
             }
         }
         if let Err(error) = self.sync_ledger() {
@@ -341,8 +354,9 @@ impl Generations {
     }
 
     fn sync_ledger(&self) -> std::io::Result<()> {
-        let unsynced = self.ledger().take_unsynced()?;
-        unsynced.map_or(Ok(()), |file| file.sync_data())
+        let _alone = lock(&self.syncing);
+        let Some(file) = self.ledger().take_unsynced()? else { return Ok(()) };
+        file.sync_data().inspect_err(|_| self.ledger().not_synced())
     }
 
     /// The ledger.
@@ -350,136 +364,24 @@ impl Generations {
         lock(&self.ledger)
     }
 
-    fn keep_house(&self, jobs: &Receiver<Job>) {
-        while let Ok(job) = jobs.recv() {
-            let counts = job.counts();
-            self.waiting.fetch_sub(counts, Ordering::Relaxed);
-            let done = catch_unwind(AssertUnwindSafe(|| match job {
-                Job::Seal(generation, took) => self.seal(&generation, took),
-                Job::Spare(number) => self.make_spare(number),
-                Job::Walk(number) => {
-                    self.walk(number);
-                    Ok(())
-                }
-                Job::SyncLedger => Ok(self.sync_ledger()?),
-                Job::Remove(generation) => {
-                    // Nothing of it is needed.
-                    drop(Generation::close(&mut generation.body()));
-                    Ok(dir::remove_generation(&self.root, generation.number)?)
-                }
-            }));
-            self.done.fetch_add(1, Ordering::Relaxed);
-            match done {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    tracing::warn!(%error, "a generation of the journal was not kept in order");
-                }
-                Err(_panic) => {
-                    self.forget_walk();
-                    tracing::error!("the journal's housekeeper panicked; it goes on");
-                }
-            }
-        }
-    }
-
-    /// Closes a generation for good, and finds every record in its file again.
-    fn seal(&self, generation: &Generation, took: Duration) -> Result<(), StoreError> {
-        if self.numbered(generation.number).is_none() {
-            return Ok(());
-        }
-        let path = dir::generation(&self.root, generation.number);
-        let mut body = generation.body();
-        let closed = Generation::close(&mut body)
-            .and_then(|()| dir::remove_snapshots(&path))
-            .and_then(|()| dir::sync_tree(&path));
-        if let Err(error) = closed {
-            return self.leave_unsealed(generation.number, &mut body, error);
-        }
-        let holds = self.ledger().known(generation.number).holds.unwrap_or_default();
-        let turn = Yielding::within(took / 2, &path, (generation.queue(), &self.waiting));
-        let mut found = Sealed::walk(Files::store(&path)?, Some(holds.commit), &turn)?;
-        let has_all = |found: &Found| {
-            let records = u64::try_from(found.records.len()).unwrap_or(u64::MAX);
-            records >= holds.records && found.contents >= holds.contents
-        };
-        let alone = has_all(&found);
-        if !alone {
-            // The disk was too full for the store to take up the last commits: the intake log has them.
-            found = Sealed::open(Files::all(&path)?, Some(holds.commit))?;
-        }
-        if !has_all(&found) {
-            let records = found.records.len();
-            // What was committed must be there. The next start looks at it, with a copy put aside.
-            let detail = format!(
-                "generation {} cannot be read back: it has {records} of {} records and {} of {} contents",
-                generation.number, holds.records, found.contents, holds.contents
-            );
-            *lock(&self.failure) = Some(detail);
-            return Err(StoreError::Missing);
-        }
-        if found.ambiguous {
-            // sled knows which record counts: it goes on reading this generation.
-            *body = Body::Written(Arc::new(Store::open(&path)?));
-            tracing::warn!(generation = generation.number, "a generation stays with its engine");
-            return Ok(());
-        }
-        *body = Body::Sealed(Arc::new(found.sealed));
-        drop(body);
-        if !alone {
-            tracing::warn!(
-                generation = generation.number,
-                "a generation is sealed at the next start"
-            );
-            return Ok(());
-        }
-        let Whole { length, checksum, .. } = found.whole;
-        self.ledger().sealed(generation.number, Seal { length, checksum })?;
-        self.sync_ledger()?;
-        Ok(intake::remove(&path)?)
-    }
-
-    /// What was to be synced may stand in memory only. So the intake log stays, and the next start has the store take it
-    /// up once more; at once, unless the disk takes nothing at all.
-    fn leave_unsealed(
-        &self,
-        number: u32,
-        body: &mut Body,
-        error: std::io::Error,
-    ) -> Result<(), StoreError> {
-        if !dir::has_turned_read_only(&self.root) {
-            *lock(&self.failure) = Some(format!("syncing generation {number}: {error}"));
-        }
-        let files = Files::all(&dir::generation(&self.root, number))?;
-        *body = Body::Sealed(Arc::new(Sealed::open(files, None)?.sealed));
-        Err(error.into())
-    }
-
-    fn make_spare(&self, number: u32) -> Result<(), StoreError> {
-        if lock(&self.spare).is_some() || self.numbered(number).is_some() {
-            return Ok(());
-        }
-        if dir::generation(&self.root, number).exists() {
-            // An earlier try that failed may have listed what is removed now.
-            self.write_manifest(None)?;
-        }
-        let path = dir::make_generation(&self.root, number, Store::create)?;
-        let store = Store::open(&path)?;
-        // Listed before it can be written: what is acknowledged in it is found by the next start.
-        self.write_manifest(Some(number))?;
-        *lock(&self.spare) = Some(Generation::written(number, store));
-        Ok(())
-    }
-
-    fn write_manifest(&self, new: Option<u32>) -> std::io::Result<()> {
+    /// Lists every generation, and `new` among them, which is the spare from then on.
+    fn write_manifest(&self, new: Option<Arc<Generation>>) -> std::io::Result<()> {
+        // Whoever lists next waits until the new one is the spare, and lists it, too.
         let _alone = lock(&self.manifest);
+        // The spare first: it may become a member meanwhile, but never the other way round.
+        let spare = lock(&self.spare).as_ref().map(|generation| generation.number);
         let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
         let mut numbers: Vec<_> = members.values().map(|generation| generation.number).collect();
         drop(members);
-        numbers.extend(lock(&self.spare).as_ref().map(|generation| generation.number));
-        numbers.extend(new);
+        numbers.extend(spare);
+        numbers.extend(new.as_ref().map(|generation| generation.number));
         numbers.sort_unstable();
         numbers.dedup();
-        dir::write_manifest(&self.root, &numbers)
+        dir::write_manifest(&self.root, &numbers)?;
+        if new.is_some() {
+            *lock(&self.spare) = new;
+        }
+        Ok(())
     }
 }
 

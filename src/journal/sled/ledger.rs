@@ -73,6 +73,8 @@ pub(super) struct Ledger {
     /// The generation whose last commits are not written down yet.
     unwritten: Option<u32>,
     dirty: bool,
+    /// A sync of the file failed: it is written anew, because a second one would lie.
+    lost: bool,
 }
 
 /// What a ledger file says.
@@ -155,6 +157,7 @@ impl Ledger {
             given,
             unwritten: None,
             dirty: false,
+            lost: false,
         })
     }
 
@@ -207,17 +210,22 @@ impl Ledger {
 
     /// Whether everything that it was told is durable.
     pub(super) fn is_settled(&self) -> bool {
-        self.unwritten.is_none() && !self.dirty
+        self.unwritten.is_none() && !self.dirty && !self.lost
     }
 
     /// The file, if anything was added to it since it was last taken: whoever takes it syncs it, and needs no lock for
     /// that.
     pub(super) fn take_unsynced(&mut self) -> io::Result<Option<Arc<File>>> {
         self.write_down()?;
-        if self.dirty && self.length > MAX_BYTES {
-            *self = Self::create(&self.path, std::mem::take(&mut self.known), self.given)?;
+        if self.lost || (self.dirty && self.length > MAX_BYTES) {
+            *self = Self::create(&self.path, self.known.clone(), self.given)?;
         }
         Ok(std::mem::take(&mut self.dirty).then(|| Arc::clone(&self.file)))
+    }
+
+    /// The sync of what was taken failed.
+    pub(super) fn not_synced(&mut self) {
+        self.lost = true;
     }
 
     /// Makes durable what was added since the last sync.
@@ -263,6 +271,8 @@ fn put(out: &mut BytesMut, kind: u8, generation: u32, numbers: [u64; 3], last: u
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
 
     const HOLDS: Holds = Holds { commit: 7, records: 8, contents: 9 };
@@ -333,5 +343,30 @@ mod tests {
     fn no_ledger_is_told_from_an_empty_one() {
         let dir = tempfile::tempdir().unwrap();
         assert!(!read(&dir.path().join("LEDGER")).unwrap().found);
+    }
+
+    #[test]
+    fn a_ledger_whose_sync_failed_is_written_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("LEDGER");
+        let mut ledger = Ledger::create(&path, BTreeMap::new(), 0).unwrap();
+        let holds = Holds { commit: 1, records: 2, contents: 3 };
+        ledger.holds(7, holds).unwrap();
+        assert!(!ledger.is_settled());
+        let file = ledger.take_unsynced().unwrap().unwrap();
+        assert!(ledger.is_settled(), "whoever has the file syncs it");
+        ledger.not_synced();
+        assert!(!ledger.is_settled());
+        let there = std::mem::replace(&mut ledger.path, dir.path().join("gone").join("LEDGER"));
+        assert!(ledger.take_unsynced().is_err());
+        assert!(
+            ledger.known(7).holds == Some(holds) && !ledger.is_settled(),
+            "nothing is forgotten"
+        );
+        ledger.path = there;
+        assert!(ledger.take_unsynced().unwrap().is_none(), "it was made durable at once");
+        assert!(ledger.is_settled());
+        assert_ne!(file.metadata().unwrap().ino(), path.metadata().unwrap().ino());
+        assert_eq!(read(&path).unwrap().known[&7].holds, Some(holds));
     }
 }

@@ -1,7 +1,6 @@
 //! What the writer and everyone else share: the waiting room, the index, and the journal's health.
 
 use std::collections::VecDeque;
-use std::pin::pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -50,7 +49,6 @@ const MAX_KEEPING_BYTES: usize = 16 * 1024 * 1024;
 const MAX_HAPPENINGS: usize = 1024;
 /// A commit that takes longer hangs: the process must end, and the next one looks at what is on the disk.
 const HANGS_AFTER: Duration = Duration::from_secs(30);
-/// How often that is looked for.
 const HANGS_LOOK: Duration = Duration::from_secs(10);
 
 /// Shared between the writer's thread and the callers.
@@ -380,6 +378,8 @@ impl Shared {
         self.failed.notify_waiters();
         let mut room = self.room();
         room.ending = Some(Ending::Abandon);
+        // Whoever waits for these is told by their end.
+        (room.wishes, room.keeping) = (Vec::new(), Vec::new());
         for waiting in room.appends.drain(..) {
             if waiting.answer.send(Err(AppendError::Failed)).is_err() {
                 tracing::debug!("a failed append's caller had left");
@@ -390,7 +390,7 @@ impl Shared {
     /// Resolves with the reason when the journal has failed.
     pub(super) async fn failed(&self) -> String {
         loop {
-            let mut told = pin!(self.failed.notified());
+            let mut told = std::pin::pin!(self.failed.notified());
             // From here on no failure is missed.
             told.as_mut().enable();
             if let Health::Failed { detail } = self.health() {

@@ -10,6 +10,7 @@
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -59,6 +60,8 @@ pub(super) struct Store {
     shelves: Shelves,
     /// What its packs are about.
     blocks: Mutex<Blocks>,
+    /// The engine is taking a commit up, or has failed to: then it must be opened once more.
+    torn: AtomicBool,
 }
 
 /// Why the store could not do what it was asked.
@@ -189,9 +192,12 @@ impl Store {
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         let db = open_sled(path)?;
         match Self::prepare(&db, path) {
-            Ok((absorber, shelves, blocks)) => {
-                Ok(Self { absorber, shelves, blocks: Mutex::new(blocks) })
-            }
+            Ok((absorber, shelves, blocks)) => Ok(Self {
+                absorber,
+                shelves,
+                blocks: Mutex::new(blocks),
+                torn: AtomicBool::new(false),
+            }),
             Err(error) => {
                 if let Err(unsynced) = close(db, path) {
                     tracing::debug!(%unsynced, "a store was left open");
@@ -233,15 +239,18 @@ impl Store {
     ) -> Result<(), WriteError> {
         self.absorber.write((commit.number, commit.values()), timed_sync, || {
             let mut blocks = self.known();
+            self.torn.store(true, Ordering::SeqCst);
             durable();
             for (number, about) in (0..).zip(&commit.about) {
                 let at = At::Pack { commit: commit.number, number };
                 blocks.push(Arc::new(Block::new(at, commit.number, about)));
             }
             // One by one: an atomic batch would make sled write its buffer twice, and the log makes the commit whole anyway.
-            commit.values().try_for_each(|(family, number, bytes)| {
-                Ok(self.shelves.add(key(family, commit.number, number), bytes)?)
-            })
+            for (family, number, bytes) in commit.values() {
+                self.shelves.add(key(family, commit.number, number), bytes)?;
+            }
+            self.torn.store(false, Ordering::SeqCst);
+            Ok(())
         })
     }
 
@@ -291,10 +300,15 @@ impl Store {
         Ok(Bytes::copy_from_slice(&pack))
     }
 
-    /// Reads an event's content back. While the engine takes it up, some of its parts are there and others are not.
+    /// Reads an event's content back. While the engine takes it up, some of its parts are there and others are not;
+    /// [`StoreError::Closed`] when it could not, until it is opened once more.
     pub(super) fn content(&self, place: Place) -> Result<Content, StoreError> {
         self.content_now(place).or_else(|_incomplete| {
-            drop(self.known());
+            let known = self.known();
+            if self.torn.load(Ordering::SeqCst) {
+                return Err(StoreError::Closed);
+            }
+            drop(known);
             self.content_now(place)
         })
     }
@@ -449,7 +463,7 @@ impl Store {
         let file = File::open("/dev/null").unwrap();
         let shelves = Shelves::open(&db).unwrap();
         let absorber = Absorber::start(path, db, file).unwrap();
-        Self { absorber, shelves, blocks: Mutex::default() }
+        Self { absorber, shelves, blocks: Mutex::default(), torn: AtomicBool::new(false) }
     }
 
     /// Flips one bit of a stored value: what a failing disk does, past every check of ours.

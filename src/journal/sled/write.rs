@@ -41,19 +41,22 @@ impl Committer {
                     self.wait_for_room(error, outcome)?;
                 }
             }
-            store = self.generations.reopen();
+            let opened = self.generations.reopen();
+            let opened = opened.and_then(|store| Ok((store.has(commit.number())?, store)));
             // The part of it that reached the disk before the write failed may be all of it.
-            if store.as_ref().is_ok_and(|store| store.has(commit.number()).unwrap_or(false)) {
-                if self.last_commit != commit.number() {
-                    self.durable(commit, outcome, begun);
-                }
+            if let Ok((true, _)) = &opened {
+                self.durable(commit, outcome, begun);
                 return Ok(());
             }
+            store = opened.map(|(_, store)| store);
         }
     }
 
-    /// The commit is on stable storage, whether the engine has taken it up or not.
+    /// The commit is on stable storage, whether the engine has taken it up or not. Once is enough.
     fn durable(&mut self, commit: &Commit, outcome: &mut Outcome, begun: Timestamp) {
+        if self.last_commit == commit.number() {
+            return;
+        }
         let metrics = &self.shared.metrics;
         metrics.commit_duration.observe(self.shared.clock.now().since(begun).as_secs_f64());
         let events = u32::try_from(outcome.fresh.len()).unwrap_or(u32::MAX);

@@ -4,6 +4,7 @@ use super::super::intake::Intake;
 use super::super::ledger::Holds;
 use super::super::store::Commit;
 use super::super::store::tests::content;
+use super::super::yielding::Yielding;
 use super::*;
 use crate::journal::record::Record;
 use crate::journal::record::content::Parts;
@@ -145,4 +146,144 @@ fn a_generation_is_looked_through_behind_the_writers_back_and_only_the_one_that_
     generations.forget_walk();
     assert!(!generations.has_walked());
     generations.close();
+}
+
+/// A journal of one generation with one commit, and a spare if there is to be one.
+struct One {
+    root: tempfile::TempDir,
+    generations: Arc<Generations>,
+    generation: Arc<Generation>,
+}
+
+impl One {
+    fn start(has_spare: bool) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("generations")).unwrap();
+        let make = |number| {
+            let path = dir::make_generation(root.path(), number, Store::create).unwrap();
+            Generation::written(number, Store::open(&path).unwrap())
+        };
+        let (generation, spare) = (make(1), has_spare.then(|| make(2)));
+        let commit = commit(1).0;
+        generation.store().unwrap().write(&commit, |sync| sync(), || ()).unwrap();
+        let (records, contents) = commit.counts();
+        let holds = Holds { commit: 1, records: records.into(), contents: contents.into() };
+        let mut ledger = Ledger::create(&dir::ledger(root.path()), BTreeMap::new(), 0).unwrap();
+        ledger.holds(1, holds).unwrap();
+        dir::write_manifest(root.path(), if has_spare { &[1, 2] } else { &[1] }).unwrap();
+        let members = BTreeMap::from([(1, Arc::clone(&generation))]);
+        let generations =
+            Generations::start(root.path(), members, spare, Vec::new(), ledger).unwrap();
+        Self { root, generations, generation }
+    }
+
+    fn logged(&self, number: u32) -> usize {
+        let path = dir::generation(self.root.path(), number);
+        intake::read(&path).unwrap().entries.len()
+    }
+
+    fn manifest(&self) -> Vec<u32> {
+        dir::manifest(self.root.path()).unwrap().unwrap()
+    }
+}
+
+fn commit(number: u64) -> (Commit, Place) {
+    let mut commit = Commit::new(number, number - 1, Timestamp::from_secs(1));
+    let place = commit.put_content(&content());
+    commit.put(&Record::Name { number: 0, name: "a".into() });
+    commit.finish();
+    (commit, place)
+}
+
+/// Writes a commit to a store whose engine breaks while it is given it.
+fn write_half(store: &Store, commit: &Commit) {
+    let write = || store.write(commit, |sync| sync(), || panic!("the engine breaks"));
+    assert!(catch_unwind(AssertUnwindSafe(write)).is_err());
+}
+
+#[test]
+fn a_store_that_could_not_be_closed_well_is_not_sealed_and_keeps_its_log() {
+    let one = One::start(true);
+    // All that the ledger knows is in the store, as far as can be read.
+    write_half(&one.generation.store().unwrap(), &commit(2).0);
+    one.generations.seal(&one.generation, Duration::ZERO).unwrap();
+    assert!(one.generation.is_sealed(), "it is read without its engine");
+    assert_eq!(one.generations.ledger().known(1).seal, None);
+    assert_eq!(one.logged(1), 2);
+    one.generations.close();
+}
+
+#[test]
+fn what_the_engine_did_not_take_up_can_be_read_later_and_is_not_damaged() {
+    let one = One::start(true);
+    let (commit, place) = commit(2);
+    let store = one.generation.store().unwrap();
+    write_half(&store, &commit);
+    drop(store);
+    let read = one.generations.content(place);
+    assert!(matches!(read, Err(StoreError::Closed)), "{read:?}");
+    one.generations.reopen().unwrap();
+    assert_eq!(one.generations.content(place).unwrap(), content());
+    one.generations.close();
+}
+
+#[test]
+fn nothing_is_damaged_while_a_store_is_opened_once_more() {
+    let one = One::start(true);
+    let nowhere = commit(2).1;
+    let read = |between: &dyn Fn()| one.generation.content_or_again(nowhere, between);
+    assert!(matches!(read(&|| ()), Err(StoreError::Missing)));
+    let begins = read(&|| one.generation.changes(true));
+    let under_way = read(&|| ());
+    let ends = read(&|| one.generation.changes(false));
+    assert!(
+        [begins, under_way, ends].iter().all(|it| matches!(it, Err(StoreError::Closed))),
+        "there may be another body"
+    );
+    assert!(matches!(read(&|| ()), Err(StoreError::Missing)));
+    one.generations.close();
+}
+
+#[test]
+fn a_journal_that_failed_lists_what_it_has_and_makes_nothing_more() {
+    for has_spare in [true, false] {
+        let one = One::start(has_spare);
+        one.generations.forget();
+        let housekeeper = lock(&one.generations.housekeeper).take().unwrap();
+        housekeeper.join().unwrap();
+        one.generations.make_spare(1).unwrap();
+        one.generations.seal(&one.generation, Duration::ZERO).unwrap();
+        assert!(one.manifest().contains(&1), "{:?}", one.manifest());
+        assert_eq!(one.logged(1), 1);
+    }
+}
+
+#[test]
+fn a_spare_that_takes_over_is_not_made_once_more() {
+    let one = One::start(true);
+    std::thread::scope(|scope| {
+        let held = lock(&one.generations.begun);
+        let rotates = scope.spawn(|| one.generations.rotate(2));
+        while lock(&one.generations.spare).is_some() {
+            std::thread::yield_now();
+        }
+        one.generations.make_spare(2).unwrap();
+        drop(held);
+        assert_eq!(rotates.join().unwrap(), Some(2));
+    });
+    let store = one.generations.current().unwrap().store().unwrap();
+    store.write(&commit(2).0, |sync| sync(), || ()).unwrap();
+    drop(store);
+    assert_eq!(one.logged(2), 1, "its files are those on the disk");
+    one.generations.close();
+}
+
+#[test]
+fn a_directory_with_commits_is_never_made_room_for() {
+    let one = One::start(true);
+    one.generations.members.write().unwrap().clear();
+    drop(lock(&one.generations.spare).take());
+    assert!(one.generations.make_spare(1).is_err());
+    assert_eq!(one.logged(1), 1);
+    assert!(one.generations.failure().is_some());
 }

@@ -1,6 +1,7 @@
 //! Who waits for whom in the waiting room.
 
 use std::future::Future as _;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 

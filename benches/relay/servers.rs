@@ -22,6 +22,8 @@ use tokio::net::TcpListener;
 use crate::load::{Connection, float};
 use crate::webhooks::{BUILDKITE_TOKEN, BUILDPIXEL_SECRET, STREAMPIXEL_TOKEN};
 
+/// The allocator's settings are the daemon's, which sets them itself (src/cli/allocator.rs).
+const ALLOCATOR: &str = "narenas:1,oversize_threshold:1048576,dirty_decay_ms:1000,muzzy_decay_ms:0";
 /// The argument that makes the bench serve instead.
 pub const SERVE: &str = "--serve";
 
@@ -70,6 +72,7 @@ impl Server {
         let own = std::env::current_exe().expect("a path");
         let mut command = Command::new(own);
         command.args([SERVE, what]).arg(config).stdout(Stdio::piped());
+        command.env("_RJEM_MALLOC_CONF", ALLOCATOR);
         let mut child = command.spawn().expect("started");
         let said = BufReader::new(child.stdout.take().expect("piped")).lines().next();
         let said = said.expect("an address").expect("a line");

@@ -25,6 +25,11 @@ pub(super) fn settle() {
         return;
     }
     let Ok(own) = std::env::current_exe() else { return };
+    // Whoever calls the dynamic loader by its name runs that, and it would take our first argument for a program.
+    let name = own.file_name().unwrap_or_default().as_encoded_bytes();
+    if name.starts_with(b"ld-") || name.starts_with(b"ld.so") {
+        return;
+    }
     let mut arguments = std::env::args_os();
     let mut command = Command::new(own);
     if let Some(name) = arguments.next() {

@@ -1,5 +1,7 @@
 //! `everhook serve`: the daemon, from its configuration to its exit code.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use everhook::app::{self, Daemon, Reloading, Sockets, StartError};
 use everhook::config::Config;
@@ -9,6 +11,8 @@ use super::{Common, EXIT_JOURNAL, Failure, allocator, complain, logs};
 
 /// Descriptors for the journal, the admin side and the runtime.
 const RESERVED_FILES: usize = 128;
+/// How long the process waits at its end for reads that hang.
+const HANGING_READS: Duration = Duration::from_secs(5);
 
 pub(super) fn run(common: &Common) -> Result<(), Failure> {
     allocator::settle();
@@ -22,7 +26,10 @@ pub(super) fn run(common: &Common) -> Result<(), Failure> {
         .enable_all()
         .build()
         .context("starting the runtime")?;
-    runtime.block_on(serve(config, Reloading { options, set_level }))
+    let ended = runtime.block_on(serve(config, Reloading { options, set_level }));
+    // A read that hangs with its disk must not keep the process: everything that can be made durable is.
+    runtime.shutdown_timeout(HANGING_READS);
+    ended
 }
 
 /// As many connections as leave descriptors for the targets, the journal and the admin side.

@@ -201,3 +201,37 @@ async fn it_begins_again_in_place_with_the_allocators_settings_unless_some_are_s
     daemon.terminate();
     assert!(daemon.ended().await.success());
 }
+
+#[tokio::test]
+async fn the_engines_own_threads_wake_with_others_and_nobody_else_is_late() {
+    let receiver = Receiver::good().await;
+    for _fresh in 0..3 {
+        let home = Home::new(&relay_to(&receiver));
+        let daemon = home.start().await;
+        daemon.post("/in/any", &[], b"1").await.ack();
+        let pid = daemon.pid();
+        let read = |path: String| std::fs::read_to_string(path).expect("the test runs as root");
+        let punctual = read(format!("/proc/{pid}/timerslack_ns"));
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("threads");
+        let threads =
+            threads.map(|it| it.expect("one").file_name().into_string().expect("a number"));
+        let late = threads.filter_map(|thread| {
+            let name = read(format!("/proc/{thread}/comm")).trim().to_owned();
+            let slack = read(format!("/proc/{thread}/timerslack_ns"));
+            // The housekeeper may be opening a store at this moment.
+            let late = ["sled-io", "log flusher", "journal-houseke"];
+            let may_be_late = late.iter().any(|it| name.starts_with(it));
+            assert!(may_be_late || slack == punctual, "{name}: {slack}");
+            name.starts_with("sled-io").then_some(slack)
+        });
+        let late: Vec<_> = late.collect();
+        assert!(late.len() >= 7 && late.iter().all(|it| it.trim() == "2000000000"), "{late:?}");
+    }
+}
+
+#[test]
+fn the_unit_leaves_the_allocator_what_it_asks_the_system() {
+    let unit = include_str!("../../systemd/everhook.service");
+    // Without /proc/sys it takes the system for one that never overcommits, and holds on to more memory.
+    assert!(unit.lines().all(|line| line.trim() != "ProcSubset=pid"));
+}

@@ -404,6 +404,8 @@ pub(super) fn open_sled(path: &Path) -> Result<Db, sled::Error> {
     loop {
         let unhurried = Unhurried::begin();
         let opened = config.open();
+        // A new store has something to write, and sled's threads begin with that. Whoever writes next meets an error.
+        drop(opened.as_ref().map(|db| db.flush()));
         drop(unhurried);
         match opened {
             // Our own lock says that no other process is here: sled's threads of an earlier open in this process

@@ -81,8 +81,10 @@ impl Generations {
             return Ok(());
         }
         let closed = Generation::close(&mut body).and_then(|closed| {
-            dir::remove_snapshots(&path)?;
-            dir::sync_tree(&path)?;
+            if closed != Closed::Busy {
+                dir::remove_snapshots(&path)?;
+                dir::sync_tree(&path)?;
+            }
             Ok(closed)
         });
         let relieved = match closed {
@@ -101,7 +103,37 @@ impl Generations {
             }
             Err(error) => return self.leave_unsealed(generation.number, &mut body, error),
         };
+        let (found, alone) = self.look_through(generation, took, relieved)?;
+        if found.ambiguous {
+            // sled knows which record counts: it goes on reading this generation.
+            *body = Body::Written(Arc::new(Store::open(&path)?));
+            tracing::warn!(generation = generation.number, "a generation stays with its engine");
+            return Ok(());
+        }
+        *body = Body::Sealed(Arc::new(found.sealed));
+        drop(body);
+        if !alone {
+            tracing::warn!(
+                generation = generation.number,
+                "a generation is sealed at the next start"
+            );
+            return Ok(());
+        }
+        let Whole { length, checksum, .. } = found.whole;
+        self.ledger().sealed(generation.number, Seal { length, checksum })?;
+        self.sync_ledger()?;
+        Ok(intake::remove(&path)?)
+    }
+
+    /// Everything that is in a generation that was closed, and whether its store has it without the log.
+    fn look_through(
+        &self,
+        generation: &Generation,
+        took: Duration,
+        relieved: bool,
+    ) -> Result<(Found, bool), StoreError> {
         let holds = self.ledger().known(generation.number).holds.unwrap_or_default();
+        let path = dir::generation(&self.root, generation.number);
         let turn = Yielding::within(took / 2, &path, (generation.queue(), &self.waiting));
         let has_all = |found: &Found| {
             let records = u64::try_from(found.records.len()).unwrap_or(u64::MAX);
@@ -128,25 +160,7 @@ impl Generations {
             self.fails(detail);
             return Err(StoreError::Missing);
         }
-        if found.ambiguous {
-            // sled knows which record counts: it goes on reading this generation.
-            *body = Body::Written(Arc::new(Store::open(&path)?));
-            tracing::warn!(generation = generation.number, "a generation stays with its engine");
-            return Ok(());
-        }
-        *body = Body::Sealed(Arc::new(found.sealed));
-        drop(body);
-        if !alone {
-            tracing::warn!(
-                generation = generation.number,
-                "a generation is sealed at the next start"
-            );
-            return Ok(());
-        }
-        let Whole { length, checksum, .. } = found.whole;
-        self.ledger().sealed(generation.number, Seal { length, checksum })?;
-        self.sync_ledger()?;
-        Ok(intake::remove(&path)?)
+        Ok((found, alone))
     }
 
     /// What was to be synced may stand in memory only. So the intake log stays, and the next start has the store take it

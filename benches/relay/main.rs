@@ -37,6 +37,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 const MIB: f64 = 1024.0 * 1024.0;
 /// After a load, before the memory that stays is looked at.
 const SETTLES: Duration = Duration::from_secs(3);
+/// After a start, before a daemon counts as idle: it makes a spare generation, and looks after its files for ten seconds.
+const BEGINS: Duration = Duration::from_secs(12);
 /// Connections of most turns.
 const MANY: u64 = 64;
 
@@ -365,6 +367,7 @@ impl Bench {
         let home = Home::new(&down());
         let daemon = Server::daemon(&home.config());
         let length = self.extent.turn * 5;
+        tokio::time::sleep(BEGINS).await;
         let before = daemon.usage();
         tokio::time::sleep(length).await;
         let used = daemon.usage().since(before);

@@ -3,30 +3,29 @@
 
 use std::num::NonZeroU64;
 
-use rustix::thread::{current_timer_slack, set_current_timer_slack};
+use rustix::thread::set_current_timer_slack;
 
 /// How late they may be, in nanoseconds: `PR_SET_TIMERSLACK` of prctl(2). Only a wait that is over by its time is longer;
 /// whoever is told that there is something to do wakes at once.
-const LATE: NonZeroU64 = NonZeroU64::new(2_000_000_000).unwrap();
+const LATE: NonZeroU64 = NonZeroU64::new(60_000_000_000).unwrap();
 
 /// Threads that this one begins inherit how late they may be.
-pub(super) struct Unhurried(Option<NonZeroU64>);
+pub(super) struct Unhurried;
 
 impl Unhurried {
     /// Until it is dropped.
     pub(super) fn begin() -> Self {
-        let before = current_timer_slack().ok().and_then(NonZeroU64::new);
-        let set = before.map(|_| set_current_timer_slack(Some(LATE)));
-        if let Some(Err(error)) = set {
+        if let Err(error) = set_current_timer_slack(Some(LATE)) {
             tracing::debug!(%error, "the storage engine's threads are punctual");
         }
-        Self(before)
+        Self
     }
 }
 
 impl Drop for Unhurried {
     fn drop(&mut self) {
-        if let Some(Err(error)) = self.0.map(|before| set_current_timer_slack(Some(before))) {
+        // What this thread itself was begun with.
+        if let Err(error) = set_current_timer_slack(None) {
             tracing::warn!(%error, "this thread's timers stay late");
         }
     }
@@ -38,7 +37,11 @@ mod tests {
 
     #[test]
     fn only_threads_that_are_begun_meanwhile_may_be_late() {
-        let slack = || current_timer_slack().unwrap();
+        let slack = || {
+            let thread = rustix::thread::gettid();
+            let path = format!("/proc/{}/timerslack_ns", thread.as_raw_nonzero());
+            std::fs::read_to_string(path).unwrap().trim().parse::<u64>().unwrap()
+        };
         let (before, late) = (slack(), LATE.get());
         let unhurried = Unhurried::begin();
         let thread = std::thread::spawn(slack);

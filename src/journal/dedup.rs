@@ -14,6 +14,10 @@ use crate::time::Timestamp;
 /// Most keys remembered at once: what 256 hash tables of 2^13 buckets hold without growing, if chance spreads keys over them.
 pub(super) const MAX_KEYS: usize = 1_750_000;
 
+/// Most ends that an event looks at to make room for its keys: it may find some that were put off, and then there are a few
+/// keys too many for a moment.
+const MOST_LOOKS: usize = 64;
+
 /// A key or a digest, unaligned so that an entry needs no padding.
 type Digest = [u8; 16];
 
@@ -145,11 +149,12 @@ impl DedupIndex {
                 self.ends.push(window(key), seen.expires, (kind, place));
             }
         }
-        while self.len() > self.most {
-            match self.drop_next() {
-                Some(Next::Dropped) => self.evicted = self.evicted.saturating_add(1),
-                Some(Next::Renewed) => {}
-                None => break,
+        for _ in 0..MOST_LOOKS {
+            if self.len() <= self.most {
+                break;
+            }
+            if let Some(Next::Dropped) = self.drop_next() {
+                self.evicted = self.evicted.saturating_add(1);
             }
         }
     }

@@ -29,9 +29,9 @@ struct Log {
 
 struct State {
     intake: Intake,
-    /// sled is being given a commit; whoever else sees this, with the lock in his hand, knows that this failed half-way,
-    /// and that the log alone has what was acknowledged.
-    giving: bool,
+    /// The log has something that sled has not, or has not written; it is so, too, while sled is being given a commit. Whoever
+    /// else sees this, with the lock in his hand, knows that this failed: the log alone has what was acknowledged.
+    owes: bool,
     ending: Option<Ending>,
     failed: Option<WriteError>,
 }
@@ -49,7 +49,7 @@ impl Absorber {
     /// Begins; sled has everything of the log, and `file` is sled's.
     pub(super) fn start(generation: &Path, db: Db, file: File) -> Result<Self, StoreError> {
         let state =
-            State { intake: Intake::open(generation)?, giving: false, ending: None, failed: None };
+            State { intake: Intake::open(generation)?, owes: false, ending: None, failed: None };
         let log = Arc::new(Log { state: Mutex::new(state), changed: Condvar::new() });
         let worker = Arc::clone(&log);
         let thread = std::thread::Builder::new().name("journal-absorber".into());
@@ -77,9 +77,9 @@ impl Absorber {
         written.map_err(|error| WriteError::Write(error.into()))?;
         timed_sync(&mut || state.intake.file().sync_data()).map_err(WriteError::Sync)?;
         // The log may be passed over only when sled has it, so the log stays locked until then.
-        state.giving = true;
+        state.owes = true;
         take_up().map_err(WriteError::Write)?;
-        state.giving = false;
+        state.owes = false;
         let wakes = was_empty || state.intake.is_full();
         drop(state);
         if wakes {
@@ -96,10 +96,16 @@ impl Absorber {
     /// Ends when sled has everything, or says why it has not.
     pub(super) fn end(&mut self) -> Result<(), WriteError> {
         self.log.end(Ending::Relieved);
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+        let panicked = self.thread.take().is_some_and(|thread| thread.join().is_err());
+        if panicked {
             tracing::error!("the journal's absorber panicked");
         }
-        self.log.state().failed.take().map_or(Ok(()), Err)
+        let mut state = self.log.state();
+        match state.failed.take() {
+            Some(failed) => Err(failed),
+            None if state.owes || panicked => Err(WriteError::Write(StoreError::Missing)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -128,7 +134,7 @@ impl Log {
             if ending == Some(Ending::Abandoned) {
                 return;
             }
-            if state.giving {
+            if state.owes {
                 state.failed = Some(WriteError::Write(StoreError::Missing));
                 return;
             }
@@ -145,7 +151,7 @@ impl Log {
             let ends = kept.is_err() || ending.is_some();
             match kept {
                 Ok(length) => state.intake.relieved(length),
-                Err(error) => state.failed = Some(error),
+                Err(error) => (state.owes, state.failed) = (true, Some(error)),
             }
             if ending.is_some() && state.failed.is_none() {
                 cut(&mut state);

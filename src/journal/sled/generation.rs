@@ -10,9 +10,10 @@ use super::store::{Store, StoreError, WriteError};
 use super::yielding::Queue;
 use crate::journal::record::content::{Content, Place};
 
-/// How often the housekeeper looks whether the last reader of a generation is gone: 10 s at most.
+/// How often it is looked whether the last reader of a generation is gone: 10 s at most.
 const READER_WAIT: Duration = Duration::from_millis(5);
-const READER_TRIES: u32 = 2_000;
+const READER_TRIES: u32 = 20;
+const READER_TURNS: u32 = 100;
 
 /// One generation.
 pub(super) struct Generation {
@@ -76,13 +77,14 @@ impl Generation {
     pub(super) fn is_sealed(&self) -> bool {
         match self.body.try_lock() {
             Ok(body) => matches!(&*body, Body::Sealed(_)),
-            Err(_held) => false,
+            Err(TryLockError::Poisoned(body)) => matches!(&**body.get_ref(), Body::Sealed(_)),
+            Err(TryLockError::WouldBlock) => false,
         }
     }
 
-    /// Whether nobody can read it; not while somebody holds it.
+    /// Whether nobody can read it.
     pub(super) fn is_closed(&self) -> bool {
-        self.body.try_lock().is_ok_and(|body| matches!(&*body, Body::Closed))
+        matches!(&*self.body(), Body::Closed)
     }
 
     /// Its body, whoever holds it now. Sealing then makes haste.
@@ -162,26 +164,78 @@ impl Generation {
         }
     }
 
-    /// Closes the store when its last reader is gone; the locked body keeps new ones away. An error when what it wrote
+    /// Closes the store when its last reader is gone, and gives the body that is left, locked. An error when what it wrote
     /// at last could not be synced.
-    pub(super) fn close(body: &mut Body) -> std::io::Result<Closed> {
-        let Body::Written(mut store) = std::mem::replace(body, Body::Closed) else {
-            return Ok(Closed::Relieved);
-        };
-        for _ in 0..READER_TRIES {
-            match Arc::try_unwrap(store) {
-                Ok(last) => {
-                    return match last.close() {
-                        Ok(()) => Ok(Closed::Relieved),
-                        Err(WriteError::Write(_)) => Ok(Closed::Logged),
-                        Err(WriteError::Sync(error)) => Err(error),
-                    };
+    ///
+    /// New readers are kept away for a moment, then let in: whoever reads may have to read more of it to end.
+    pub(super) fn close(&self) -> (MutexGuard<'_, Body>, std::io::Result<Closed>) {
+        for _ in 0..READER_TURNS {
+            let mut body = self.body();
+            for _ in 0..READER_TRIES {
+                let closed = Self::close_body(&mut body);
+                if !matches!(closed, Ok(Closed::Busy)) {
+                    return (body, closed);
                 }
-                Err(shared) => store = shared,
+                std::thread::park_timeout(READER_WAIT);
             }
+            drop(body);
             std::thread::park_timeout(READER_WAIT);
         }
-        *body = Body::Written(store);
-        Ok(Closed::Busy)
+        (self.body(), Ok(Closed::Busy))
+    }
+
+    fn close_body(body: &mut Body) -> std::io::Result<Closed> {
+        match std::mem::replace(body, Body::Closed) {
+            Body::Written(store) => match Arc::try_unwrap(store).map(Store::close) {
+                Ok(Ok(())) => Ok(Closed::Relieved),
+                Ok(Err(WriteError::Write(_))) => Ok(Closed::Logged),
+                Ok(Err(WriteError::Sync(error))) => Err(error),
+                Err(shared) => {
+                    *body = Body::Written(shared);
+                    Ok(Closed::Busy)
+                }
+            },
+            Body::Sealed(_) | Body::Closed => Ok(Closed::Relieved),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn generation() -> (tempfile::TempDir, Arc<Generation>) {
+        let dir = tempfile::tempdir().unwrap();
+        Store::create(dir.path()).unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        (dir, Generation::written(1, store))
+    }
+
+    #[test]
+    fn whoever_reads_may_read_more_while_it_is_to_be_closed() {
+        let (_dir, generation) = generation();
+        let reader = generation.reader();
+        std::thread::scope(|scope| {
+            let closing = scope.spawn(|| generation.close().1);
+            while generation.body.try_lock().is_ok() {
+                std::thread::yield_now();
+            }
+            assert!(generation.reader().is_some());
+            drop(reader);
+            assert_eq!(closing.join().unwrap().unwrap(), Closed::Relieved);
+        });
+    }
+
+    #[test]
+    fn what_somebody_left_behind_in_a_panic_is_seen() {
+        let (_dir, generation) = generation();
+        std::thread::scope(|scope| {
+            let panics = scope.spawn(|| {
+                let (_body, _closed) = generation.close();
+                panic!("amid of it");
+            });
+            assert!(panics.join().is_err());
+        });
+        assert!(generation.is_closed());
     }
 }

@@ -6,7 +6,7 @@
 
 mod housekeeper;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,7 +17,6 @@ use std::time::Duration;
 use super::dir;
 use super::files::Files;
 use super::generation::{Body, Closed, Generation};
-use super::intake;
 use super::ledger::Ledger;
 use super::library::Chapter;
 use super::sealed::{Found, Sealed};
@@ -136,6 +135,13 @@ impl Generations {
         members.values().find(|generation| generation.number == number).cloned()
     }
 
+    /// Those that are not written any more and can be drained.
+    pub(super) fn sealed(&self) -> BTreeSet<u32> {
+        let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+        let sealed = members.values().filter(|generation| generation.is_sealed());
+        sealed.map(|generation| generation.number).collect()
+    }
+
     /// Reads an event's content back from wherever it is.
     pub(super) fn content(&self, place: Place) -> Result<Content, StoreError> {
         let holder = {
@@ -249,8 +255,7 @@ impl Generations {
         // Until it has a body again that has everything, what cannot be read of it may be read later.
         current.changes(true);
         if !current.is_sealed() {
-            let mut body = current.body();
-            let closed = Generation::close(&mut body);
+            let (mut body, closed) = current.close();
             tracing::debug!(?closed, "the store takes up anew what it may not have written");
             if let Body::Written(store) = &*body {
                 // Somebody still reads it. What the log has is left to the one that is opened now.
@@ -260,16 +265,16 @@ impl Generations {
         }
         dir::remove_snapshots(&path)?;
         dir::read_anew(&path)?;
-        let log = intake::lengths(&path);
         let opened = catch_unwind(AssertUnwindSafe(|| Store::open(&path)));
         let opened = opened.unwrap_or(Err(StoreError::Missing)).map(Arc::new);
         match &opened {
-            Ok(store) => *current.body() = Body::Written(Arc::clone(store)),
-            // It was cut before something failed: the store has it.
-            Err(_) if intake::lengths(&path) != log => *current.body() = read()?,
-            Err(_) => {}
+            Ok(store) => {
+                *current.body() = Body::Written(Arc::clone(store));
+                current.changes(false);
+            }
+            // The log may have been cut, and the store's file changed, before something failed.
+            Err(_) => *current.body() = read()?,
         }
-        current.changes(false);
         opened
     }
 
@@ -303,7 +308,7 @@ impl Generations {
         let members =
             std::mem::take(&mut *self.members.write().unwrap_or_else(PoisonError::into_inner));
         for generation in members.into_values().chain(lock(&self.spare).take()) {
-            match Generation::close(&mut generation.body()) {
+            match generation.close().1 {
                 Ok(Closed::Relieved) => {}
                 Ok(left) => tracing::info!(?left, "the next start has the journal's intake log"),
                 Err(error) => {

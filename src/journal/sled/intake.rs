@@ -57,11 +57,6 @@ pub(super) fn files(generation: &Path) -> [PathBuf; 2] {
     NAMES.map(|name| generation.join(name))
 }
 
-/// How long the files are; another process does not tell.
-pub(super) fn lengths(generation: &Path) -> [Option<u64>; 2] {
-    files(generation).map(|path| path.metadata().ok().map(|file| file.len()))
-}
-
 /// One value of a commit: its family, its number and its bytes.
 pub(super) type Value<'a> = (u8, u32, &'a [u8]);
 

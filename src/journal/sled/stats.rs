@@ -85,7 +85,7 @@ impl Stats {
         stats.oldest = stats.targets.iter().filter_map(|depth| depth.oldest).min();
         stats.dedup_keys = u64::try_from(recovered.dedup.len()).unwrap_or(u64::MAX);
         let pressed = in_generations >= options.max_bytes / 10 * 9;
-        let next = recovered.usage.to_drain(now, options.retention, pressed);
+        let next = recovered.usage.to_drain(now, options.retention, pressed, |_| true);
         stats.drain = next.map(|share| {
             let of = stats.generations.iter().find(|it| it.number == share.number);
             let bytes = of.map_or(0, |it| it.bytes);

@@ -117,14 +117,15 @@ impl Committer {
         }
         let limits = self.shared.limits();
         let pressed = size >= limits.max_bytes / 10 * 9;
-        let chosen = self.shared.memory().usage.to_drain(now, limits.retention, pressed);
+        let sealed = self.generations.sealed();
+        let can_be = |number| sealed.contains(&number);
+        let chosen = self.shared.memory().usage.to_drain(now, limits.retention, pressed, can_be);
         let Some(share) = chosen else {
             self.generations.forget_walk();
             return Ok(());
         };
-        let sealed = self.generations.numbered(share.number).is_some_and(|it| it.is_sealed());
         // A walk reads all of its file: the housekeeper makes it, so that no commit waits.
-        if sealed && let Some(found) = self.generations.walked(share.number) {
+        if let Some(found) = self.generations.walked(share.number) {
             self.drain = Some(Drain::begin(share, found?));
         }
         Ok(())

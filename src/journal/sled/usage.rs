@@ -126,17 +126,21 @@ impl Usage {
         by_size || by_age || mostly_settled
     }
 
-    /// The generation to drain, the oldest first. `pressed`: the size bound is near, so history ends early.
+    /// The generation to drain, the oldest first that can be. `pressed`: the size bound is near, so history ends early.
     pub(super) fn to_drain(
         &self,
         now: Timestamp,
         retention: Duration,
         pressed: bool,
+        can_be: impl Fn(u32) -> bool,
     ) -> Option<Share> {
         let written = self.shares.last_key_value().map(|(first, _)| *first)?;
         let closed = self.shares.range(..written).map(|(_, share)| share);
         let over = |share: &&Share| pressed || share.newest_at.plus(retention) <= now;
-        closed.filter(over).find(|share| share.is_mostly_settled(now)).copied()
+        closed
+            .filter(over)
+            .find(|share| share.is_mostly_settled(now) && can_be(share.number))
+            .copied()
     }
 
     fn share_mut(&mut self, commit: u64) -> Option<&mut Share> {
@@ -182,7 +186,7 @@ mod tests {
     }
 
     fn drained(usage: &Usage, seconds: i64) -> Option<u32> {
-        usage.to_drain(at(seconds), HOUR, false).map(|share| share.number)
+        usage.to_drain(at(seconds), HOUR, false, |_| true).map(|share| share.number)
     }
 
     #[test]
@@ -190,7 +194,9 @@ mod tests {
         let usage = three();
         assert_eq!(drained(&usage, 3_609), None);
         assert_eq!(drained(&usage, 3_610), Some(1));
-        let pressed = usage.to_drain(at(11), HOUR, true).map(|share| share.number);
+        let other = usage.to_drain(at(3_610), HOUR, false, |number| number != 1);
+        assert_eq!(other.map(|share| share.number), Some(2), "one that cannot be is passed by");
+        let pressed = usage.to_drain(at(11), HOUR, true, |_| true).map(|share| share.number);
         assert_eq!(pressed, Some(1), "near the size bound history ends early");
     }
 

@@ -31,6 +31,7 @@ fn a_sync_of_the_store_that_fails_is_told_and_the_log_keeps_what_it_has() {
     write(&absorber).unwrap();
     let told = absorber.end();
     assert!(matches!(told, Err(WriteError::Sync(_))), "{told:?}");
+    assert!(matches!(absorber.end(), Err(WriteError::Write(_))), "as often as it is asked");
     assert_eq!(intake::read(dir.path()).unwrap().entries.len(), 1);
 }
 

@@ -43,7 +43,7 @@ impl Generations {
                 Job::SyncLedger => Ok(self.sync_ledger()?),
                 Job::Remove(generation) => {
                     // Nothing of it is needed.
-                    drop(Generation::close(&mut generation.body()));
+                    drop(generation.close());
                     Ok(dir::remove_generation(&self.root, generation.number)?)
                 }
             }));
@@ -71,16 +71,20 @@ impl Generations {
     }
 
     /// Closes a generation for good, and finds every record in its file again.
-    pub(super) fn seal(&self, generation: &Generation, took: Duration) -> Result<(), StoreError> {
+    pub(super) fn seal(
+        &self,
+        generation: &Arc<Generation>,
+        took: Duration,
+    ) -> Result<(), StoreError> {
         if self.numbered(generation.number).is_none() {
             return Ok(());
         }
         let path = dir::generation(&self.root, generation.number);
-        let mut body = generation.body();
-        if !matches!(&*body, Body::Written(_)) {
+        if !matches!(&*generation.body(), Body::Written(_)) {
             return Ok(());
         }
-        let closed = Generation::close(&mut body).and_then(|closed| {
+        let (mut body, closed) = generation.close();
+        let closed = closed.and_then(|closed| {
             if closed != Closed::Busy {
                 dir::remove_snapshots(&path)?;
                 dir::sync_tree(&path)?;
@@ -95,10 +99,9 @@ impl Generations {
                 false
             }
             Ok(Closed::Busy) => {
-                tracing::warn!(
-                    generation = generation.number,
-                    "a generation that is read for long stays with its engine until the next start"
-                );
+                drop(body);
+                tracing::warn!(generation = generation.number, "a generation is read for long");
+                self.submit(Job::Seal(Arc::clone(generation), took));
                 return Ok(());
             }
             Err(error) => return self.leave_unsealed(generation.number, &mut body, error),

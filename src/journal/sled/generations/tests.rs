@@ -1,6 +1,6 @@
 //! A generation whose store was lost, or could not be closed well.
 
-use super::super::intake::Intake;
+use super::super::intake::{self, Intake};
 use super::super::ledger::Holds;
 use super::super::store::Commit;
 use super::super::store::tests::content;
@@ -216,14 +216,26 @@ fn a_store_that_could_not_be_closed_well_is_not_sealed_and_keeps_its_log() {
 #[test]
 fn what_the_engine_did_not_take_up_can_be_read_later_and_is_not_damaged() {
     let one = One::start(true);
-    let (commit, place) = commit(2);
+    let (second, place) = commit(2);
     let store = one.generation.store().unwrap();
-    write_half(&store, &commit);
+    write_half(&store, &second);
     drop(store);
     let read = one.generations.content(place);
     assert!(matches!(read, Err(StoreError::Closed)), "{read:?}");
+    // It cannot be opened yet.
+    let settings = dir::generation(one.root.path(), 1).join("conf");
+    let kept = std::fs::read(&settings).unwrap();
+    std::fs::remove_file(&settings).unwrap();
+    std::fs::create_dir(&settings).unwrap();
+    assert!(one.generations.reopen().is_err());
+    assert_eq!(one.generations.content(place).unwrap(), content(), "the log has it");
+    let nowhere = commit(3).1;
+    assert!(matches!(one.generations.content(nowhere), Err(StoreError::Closed)));
+    std::fs::remove_dir(&settings).unwrap();
+    std::fs::write(&settings, kept).unwrap();
     one.generations.reopen().unwrap();
     assert_eq!(one.generations.content(place).unwrap(), content());
+    assert!(matches!(one.generations.content(nowhere), Err(StoreError::Missing)));
     one.generations.close();
 }
 

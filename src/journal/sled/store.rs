@@ -351,9 +351,6 @@ fn close(db: Db, path: &Path) -> Result<(), StoreError> {
     let synced = File::open(path.join("db")).and_then(|file| file.sync_all());
     if synced.is_err() {
         std::mem::forget(db);
-    } else if catch_unwind(AssertUnwindSafe(|| drop(db))).is_err() {
-        let what = "the storage engine panicked while it was closed";
-        return Err(StoreError::Sync(std::io::Error::other(what)));
     }
     Ok(synced?)
 }

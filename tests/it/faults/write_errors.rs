@@ -149,8 +149,9 @@ async fn judge(mut daemon: Daemon, disk: &FaultFs, fault: Fault, ledger: &Ledger
         assert_eq!(reply.status, 503, "{what}: {number}");
         assert!(reply.headers.contains_key("retry-after"), "{what}: {number} {reply:?}");
     }
-    // A journal that has failed makes the daemon leave by itself, a moment later.
-    let failed = daemon.log().iter().any(|line| line.contains("the journal failed"));
+    // A journal that has failed, or an engine that panicked, makes the daemon leave by itself, a moment later.
+    let says = |line: &String| line.contains("the journal failed") || line.contains("panicked");
+    let failed = daemon.log().iter().any(says);
     let by_itself = failed || daemon.has_ended();
     let ended = if by_itself {
         within(&format!("{what}: it leaves"), daemon.finished()).await

@@ -81,11 +81,8 @@ impl Ended {
         self.status.signal() == Some(rustix::process::Signal::ABORT.as_raw())
     }
 
-    /// Whether anything panicked but the store's engine when the last sync of a file that it closes fails: there is no other
-    /// way to learn of that, and the daemon catches it.
     pub fn panicked(&self) -> bool {
-        let by_itself = |line: &String| line.contains("sled-") && line.contains("/logger.rs:");
-        self.log.iter().any(|line| line.contains("panicked") && !by_itself(line))
+        self.log.iter().any(|line| line.contains("panicked"))
     }
 }
 

@@ -31,6 +31,7 @@ impl Generations {
                 Job::Seal(generation, _) => Some(Arc::clone(generation)),
                 Job::Spare(_) | Job::Walk(_) | Job::Remove(_) | Job::SyncLedger => None,
             };
+            let is_spare = matches!(&job, Job::Spare(_));
             let counts = job.counts();
             self.waiting.fetch_sub(counts, Ordering::Relaxed);
             let done = catch_unwind(AssertUnwindSafe(|| match job {
@@ -55,7 +56,13 @@ impl Generations {
                 }
                 Err(_panic) => {
                     self.forget_walk();
-                    tracing::error!("the journal's housekeeper panicked; it goes on");
+                    tracing::error!("the journal's housekeeper panicked");
+                    if is_spare {
+                        // The engine panics when the last sync of a store that it closes fails.
+                        self.fails(
+                            "the storage engine panicked while a generation was made".into(),
+                        );
+                    }
                 }
             }
             if let Some(generation) = sealing.filter(|it| it.is_closed()) {

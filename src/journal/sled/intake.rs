@@ -39,6 +39,9 @@ const PART_OF_STORE: u64 = 16;
 /// the file system's own journal, one of bytes written in place does not.
 const MOST_AHEAD: u64 = 1024 * 1024;
 const LEAST_LENGTH: u64 = 4096;
+/// A page. What is written in larger pieces the kernel keeps in larger ones, and an entry in one of them has it count,
+/// and look through, the whole of it.
+const PIECE: usize = 4096;
 /// One that cannot be relieved in time grows up to this size; then commits wait.
 const MOST: u64 = 32 * 1024 * 1024;
 const NAMES: [&str; 2] = ["intake.0", "intake.1"];
@@ -324,9 +327,8 @@ impl Intake {
             return;
         }
         let wished = end.next_power_of_two().clamp(LEAST_LENGTH, end.saturating_add(MOST_AHEAD));
-        let zeros = vec![0; usize::try_from(wished.saturating_sub(end)).unwrap_or(0)];
         // Where there is no room for more, the entry itself is there.
-        let grown = self.file().write_all_at(&zeros, end);
+        let grown = write_zeros(self.file(), end, wished);
         if let Some(length) = self.lengths.get_mut(self.active) {
             *length = if grown.is_ok() { wished } else { end };
         }
@@ -387,6 +389,19 @@ impl Intake {
     pub(super) fn has_length(&self) -> bool {
         self.lengths.iter().any(|length| *length > 0)
     }
+}
+
+/// Zeros from one place in a file to another.
+fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
+    let page = u64::try_from(PIECE).unwrap_or(u64::MAX);
+    let mut at = from;
+    while at < to {
+        let next = at.saturating_add(1).next_multiple_of(page).min(to);
+        let piece = usize::try_from(next.saturating_sub(at)).unwrap_or(PIECE);
+        file.write_all_at([0; PIECE].get(..piece).unwrap_or_default(), at)?;
+        at = next;
+    }
+    Ok(())
 }
 
 /// A number that nobody can guess.

@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use hyper::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -58,7 +57,8 @@ pub(super) struct Carried {
     /// What ended the TLS of an open connection. A server says only after the handshake, as we see it, that it does not
     /// take our certificate, and the HTTP library does not pass its words on.
     broken: Arc<OnceLock<String>>,
-    since: Stopwatch,
+    /// From then on no further request should go here.
+    pub(super) old_at: Instant,
 }
 
 impl Carried {
@@ -75,11 +75,6 @@ impl Carried {
     /// The words of TLS, when they ended the connection.
     pub(super) fn broken(&self) -> Option<&str> {
         self.broken.get().map(String::as_str)
-    }
-
-    /// Whether no further request should go here.
-    pub(super) fn is_old(&self) -> bool {
-        self.since.elapsed() > OLDEST
     }
 }
 
@@ -118,28 +113,16 @@ impl Connector {
     }
 }
 
-impl tower_service::Service<Uri> for Connector {
-    type Response = Wire;
-    type Error = ConnectFailed;
-    type Future = Pin<Box<dyn Future<Output = Result<Wire, ConnectFailed>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectFailed>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let (this, by) = (self.clone(), deadline(self.timeout));
-        Box::pin(async move {
-            let mut way = Way::default();
-            let opened = this.open(&uri, by, &mut way).await;
-            opened.map_err(|(class, cause)| ConnectFailed { class, way, cause })
-        })
-    }
-}
-
 impl Connector {
+    /// A connection to the host of `uri`.
+    pub(super) async fn open(&self, uri: &Uri) -> Result<Wire, ConnectFailed> {
+        let (mut way, by) = (Way::default(), deadline(self.timeout));
+        let opened = self.walk(uri, by, &mut way).await;
+        opened.map_err(|(class, cause)| ConnectFailed { class, way, cause })
+    }
+
     /// Three steps with one deadline; whichever step it ends names the failure.
-    async fn open(&self, uri: &Uri, by: Instant, way: &mut Way) -> Result<Wire, Failure> {
+    async fn walk(&self, uri: &Uri, by: Instant, way: &mut Way) -> Result<Wire, Failure> {
         let secure = uri.scheme_str() == Some("https");
         // A literal IPv6 address stands in brackets in a URL and without them everywhere else.
         let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
@@ -262,21 +245,21 @@ impl Wire {
                 way,
                 new: Arc::new(AtomicBool::new(true)),
                 broken: Arc::default(),
-                since: Stopwatch::start(),
+                old_at: deadline(OLDEST),
             },
         }
     }
-}
 
-impl Connection for Wire {
-    fn connected(&self) -> Connected {
-        let connected = Connected::new().extra(self.carried.clone());
+    /// What it tells each request.
+    pub(super) fn carried(&self) -> &Carried {
+        &self.carried
+    }
+
+    /// Whether both sides have agreed on HTTP/2.
+    pub(super) fn speaks_http2(&self) -> bool {
         match &self.stream {
-            Stream::Plain(_) => connected,
-            Stream::Tls(stream) => match stream.inner().get_ref().1.alpn_protocol() {
-                Some(b"h2") => connected.negotiated_h2(),
-                Some(_) | None => connected,
-            },
+            Stream::Plain(_) => false,
+            Stream::Tls(stream) => stream.inner().get_ref().1.alpn_protocol() == Some(b"h2"),
         }
     }
 }
@@ -350,7 +333,7 @@ mod tests {
     }
 
     async fn opened(connector: &Connector, url: &str) -> Result<Wire, ConnectFailed> {
-        tower_service::Service::call(&mut connector.clone(), url.parse().unwrap()).await
+        connector.open(&url.parse().unwrap()).await
     }
 
     #[tokio::test]

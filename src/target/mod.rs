@@ -8,6 +8,7 @@ mod answer;
 mod connect;
 mod headers;
 mod lookup;
+mod pool;
 mod post;
 mod proxy;
 mod seen;
@@ -20,15 +21,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
-use hyper::{Method, Request, Response, Uri};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::Error as HttpError;
-use hyper_util::client::legacy::connect::capture_connection;
-use hyper_util::rt::TokioTimer;
+use hyper::{Method, Response, Uri};
 use tokio::time::Instant;
 use tokio::time::error::Elapsed;
 
 use self::connect::{Carried, Connector, Route};
+use self::pool::{Lent, Letter, Pool, SendError};
 pub use self::post::{Asking, Line, PostError, Posted, ask, follow, post};
 pub use self::seen::MAX_ANSWER_BODY;
 use self::seen::Outgoing;
@@ -42,20 +40,12 @@ use crate::rules::trace::{SpanId, Trace};
 use crate::template::{Body, Preset};
 use crate::time::{Stopwatch, Timestamp, deadline};
 
-/// Most bytes of an answer's head.
-const MAX_ANSWER_HEAD: usize = 64 * 1024;
-/// Most header fields of an answer.
-const MAX_ANSWER_FIELDS: usize = 128;
 /// Longest wait for the body of an answer whose head has decided already: long enough for a page from the other side of
 /// the world, and short against a timeout, since the attempt's place is taken as long.
 const ANSWER_BODY_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long an idle connection is kept: short enough that a moved name is looked up again within a minute.
-const POOL_IDLE: Duration = Duration::from_secs(30);
-
 /// The client of one target.
 pub struct TargetClient {
-    client: Client<Connector, Outgoing>,
-    url: Uri,
+    pool: Pool,
     method: Method,
     body: Body,
     fields: headers::Fields,
@@ -92,9 +82,9 @@ pub struct Exchange {
 /// How far a request came.
 struct Sent {
     /// The answer's head, unless time was up.
-    came: Result<Result<Response<Incoming>, HttpError>, Elapsed>,
+    came: Result<Result<Response<Incoming>, SendError>, Elapsed>,
     /// The connection, if there was one.
-    carried: Option<Carried>,
+    lent: Option<Lent>,
     /// Whether the request's body was taken as a whole.
     taken: Arc<AtomicBool>,
 }
@@ -138,8 +128,7 @@ impl TargetClient {
         let name = |name: &&str| HeaderName::from_bytes(name.as_bytes());
         let known_tokens = provider_tokens.iter().filter_map(|it| name(it).ok()).collect();
         Ok(Self {
-            client: client(connector, target.concurrency, tasks),
-            url,
+            pool: Pool::new(connector, url, target.concurrency, tasks),
             method: Method::from_bytes(target.method.as_bytes()).unwrap_or(Method::POST),
             body: target.body.clone(),
             fields: headers::Fields {
@@ -164,30 +153,35 @@ impl TargetClient {
 
     /// Sends the event once. Ends within the target's `timeout`.
     pub async fn attempt(&self, call: Call<'_>) -> Exchange {
-        let fields = self.fields(&call);
-        let mut exchange = self.exchange(&call, &fields).await;
+        let mut exchange = self.exchange(&call).await;
         if seen::is_worth_recording(&exchange.answer) {
-            exchange.seen.request = seen::sent_fields(&fields, &call.event.headers);
+            exchange.seen.request = seen::sent_fields(&self.fields(&call), &call.event.headers);
         }
         exchange
     }
 
-    async fn exchange(&self, call: &Call<'_>, fields: &HeaderMap) -> Exchange {
+    async fn exchange(&self, call: &Call<'_>) -> Exchange {
         let (by, watch) = (deadline(self.timeout), Stopwatch::start());
-        let secrets = seen::secrets_in(fields);
+        let fields = self.fields(call);
+        let secrets = seen::secrets_in(&fields);
         let mut sent = self.send(&call.body, fields, by).await;
         if matches!(&sent.came, Ok(Err(error)) if seen::is_untouched(error)) {
             // Nobody has looked at it, so this is the same attempt. Once: a server that always says so is no server.
-            sent = self.send(&call.body, fields, by).await;
+            sent = self.send(&call.body, self.fields(call), by).await;
         }
-        let Sent { came, carried, taken } = sent;
-        let way = carried.as_ref().map(Carried::way);
-        let response = match came {
-            Err(_elapsed) => return Exchange::timed_out(way, taken.load(Ordering::Relaxed)),
-            Ok(Err(error)) => {
-                return Exchange::failed(&error, way, carried.as_ref().and_then(Carried::broken));
+        let Sent { came, lent, taken } = sent;
+        let way = lent.as_ref().map(|lent| lent.carried().way());
+        let (response, mut lent) = match (came, lent) {
+            (Ok(Ok(response)), Some(lent)) => (response, lent),
+            (Ok(Err(error)), lent) => {
+                let broken = lent.as_ref().map(Lent::carried).and_then(Carried::broken);
+                return Exchange::failed(&error, way, broken);
             }
-            Ok(Ok(response)) => response,
+            // An answer has a connection.
+            (Err(_) | Ok(Ok(_)), lent) => {
+                lent.into_iter().for_each(Lent::give_up);
+                return Exchange::timed_out(way, taken.load(Ordering::Relaxed));
+            }
         };
         let mut seen = way.unwrap_or_default().seen();
         let Timing { dns, connect, tls, first_byte } = &mut seen.timing;
@@ -196,7 +190,8 @@ impl TargetClient {
         // The head has decided. What follows is for whoever reads the record, and for the next use of the connection.
         let (head, body) = response.into_parts();
         let until = by.min(deadline(ANSWER_BODY_TIMEOUT));
-        let beginning = seen::beginning(body, until, &secrets).await;
+        let beginning = lent.carry(seen::beginning(body, until, &secrets)).await;
+        self.pool.take_back(lent);
         (seen.body, seen.body_cut) = (beginning.bytes, beginning.cut);
         seen.headers = seen::recorded_fields(&head.headers, &secrets);
         let status = head.status.as_u16();
@@ -205,18 +200,12 @@ impl TargetClient {
     }
 
     /// Sends the request, and waits for the head of the answer.
-    async fn send(&self, body: &Bytes, fields: &HeaderMap, by: Instant) -> Sent {
+    async fn send(&self, body: &Bytes, fields: HeaderMap, by: Instant) -> Sent {
         let (body, taken) = Outgoing::new(body.clone());
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.url.clone();
-        *request.headers_mut() = fields.clone();
-        let connection = capture_connection(&mut request);
-        let came = tokio::time::timeout_at(by, self.client.request(request)).await;
-        if came.is_err() {
-            seen::give_up(&connection);
-        }
-        Sent { came, carried: seen::carried(&connection), taken }
+        let letter = Letter { method: self.method.clone(), fields, body };
+        let mut lent = None;
+        let came = tokio::time::timeout_at(by, self.pool.send(letter, &mut lent)).await;
+        Sent { came, lent, taken }
     }
 
     /// The header fields of an attempt, signed anew.
@@ -240,32 +229,6 @@ fn url(target: &Target) -> Result<Uri, ClientError> {
     }
     let separator = if url.query().is_some() { '&' } else { '?' };
     Ok(format!("{}{separator}wait=true", target.url).parse()?)
-}
-
-fn client(connector: Connector, concurrency: usize, tasks: &Tasks) -> Client<Connector, Outgoing> {
-    Client::builder(Spawner(tasks.clone()))
-        .timer(TokioTimer::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(POOL_IDLE)
-        .pool_max_idle_per_host(concurrency)
-        .http1_max_buf_size(MAX_ANSWER_HEAD)
-        .http1_max_headers(MAX_ANSWER_FIELDS)
-        .http2_max_header_list_size(u32::try_from(MAX_ANSWER_HEAD).unwrap_or(u32::MAX))
-        .build(connector)
-}
-
-/// Lets the HTTP client's background tasks belong to the relay.
-#[derive(Clone)]
-struct Spawner(Tasks);
-
-impl<F> hyper::rt::Executor<F> for Spawner
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    fn execute(&self, task: F) {
-        drop(self.0.spawn(task));
-    }
 }
 
 fn header_map<'a>(

@@ -7,13 +7,13 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, Uri};
-use hyper_util::client::legacy::Client;
 use rustls::pki_types::CertificateDer;
 
 use super::connect::{Connector, Route};
+use super::pool::{Lent, Letter, Pool};
 use super::seen::{MAX_ANSWER_BODY, Outgoing, class_of};
 use super::tls::{SystemTls, no_tls, own_tls};
-use super::{ClientError, client, header_map};
+use super::{ClientError, header_map};
 use crate::config::TargetTls;
 use crate::lifecycle::Tasks;
 use crate::model::ErrorClass;
@@ -74,10 +74,10 @@ pub async fn post(
 pub async fn ask(asking: Asking<'_>) -> Result<Posted, PostError> {
     let (timeout, most, tasks) = (asking.timeout, asking.most, Tasks::new());
     let exchange = async {
-        let answer = answered(asking, &tasks).await?;
+        let (mut lent, answer) = answered(asking, &tasks).await?;
         let status = answer.status().as_u16();
         let body = http_body_util::Limited::new(answer.into_body(), most);
-        let body = body.collect().await.map(http_body_util::Collected::to_bytes);
+        let body = lent.carry(body.collect()).await.map(http_body_util::Collected::to_bytes);
         Ok(Posted { status, body: body.unwrap_or_default() })
     };
     let timed_out = Err(PostError::Failed(ErrorClass::Timeout));
@@ -93,14 +93,15 @@ pub async fn follow(
     let (timeout, tasks) = (asking.timeout, Tasks::new());
     let timed_out = |_elapsed| PostError::Failed(ErrorClass::Timeout);
     let answer = tokio::time::timeout(timeout, answered(asking, &tasks)).await;
-    let answer = answer.map_err(timed_out)??;
+    let (mut lent, answer) = answer.map_err(timed_out)??;
     let status = answer.status().as_u16();
     if !answer.status().is_success() {
         return Ok(status);
     }
     let mut body = answer.into_body();
     loop {
-        let frame = tokio::time::timeout(timeout, body.frame()).await.map_err(timed_out)?;
+        let frame = tokio::time::timeout(timeout, lent.carry(body.frame())).await;
+        let frame = frame.map_err(timed_out)?;
         let Some(Ok(frame)) = frame else { return Ok(status) };
         if frame.data_ref().is_some_and(|data| visit(data).is_break()) {
             return Ok(status);
@@ -111,7 +112,7 @@ pub async fn follow(
 /// A way to one receiver that is kept from request to request, for what is sent there again and again.
 #[derive(Debug)]
 pub struct Line {
-    client: Client<Connector, Outgoing>,
+    pool: Pool,
     timeout: Duration,
     most: usize,
 }
@@ -129,17 +130,20 @@ impl Line {
         let secure = url.scheme_str() == Some("https");
         let tls = if secure { SystemTls::default().get()? } else { no_tls()? };
         let connector = Connector::new(tls, timeout, Route::default());
-        Ok(Self { client: client(connector, 1, tasks), timeout, most })
+        Ok(Self { pool: Pool::new(connector, url, 1, tasks), timeout, most })
     }
 
-    /// Sends a request and reads the answer.
+    /// Sends a request there, whatever its own URL, and reads the answer.
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, PostError> {
         let exchange = async {
-            let request = request.map(|body| Outgoing::new(body).0);
-            let answer = self.client.request(request).await;
-            let answer = answer.map_err(|error| PostError::Failed(class_of(&error)))?;
+            let (head, body) = request.into_parts();
+            let body = Outgoing::new(body).0;
+            let letter = Letter { method: head.method, fields: head.headers, body };
+            let (mut lent, answer) = sent(&self.pool, letter).await?;
             let (head, body) = answer.into_parts();
-            let body = http_body_util::Limited::new(body, self.most).collect().await;
+            let body = http_body_util::Limited::new(body, self.most);
+            let body = lent.carry(body.collect()).await;
+            self.pool.take_back(lent);
             let body = body.map_err(|_error| PostError::Failed(ErrorClass::TooLarge))?;
             Ok(Response::from_parts(head, body.to_bytes()))
         };
@@ -148,7 +152,10 @@ impl Line {
     }
 }
 
-async fn answered(asking: Asking<'_>, tasks: &Tasks) -> Result<Response<Incoming>, PostError> {
+async fn answered(
+    asking: Asking<'_>,
+    tasks: &Tasks,
+) -> Result<(Lent, Response<Incoming>), PostError> {
     let Asking { method, url, fields, body, roots, timeout, most: _ } = asking;
     let url: Uri = url.parse().map_err(ClientError::from)?;
     let secure = url.scheme_str() == Some("https");
@@ -159,11 +166,19 @@ async fn answered(asking: Asking<'_>, tasks: &Tasks) -> Result<Response<Incoming
         Some(_) => own_tls(&TargetTls { verify: true, roots, client: None })?,
     };
     let connector = Connector::new(tls, timeout, Route::default());
-    let mut request = Request::new(Outgoing::new(body).0);
-    *request.method_mut() = Method::from_bytes(method.as_bytes()).unwrap_or(Method::POST);
-    *request.uri_mut() = url;
-    *request.headers_mut() =
-        header_map(fields.iter().map(|(name, value)| (name, value.as_bytes())))?;
-    let answer = client(connector, 1, tasks).request(request).await;
-    answer.map_err(|error| PostError::Failed(class_of(&error)))
+    let letter = Letter {
+        method: Method::from_bytes(method.as_bytes()).unwrap_or(Method::POST),
+        fields: header_map(fields.iter().map(|(name, value)| (name, value.as_bytes())))?,
+        body: Outgoing::new(body).0,
+    };
+    sent(&Pool::new(connector, url, 1, tasks), letter).await
+}
+
+async fn sent(pool: &Pool, letter: Letter) -> Result<(Lent, Response<Incoming>), PostError> {
+    let mut lent = None;
+    let answer = pool.send(letter, &mut lent).await;
+    let answer = answer.map_err(|error| PostError::Failed(class_of(&error)))?;
+    // An answer has a connection.
+    let lent = lent.ok_or(PostError::Failed(ErrorClass::Connect))?;
+    Ok((lent, answer))
 }

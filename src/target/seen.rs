@@ -2,7 +2,7 @@
 //! bounded, and without what is secret.
 
 use std::convert::Infallible;
-use std::error::Error as _;
+use std::error::Error;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,12 +12,12 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::{HeaderMap, HeaderValue, LOCATION};
-use hyper_util::client::legacy::connect::CaptureConnection;
 use memchr::memmem;
 use tokio::time::Instant;
 
-use super::connect::{Carried, ConnectFailed, Way};
-use super::{Exchange, HttpError};
+use super::Exchange;
+use super::connect::Way;
+use super::pool::SendError;
 use crate::model::{
     AS_IT_CAME, Answer, ErrorClass, Headers, MASKED, MAX_SEEN_BODY, MAX_SEEN_DETAIL,
     MAX_SEEN_HEADERS, Seen,
@@ -58,8 +58,11 @@ impl Exchange {
     }
 
     /// `broken` is what TLS said when it ended the connection.
-    pub(super) fn failed(error: &HttpError, way: Option<Way>, broken: Option<&str>) -> Self {
-        let way = way.or_else(|| connect_failed(error).map(|failed| failed.way));
+    pub(super) fn failed(error: &SendError, way: Option<Way>, broken: Option<&str>) -> Self {
+        let way = match error {
+            SendError::Connect(failed) => Some(failed.way),
+            SendError::Http(_) => way,
+        };
         let (class, words) = match broken {
             Some(words) => (ErrorClass::Tls, clean(words)),
             None => (class_of(error), words_of(error)),
@@ -76,30 +79,10 @@ impl Way {
     }
 }
 
-/// What the connection tells that carries the request, if one does. One that is old carries no further request.
-pub(super) fn carried(connection: &CaptureConnection) -> Option<Carried> {
-    let connected = connection.connection_metadata();
-    let connected = connected.as_ref()?;
-    let mut extensions = hyper::http::Extensions::new();
-    connected.get_extras(&mut extensions);
-    let carried: Carried = extensions.remove()?;
-    if carried.is_old() {
-        connected.poison();
-    }
-    Some(carried)
-}
-
-/// Nothing came over the connection in time, so no further request goes there: one that died without a word would take
-/// every attempt with it that HTTP/2 leads over it.
-pub(super) fn give_up(connection: &CaptureConnection) {
-    if let Some(connected) = connection.connection_metadata().as_ref() {
-        connected.poison();
-    }
-}
-
 /// Whether the server says itself that it has not looked at the request (RFC 9113, section 8.7): the connection was at its
 /// end already, or it was one request too many at once.
-pub(super) fn is_untouched(error: &HttpError) -> bool {
+pub(super) fn is_untouched(error: &SendError) -> bool {
+    let SendError::Http(error) = error else { return false };
     let mut cause = error.source();
     while let Some(current) = cause {
         if let Some(http2) = current.downcast_ref::<h2::Error>() {
@@ -113,40 +96,25 @@ pub(super) fn is_untouched(error: &HttpError) -> bool {
     false
 }
 
-/// How far an attempt got, by the types in its chain of causes.
-pub(super) fn class_of(error: &HttpError) -> ErrorClass {
-    let mut cause = error.source();
-    while let Some(current) = cause {
-        if let Some(ConnectFailed { class, .. }) = current.downcast_ref() {
-            return *class;
-        }
-        if let Some(http) = current.downcast_ref::<hyper::Error>() {
-            if http.is_parse_too_large() {
-                return ErrorClass::TooLarge;
-            }
-            if http.is_parse() {
-                return ErrorClass::Protocol;
-            }
-            if http.is_timeout() {
-                return ErrorClass::Timeout;
-            }
-        }
-        cause = current.source();
+/// How far an attempt got.
+pub(super) fn class_of(error: &SendError) -> ErrorClass {
+    match error {
+        SendError::Connect(failed) => failed.class,
+        SendError::Http(http) if http.is_parse_too_large() => ErrorClass::TooLarge,
+        SendError::Http(http) if http.is_parse() => ErrorClass::Protocol,
+        SendError::Http(http) if http.is_timeout() => ErrorClass::Timeout,
+        SendError::Http(_) => ErrorClass::Reset,
     }
-    if error.is_connect() { ErrorClass::Connect } else { ErrorClass::Reset }
-}
-
-fn connect_failed(error: &HttpError) -> Option<&ConnectFailed> {
-    error.source()?.downcast_ref()
 }
 
 /// The error in its own words. None of the libraries below puts a URL's path or a header field into them.
-fn words_of(error: &HttpError) -> String {
-    if let Some(failed) = connect_failed(error) {
-        return clean(&failed.cause.to_string());
-    }
+fn words_of(error: &SendError) -> String {
+    let error = match error {
+        SendError::Connect(failed) => return clean(&failed.cause.to_string()),
+        SendError::Http(error) => error,
+    };
     let mut words: Vec<String> = Vec::new();
-    let mut cause = error.source();
+    let mut cause: Option<&dyn Error> = Some(error);
     while let Some(current) = cause.filter(|_| words.len() < CAUSES) {
         let more = current.to_string();
         // Some repeat their cause in their own words.
@@ -155,7 +123,7 @@ fn words_of(error: &HttpError) -> String {
         }
         cause = current.source();
     }
-    if words.is_empty() { clean(&error.to_string()) } else { clean(&words.join(": ")) }
+    clean(&words.join(": "))
 }
 
 /// One line within its bound.
@@ -293,6 +261,7 @@ pub(super) async fn beginning(
 }
 
 /// A request's body, handed over in pieces.
+#[derive(Debug)]
 pub(super) struct Outgoing {
     rest: Bytes,
     taken: Arc<AtomicBool>,

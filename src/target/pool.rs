@@ -1,0 +1,384 @@
+//! The open connections of one target: opened when a request needs one, kept for the next, closed when nobody needs them.
+//!
+//! A connection of HTTP/1 belongs to the request that it carries, and moves on with it: no task of its own, nothing handed from
+//! one task to another. While it is kept nobody looks at it but [`Pool::look_after`], every few seconds, and whoever takes it.
+//! One of HTTP/2 is a task and carries what comes at once.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::header::{HOST, HeaderMap, HeaderValue};
+use hyper::{Method, Request, Response, Uri};
+use hyper_util::rt::TokioTimer;
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::connect::{Carried, ConnectFailed, Connector, Wire};
+use super::seen::Outgoing;
+use crate::lifecycle::Tasks;
+use crate::time::deadline;
+
+/// Most bytes of an answer's head.
+const MAX_ANSWER_HEAD: usize = 64 * 1024;
+/// Most header fields of an answer.
+const MAX_ANSWER_FIELDS: usize = 128;
+/// How long an idle connection is kept: short enough that a moved name is looked up again within a minute.
+const IDLE: Duration = Duration::from_secs(30);
+/// How often kept connections are looked at: one that the server has closed is closed on our side as late as this.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Why no answer came.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SendError {
+    /// There is no connection to carry the request.
+    #[error(transparent)]
+    Connect(#[from] ConnectFailed),
+    /// The connection did not carry it to its end.
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+}
+
+/// What a request is made of, whatever connection carries it.
+#[derive(Debug)]
+pub(super) struct Letter {
+    pub(super) method: Method,
+    pub(super) fields: HeaderMap,
+    pub(super) body: Outgoing,
+}
+
+/// The connections of one target.
+pub(super) struct Pool {
+    connector: Connector,
+    url: Uri,
+    /// The URL as a request of HTTP/1 names it: its path and query, and the `Host` field.
+    path: Uri,
+    host: HeaderValue,
+    /// Most connections that are kept.
+    room: usize,
+    tasks: Tasks,
+    kept: Arc<Mutex<Kept>>,
+    closed: CancellationToken,
+    _close: DropGuard,
+}
+
+#[derive(Default)]
+struct Kept {
+    /// The last one that was used is the first to be used again, so that a target that gets less to do is left with fewer.
+    single: Vec<Single>,
+    shared: Option<Shared>,
+    /// Whether a task looks after them.
+    looked_after: bool,
+}
+
+/// An open connection that may carry a request now.
+pub(super) enum Lent {
+    /// HTTP/1: one request at a time.
+    Single(Single),
+    /// HTTP/2: many.
+    Shared(Shared),
+}
+
+/// A connection of HTTP/1.
+pub(super) struct Single {
+    sender: http1::SendRequest<Outgoing>,
+    /// `None` when it has ended.
+    connection: Option<Box<http1::Connection<Wire, Outgoing>>>,
+    carried: Carried,
+    /// When it is closed if nobody needs it.
+    until: Instant,
+}
+
+/// A connection of HTTP/2.
+#[derive(Clone)]
+pub(super) struct Shared {
+    sender: http2::SendRequest<Outgoing>,
+    carried: Carried,
+    until: Instant,
+    /// No further request should go here.
+    spent: Arc<AtomicBool>,
+}
+
+impl Pool {
+    /// Without a connection. Keeps as many as `room` of those that are not needed; tasks run as `tasks`.
+    pub(super) fn new(connector: Connector, url: Uri, room: usize, tasks: &Tasks) -> Self {
+        let closed = CancellationToken::new();
+        Self {
+            connector,
+            path: path_of(&url),
+            host: host_of(&url),
+            url,
+            room,
+            tasks: tasks.clone(),
+            kept: Arc::default(),
+            _close: closed.clone().drop_guard(),
+            closed,
+        }
+    }
+
+    /// Sends a request and waits for the head of its answer. `lent` is the connection that carries it, from the moment on
+    /// that there is one: it also carries the answer's body, and whoever waits no longer gives it up by dropping it.
+    pub(super) async fn send(
+        &self,
+        mut letter: Letter,
+        lent: &mut Option<Lent>,
+    ) -> Result<Response<Incoming>, SendError> {
+        loop {
+            let (connection, was_kept) = match self.kept() {
+                Some(kept) => (kept, true),
+                None => (self.open().await?, false),
+            };
+            let request = self.request(letter, &connection);
+            let connection = lent.insert(connection);
+            let mut failed = match connection.send(request).await {
+                Ok(response) => return Ok(response),
+                Err(failed) => failed,
+            };
+            // It ended before the request was on its way: nobody has seen it, and a new connection may carry it.
+            let (true, Some(unsent)) = (was_kept, failed.take_message()) else {
+                return Err(failed.into_error().into());
+            };
+            lent.take().into_iter().for_each(Lent::give_up);
+            let (head, body) = unsent.into_parts();
+            letter = Letter { method: head.method, fields: head.headers, body };
+        }
+    }
+
+    /// Keeps a connection for the next request, if it can carry one.
+    pub(super) fn take_back(&self, lent: Lent) {
+        // One of HTTP/2 is still kept.
+        let Lent::Single(mut single) = lent else { return };
+        let now = deadline(Duration::ZERO);
+        single.until = single.carried.old_at.min(now + IDLE);
+        if !single.is_usable(now) {
+            return;
+        }
+        let mut kept = lock(&self.kept);
+        if kept.single.len() < self.room {
+            kept.single.push(single);
+            self.look_after(&mut kept);
+        }
+    }
+
+    /// A kept connection that can carry a request.
+    fn kept(&self) -> Option<Lent> {
+        let now = deadline(Duration::ZERO);
+        let mut kept = lock(&self.kept);
+        if let Some(shared) = &mut kept.shared {
+            if shared.is_usable(now) {
+                shared.until = shared.carried.old_at.min(now + IDLE);
+                return Some(Lent::Shared(shared.clone()));
+            }
+            kept.shared = None;
+        }
+        while let Some(mut single) = kept.single.pop() {
+            if single.is_usable(now) {
+                return Some(Lent::Single(single));
+            }
+        }
+        None
+    }
+
+    async fn open(&self) -> Result<Lent, SendError> {
+        let wire = self.connector.open(&self.url).await?;
+        let carried = wire.carried().clone();
+        let until = carried.old_at.min(deadline(IDLE));
+        if !wire.speaks_http2() {
+            let (sender, connection) = http1::Builder::new()
+                .max_buf_size(MAX_ANSWER_HEAD)
+                .max_headers(MAX_ANSWER_FIELDS)
+                .handshake(wire)
+                .await?;
+            let connection = Some(Box::new(connection));
+            return Ok(Lent::Single(Single { sender, connection, carried, until }));
+        }
+        let (sender, connection) = http2::Builder::new(Spawner(self.tasks.clone()))
+            .timer(TokioTimer::new())
+            .max_header_list_size(u32::try_from(MAX_ANSWER_HEAD).unwrap_or(u32::MAX))
+            .handshake(wire)
+            .await?;
+        // How it ends is told to the requests on it.
+        drop(self.tasks.spawn(async move { drop(connection.await) }));
+        let opened = Shared { sender, carried, until, spent: Arc::default() };
+        let mut kept = lock(&self.kept);
+        // Requests that came at once have each opened one, and one is enough for all.
+        let shared = match &kept.shared {
+            Some(first) if first.is_usable(deadline(Duration::ZERO)) => first.clone(),
+            Some(_) | None => {
+                kept.shared = Some(opened.clone());
+                self.look_after(&mut kept);
+                opened
+            }
+        };
+        Ok(Lent::Shared(shared))
+    }
+
+    fn request(&self, letter: Letter, connection: &Lent) -> Request<Outgoing> {
+        let Letter { method, fields, body } = letter;
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.headers_mut() = fields;
+        match connection {
+            Lent::Single(_) => {
+                *request.uri_mut() = self.path.clone();
+                request.headers_mut().entry(HOST).or_insert_with(|| self.host.clone());
+            }
+            Lent::Shared(_) => *request.uri_mut() = self.url.clone(),
+        }
+        request
+    }
+
+    /// From now on a task closes what has ended or nobody needs, until nothing is kept any more.
+    fn look_after(&self, kept: &mut Kept) {
+        if std::mem::replace(&mut kept.looked_after, true) {
+            return;
+        }
+        let (kept, closed) = (Arc::downgrade(&self.kept), self.closed.clone());
+        drop(self.tasks.spawn(async move {
+            closed.run_until_cancelled(look_after(kept)).await;
+        }));
+    }
+}
+
+async fn look_after(kept: Weak<Mutex<Kept>>) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let Some(kept) = kept.upgrade() else { return };
+        let mut kept = lock(&kept);
+        let now = deadline(Duration::ZERO);
+        kept.single.retain_mut(|single| single.is_usable(now));
+        kept.shared.take_if(|shared| !shared.is_usable(now));
+        if kept.single.is_empty() && kept.shared.is_none() {
+            kept.looked_after = false;
+            return;
+        }
+    }
+}
+
+impl Lent {
+    async fn send(
+        &mut self,
+        request: Request<Outgoing>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<Outgoing>>> {
+        match self {
+            Self::Single(single) => {
+                let Single { sender, connection, .. } = single;
+                carry(connection, sender.try_send_request(request)).await
+            }
+            Self::Shared(shared) => shared.sender.try_send_request(request).await,
+        }
+    }
+
+    /// Resolves with `work`, which reads what this connection brings.
+    pub(super) async fn carry<T>(&mut self, work: impl Future<Output = T>) -> T {
+        match self {
+            Self::Single(single) => carry(&mut single.connection, work).await,
+            Self::Shared(_) => work.await,
+        }
+    }
+
+    /// What the connection tells of itself.
+    pub(super) fn carried(&self) -> &Carried {
+        match self {
+            Self::Single(single) => &single.carried,
+            Self::Shared(shared) => &shared.carried,
+        }
+    }
+
+    /// Nothing came over the connection in time, so no further request goes there: one that died without a word would
+    /// take every attempt with it that HTTP/2 leads over it.
+    pub(super) fn give_up(self) {
+        if let Self::Shared(shared) = self {
+            shared.spent.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Resolves with `work` and lets the connection move on meanwhile. One that has ended is dropped, so that whoever waits
+/// for it is told.
+async fn carry<T>(
+    connection: &mut Option<Box<http1::Connection<Wire, Outgoing>>>,
+    work: impl Future<Output = T>,
+) -> T {
+    let mut work = pin!(work);
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = work.as_mut().poll(cx) {
+            return Poll::Ready(done);
+        }
+        if let Some(moving) = connection {
+            // Its error, if it has one, reaches whoever waits for the answer or its body.
+            if Pin::new(moving).poll(cx).is_ready() {
+                *connection = None;
+            }
+            return work.as_mut().poll(cx);
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+impl Single {
+    /// Whether it can carry a request, as far as is known by now.
+    fn is_usable(&mut self, now: Instant) -> bool {
+        // Whatever has happened meanwhile is seen here; whoever sends is woken by its own look.
+        let mut unheard = Context::from_waker(Waker::noop());
+        self.connection.take_if(|it| Pin::new(it).poll(&mut unheard).is_ready());
+        self.connection.is_some() && self.sender.is_ready() && now < self.until
+    }
+}
+
+impl Shared {
+    fn is_usable(&self, now: Instant) -> bool {
+        self.sender.is_ready() && !self.spent.load(Ordering::Relaxed) && now < self.until
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A URL may hold a token.
+        f.debug_struct("Pool").field("room", &self.room).finish_non_exhaustive()
+    }
+}
+
+/// Lets the HTTP library's tasks belong to the pool's.
+#[derive(Clone)]
+struct Spawner(Tasks);
+
+impl<F> hyper::rt::Executor<F> for Spawner
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, task: F) {
+        drop(self.0.spawn(task));
+    }
+}
+
+/// The origin form (RFC 9112, section 3.2.1).
+fn path_of(url: &Uri) -> Uri {
+    url.path_and_query().cloned().map(Uri::from).unwrap_or_default()
+}
+
+/// The authority without what is in it by default: whose credentials, and the scheme's own port.
+fn host_of(url: &Uri) -> HeaderValue {
+    let host = url.host().unwrap_or_default();
+    let usual = if url.scheme_str() == Some("https") { 443 } else { 80 };
+    let text = match url.port_u16() {
+        Some(port) if port != usual => format!("{host}:{port}"),
+        Some(_) | None => host.to_owned(),
+    };
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
+}
+
+fn lock(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use listenfd::ListenFd;
@@ -18,7 +19,10 @@ const BACKLOG: u32 = 4096;
 
 /// A group of tasks with one owner, who can ask them to stop and wait until they have.
 #[derive(Clone, Debug, Default)]
-pub struct Tasks {
+pub struct Tasks(Arc<Group>);
+
+#[derive(Debug, Default)]
+struct Group {
     tracker: TaskTracker,
     stop: CancellationToken,
 }
@@ -32,7 +36,7 @@ impl Tasks {
     /// A group that is also asked to stop when this one is.
     #[must_use]
     pub fn child(&self) -> Self {
-        Self { tracker: TaskTracker::new(), stop: self.stop.child_token() }
+        Self(Arc::new(Group { tracker: TaskTracker::new(), stop: self.0.stop.child_token() }))
     }
 
     /// Runs a task in this group.
@@ -41,23 +45,23 @@ impl Tasks {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.tracker.spawn(task)
+        self.0.tracker.spawn(task)
     }
 
     /// Cancelled when the group is asked to stop.
     pub fn stop_token(&self) -> &CancellationToken {
-        &self.stop
+        &self.0.stop
     }
 
     /// Asks every task to stop.
     pub fn stop(&self) {
-        self.stop.cancel();
+        self.0.stop.cancel();
     }
 
     /// Resolves when every task of the group has ended.
     pub async fn ended(&self) {
-        self.tracker.close();
-        self.tracker.wait().await;
+        self.0.tracker.close();
+        self.0.tracker.wait().await;
     }
 }
 

@@ -6,10 +6,14 @@
 //! is for what the outside world compares: signature timestamps and their freshness.
 
 use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
+use tokio::time::error::Elapsed;
 
 /// Microseconds since the Unix epoch.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -214,6 +218,15 @@ impl Stopwatch {
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
 pub fn deadline(after: Duration) -> tokio::time::Instant {
     tokio::time::Instant::now() + after
+}
+
+/// Resolves with `work`, or as a timeout does. What is ready at once, as most of it is, costs no timer.
+pub async fn in_time<T>(within: Duration, work: impl Future<Output = T>) -> Result<T, Elapsed> {
+    let mut work = pin!(work);
+    match poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
+        Poll::Ready(done) => Ok(done),
+        Poll::Pending => tokio::time::timeout(within, work).await,
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]

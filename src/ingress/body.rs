@@ -14,6 +14,7 @@ use hyper::body::{Body as _, Incoming};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::answer::Cause;
+use crate::time::in_time;
 
 /// Most bytes of all bodies together; more only where a few of the largest bodies would not fit.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
@@ -58,7 +59,7 @@ impl Room {
         if claimed > most {
             return Err(Cause::TooLarge);
         }
-        let read = tokio::time::timeout(within, self.collect(body, most)).await;
+        let read = in_time(within, self.collect(body, most)).await;
         read.unwrap_or(Err(Cause::BodyTimeout))
     }
 

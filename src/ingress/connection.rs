@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -18,6 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
+use super::caller::Caller;
 use super::framing::{MAX_FIELDS, MAX_HEAD};
 use super::handler::handle;
 use super::wire::{IDLE_TIMEOUT, Wire, refusal};
@@ -73,7 +76,7 @@ pub(super) async fn serve(
         }
         return;
     };
-    match tokio::time::timeout(patience, tls.accept(socket)).await {
+    match tokio::time::timeout(patience, Box::pin(tls.accept(socket))).await {
         Ok(Ok(stream)) => {
             let version = match stream.get_ref().1.alpn_protocol() {
                 Some(b"h2") => Version::Http2,
@@ -113,27 +116,29 @@ async fn spoken(socket: &TcpStream) -> std::io::Result<Version> {
     }
 }
 
+/// Each in memory of its own: a connection of one kind does not take the room of the others.
 async fn serve_version<S>(version: Version, shared: Arc<Shared>, io: S, peer: IpAddr, tasks: Tasks)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     match version {
-        Version::Http1 => serve_http1(shared, io, peer, &tasks).await,
-        Version::Http2 => serve_http2(shared, io, peer, tasks).await,
+        Version::Http1 => Box::pin(serve_http1(shared, io, peer, tasks)).await,
+        Version::Http2 => Box::pin(serve_http2(shared, io, peer, tasks)).await,
     }
 }
 
-async fn serve_http1<S>(shared: Arc<Shared>, io: S, peer: IpAddr, tasks: &Tasks)
+async fn serve_http1<S>(shared: Arc<Shared>, io: S, peer: IpAddr, tasks: Tasks)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let wire = Wire::http_1(io, shared.settings.load().header_timeout);
+    let caller = Caller::new(shared, peer);
     let service = service_fn(move |request: Request<Incoming>| {
-        let shared = Arc::clone(&shared);
+        let caller = Arc::clone(&caller);
         Box::pin(async move {
             Ok::<_, Infallible>(match refusal(&request) {
-                Some(cause) => shared.refuse(NO_SOURCE, cause),
-                None => handle(&shared, peer, request).await,
+                Some(cause) => caller.shared.refuse(NO_SOURCE, cause),
+                None => handle(&caller, request).await,
             })
         })
     });
@@ -147,14 +152,14 @@ where
         .half_close(true)
         .serve_connection(TokioIo::new(wire), service);
     // Until the grace is over, requests are served and their answers say that the connection closes; then a
-    // connection that is idle is closed.
-    let mut grace = std::pin::pin!(grace_over(tasks.stop_token()));
-    let mut stopping = false;
+    // connection that is idle is closed. All connections wait for the same word, so none asks for it each time that it
+    // is woken for something else: this one is polled only when it was woken itself.
+    let mut grace = FuturesUnordered::from_iter([grace_over(tasks.stop_token())]);
     let served = loop {
         tokio::select! {
+            biased;
             served = poll_fn(|cx| connection.poll_without_shutdown(cx)) => break served,
-            () = &mut grace, if !stopping => {
-                stopping = true;
+            Some(()) = grace.next() => {
                 std::pin::Pin::new(&mut connection).graceful_shutdown();
             }
         }
@@ -172,10 +177,11 @@ where
     let stop = tasks.stop_token().clone();
     let wire = Wire::http_2(io, shared.settings.load().header_timeout);
     let (open, streams) = watch::channel(0);
+    let caller = Caller::new(shared, peer);
     let service = service_fn(move |request: Request<Incoming>| {
-        let (shared, stream) = (Arc::clone(&shared), Stream::open(&open));
+        let (caller, stream) = (Arc::clone(&caller), Stream::open(&open));
         async move {
-            let answer = handle(&shared, peer, request).await;
+            let answer = handle(&caller, request).await;
             drop(stream);
             Ok::<_, Infallible>(answer)
         }

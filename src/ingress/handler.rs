@@ -9,10 +9,11 @@ use hyper::header::{CONNECTION, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode, Version};
 
-use super::afterwards::Afterwards;
+use super::afterwards::{Afterwards, Said};
 use super::answer::{Answer, Cause, acknowledged, handshake, handshaken, refused};
 use super::append::Counted;
 use super::body::Whole;
+use super::caller::Caller;
 use super::framing::MAX_FIELDS;
 use super::gate::client;
 use super::routes::Route;
@@ -42,12 +43,13 @@ struct Complete<'a> {
 }
 
 /// Answers one request.
-pub(super) async fn handle(shared: &Shared, peer: IpAddr, request: Request<Incoming>) -> Answer {
+pub(super) async fn handle(caller: &Arc<Caller>, request: Request<Incoming>) -> Answer {
+    let shared = &*caller.shared;
     let uri = request.uri().clone();
     let http_1 = request.version() < Version::HTTP_2;
     let settings = shared.settings.load_full();
     let arrived = shared.spans.are_kept().then(|| shared.clock.now());
-    let mut answer = match answered(shared, &settings, (peer, arrived), uri.path(), request).await {
+    let mut answer = match answered(caller, &settings, arrived, uri.path(), request).await {
         Ok((source, answer)) => {
             if answer.status() == StatusCode::OK {
                 source.outcomes.answered();
@@ -85,12 +87,13 @@ impl Shared {
 }
 
 async fn answered<'a>(
-    shared: &Shared,
+    caller: &Arc<Caller>,
     settings: &'a Settings,
-    (peer, arrived): (IpAddr, Option<Timestamp>),
+    arrived: Option<Timestamp>,
     path: &str,
     request: Request<Incoming>,
 ) -> Result<(&'a SourceState, Answer), Refused<'a>> {
+    let shared = &*caller.shared;
     let (source, open) = match settings.routes.find(path) {
         Route::Source(source) => (source, true),
         Route::Locked(source) => (source, false),
@@ -98,7 +101,7 @@ async fn answered<'a>(
     };
     let refuse = |cause| Refused { source: Some(source), cause };
     let (head, body) = request.into_parts();
-    let client = client(peer, &head.headers, &settings.trusted_proxies);
+    let client = client(caller.peer, &head.headers, &settings.trusted_proxies);
     if !source.gate.admits(client) {
         if open {
             stranger(shared, settings, (source, client), &head, body).await;
@@ -127,7 +130,7 @@ async fn answered<'a>(
     let read = settings.bodies.read(body, settings.max_body, settings.body_timeout).await;
     let Whole { bytes: body, room } = read.map_err(refuse)?;
     let request = Complete { client, method, head: &head, body, arrived };
-    let answer = decided(shared, source, request).await.map_err(refuse)?;
+    let answer = decided(caller, source, request).await.map_err(refuse)?;
     drop(room);
     Ok((source, answer))
 }
@@ -167,10 +170,11 @@ fn fields(head: &Parts) -> Headers {
 
 /// Decides about a complete request, and answers it when what is to be stored is stored.
 async fn decided(
-    shared: &Shared,
-    source: &SourceState,
+    caller: &Arc<Caller>,
+    source: &Arc<SourceState>,
     Complete { client, method, head, body, arrived }: Complete<'_>,
 ) -> Result<Answer, Cause> {
+    let shared = &*caller.shared;
     let begun = shared.clock.now();
     let headers = fields(head);
     let query = head.uri.query();
@@ -187,21 +191,17 @@ async fn decided(
         }
     };
     let id = EventId::new(begun, shared.entropy());
+    let said =
+        || Said { query: query.map(str::to_owned), headers: headers.clone(), body: body.clone() };
+    let step = || Some((admission.order_key.clone()?, admission.event.clone()));
     let afterwards = Afterwards {
-        step: source
-            .watch
-            .clone()
-            .and_then(|watch| Some((watch, admission.order_key.clone()?, admission.event.clone()))),
-        quiet: source.quiet.clone(),
-        conflicts: admission.may_conflict.then(|| Arc::clone(&source.conflicts)),
-        source: source.name.clone(),
+        caller: Arc::clone(caller),
+        source: Arc::clone(source),
+        step: source.watch.as_ref().and_then(|_watched| step()),
         id,
         received_at: begun,
         client,
-        query: query.map(str::to_owned),
-        headers: headers.clone(),
-        body: body.clone(),
-        tasks: shared.tasks.clone(),
+        said: admission.may_conflict.then(said),
     };
     let Admission { event: name, order_key, dedup, targets, .. } = admission;
     let traced = arrived.map(|arrived| {
@@ -210,15 +210,15 @@ async fn decided(
     });
     let (source_name, received_at) = (source.name.clone(), begun);
     let event = Event { id, source: source_name, name, order_key, received_at, headers, body };
-    let journal = Arc::clone(&shared.journal);
     let append = async move {
-        let appended = journal.append(Append { event, targets, dedup }).await;
+        let append = Append { event, targets, dedup };
+        let appended = afterwards.caller.shared.journal.append(append).await;
         if let Ok(appended) = &appended {
-            afterwards.follow(&journal, appended);
+            afterwards.follow(appended);
         }
         appended
     };
-    let appended = stored(shared, source, append).await;
+    let appended = stored(caller, source, append).await;
     if let Some(traced) = traced {
         traced.ended(&shared.spans, &appended, shared.clock.now());
     }
@@ -229,17 +229,18 @@ async fn decided(
 
 /// Resolves when the event is on stable storage.
 async fn stored(
-    shared: &Shared,
+    caller: &Caller,
     source: &SourceState,
     append: impl Future<Output = Result<Appended, AppendError>> + Send + 'static,
 ) -> Result<Appended, Cause> {
+    let shared = &*caller.shared;
     let mut append = Counted::new(append, &source.outcomes, &shared.tasks);
-    let patience = shared.settings.load().ack_timeout;
-    match tokio::time::timeout(patience, append.wait()).await {
-        Err(_elapsed) => {
+    let limit = shared.settings.load().ack_timeout;
+    match caller.patience.within(limit, append.wait()).await {
+        None => {
             append.give_up();
             Err(Cause::AckTimeout)
         }
-        Ok(appended) => appended.map_err(Cause::of_journal),
+        Some(appended) => appended.map_err(Cause::of_journal),
     }
 }

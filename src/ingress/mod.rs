@@ -9,6 +9,7 @@ mod append;
 mod afterwards;
 mod body;
 mod builds;
+mod caller;
 mod clean;
 mod conflict;
 mod connection;
@@ -27,6 +28,7 @@ mod wire;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -35,7 +37,6 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use tokio_util::sync::CancellationToken;
 
 pub use self::builds::Watched;
 pub use self::release::Releaser;
@@ -68,7 +69,7 @@ struct Shared {
     metrics: Metrics,
     spans: Spans,
     rng: Mutex<StdRng>,
-    draining: CancellationToken,
+    draining: AtomicBool,
     /// Owns what outlives a connection.
     tasks: Tasks,
 }
@@ -94,7 +95,7 @@ impl Ingress {
             metrics: metrics.clone(),
             spans,
             rng: Mutex::new(StdRng::seed_from_u64(seed)),
-            draining: CancellationToken::new(),
+            draining: AtomicBool::new(false),
             tasks: tasks.clone(),
         };
         Self { shared: Arc::new(shared), permits: Arc::new(Semaphore::new(config.max_connections)) }
@@ -124,15 +125,10 @@ impl Ingress {
                     if pause.take().is_some() {
                         tracing::info!("connections are accepted again");
                     }
-                    let serve = connection::serve(
-                        Arc::clone(&self.shared),
-                        self.shared.settings.load().tls.clone(),
-                        socket,
-                        peer.ip(),
-                        tasks.clone(),
-                    );
+                    let (shared, own) = (Arc::clone(&self.shared), tasks.clone());
+                    let tls = shared.settings.load().tls.clone();
                     tasks.spawn(async move {
-                        serve.await;
+                        connection::serve(shared, tls, socket, peer.ip(), own).await;
                         drop(permit);
                     });
                 }
@@ -148,7 +144,7 @@ impl Ingress {
                 }
             }
         }
-        self.shared.draining.cancel();
+        self.shared.draining.store(true, Ordering::Relaxed);
     }
 
     /// The next connection, once there is room for it: until then it waits in the kernel.
@@ -177,7 +173,7 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 
 impl Shared {
     fn is_draining(&self) -> bool {
-        self.draining.is_cancelled()
+        self.draining.load(Ordering::Relaxed)
     }
 
     /// Random bytes for an event's id.

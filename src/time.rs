@@ -7,12 +7,14 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
+use tokio::task::coop::unconstrained;
+use tokio::time::Sleep;
 use tokio::time::error::Elapsed;
 
 /// Microseconds since the Unix epoch.
@@ -229,6 +231,31 @@ pub async fn in_time<T>(within: Duration, work: impl Future<Output = T>) -> Resu
     }
 }
 
+/// A timer that is used for one thing after the other: to put it off is cheap, to make one is not.
+#[derive(Debug, Default)]
+pub struct Timer(Option<Pin<Box<Sleep>>>);
+
+impl Timer {
+    /// What `work` resolves with, unless `until` comes first.
+    pub async fn by<T>(
+        &mut self,
+        until: tokio::time::Instant,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        let timer = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        if timer.deadline() != until {
+            timer.as_mut().reset(until);
+        }
+        let mut work = pin!(work);
+        poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            // Work that never rests uses up what a task may do at once, and the timer must be heard all the same.
+            Poll::Pending => pin!(unconstrained(timer.as_mut())).poll(cx).map(|()| None),
+        })
+        .await
+    }
+}
+
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
 fn wall() -> Timestamp {
     match SystemTime::now().duration_since(UNIX_EPOCH) {
@@ -254,6 +281,40 @@ mod tests {
         assert_eq!(Timestamp::MAX.plus(Duration::MAX), Timestamp::MAX);
         assert_eq!(Timestamp::EPOCH.since(Timestamp::MAX), Duration::ZERO);
         assert_eq!(Timestamp::from_secs(-1).as_secs(), -1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timer_gives_each_its_whole_time() {
+        let (mut timer, limit) = (Timer::default(), Duration::from_secs(10));
+        let takes = |seconds| tokio::time::sleep(Duration::from_secs(seconds));
+        for _ in 0..3 {
+            assert!(timer.by(deadline(limit), takes(9)).await.is_some());
+            assert!(timer.by(deadline(limit), takes(11)).await.is_none());
+        }
+        // One that is due stays so, and what is ready needs no time.
+        let due = deadline(Duration::ZERO);
+        assert!(timer.by(due, takes(1)).await.is_none());
+        assert!(timer.by(due, takes(1)).await.is_none());
+        assert!(timer.by(due, std::future::ready(())).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_timer_is_heard_beside_work_that_never_rests() {
+        let restless = async {
+            loop {
+                tokio::task::coop::consume_budget().await;
+            }
+        };
+        let done: Option<()> = Timer::default().by(deadline(Duration::ZERO), restless).await;
+        assert!(done.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_ready_at_once_is_in_time_and_what_takes_too_long_is_not() {
+        let takes = |seconds| tokio::time::sleep(Duration::from_secs(seconds));
+        assert!(in_time(Duration::ZERO, std::future::ready(())).await.is_ok());
+        assert!(in_time(Duration::from_secs(2), takes(1)).await.is_ok());
+        assert!(in_time(Duration::from_secs(1), takes(2)).await.is_err());
     }
 
     #[tokio::test]

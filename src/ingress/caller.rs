@@ -3,14 +3,11 @@
 
 use std::future::Future;
 use std::net::IpAddr;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Sleep;
-
 use super::Shared;
-use crate::time::deadline;
+use crate::time::{Timer, deadline};
 
 /// Whoever is at the other end of a connection.
 pub(super) struct Caller {
@@ -25,9 +22,9 @@ impl Caller {
     }
 }
 
-/// How long is waited, with one timer for one request after the other: to put it off is cheap, to make one is not.
+/// How long is waited, with one timer for one request after the other.
 #[derive(Debug, Default)]
-pub(super) struct Patience(Mutex<Option<Pin<Box<Sleep>>>>);
+pub(super) struct Patience(Mutex<Timer>);
 
 impl Patience {
     /// What `work` resolves with, unless it takes longer.
@@ -36,22 +33,15 @@ impl Patience {
         limit: Duration,
         work: impl Future<Output = T>,
     ) -> Option<T> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // Those of HTTP/2 are many at once.
-        let mut timer = match kept {
-            Some(mut timer) => {
-                timer.as_mut().reset(deadline(limit));
-                timer
-            }
-            None => Box::pin(tokio::time::sleep(limit)),
-        };
-        let done = tokio::select! {
-            biased;
-            done = work => Some(done),
-            () = &mut timer => None,
-        };
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(timer);
+        // Of those of HTTP/2, which are many at once, each but one makes its own.
+        let mut timer = std::mem::take(&mut *self.timer());
+        let done = timer.by(deadline(limit), work).await;
+        *self.timer() = timer;
         done
+    }
+
+    fn timer(&self) -> MutexGuard<'_, Timer> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -60,16 +50,13 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn the_timer_of_one_request_serves_the_next_and_each_has_its_whole_time() {
+    async fn requests_that_come_at_once_have_their_time_each() {
         let (patience, limit) = (Patience::default(), Duration::from_secs(10));
         let takes = |seconds| tokio::time::sleep(Duration::from_secs(seconds));
-        for _ in 0..3 {
-            assert!(patience.within(limit, takes(9)).await.is_some());
-            assert!(patience.within(limit, takes(11)).await.is_none());
+        for _ in 0..2 {
+            let both = (patience.within(limit, takes(9)), patience.within(limit, takes(11)));
+            let both = tokio::join!(both.0, both.1);
+            assert!(both.0.is_some() && both.1.is_none());
         }
-        // Two at once.
-        let both =
-            tokio::join!(patience.within(limit, takes(9)), patience.within(limit, takes(11)));
-        assert!(both.0.is_some() && both.1.is_none());
     }
 }

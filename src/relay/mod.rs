@@ -55,13 +55,13 @@ pub struct Relay {
     journal: Arc<dyn Journal>,
     clock: Clock,
     rng: StdRng,
-    worker: Worker,
+    worker: Arc<Worker>,
     clients: HashMap<Name, Arc<TargetClient>>,
     addresses: HashMap<Name, String>,
     commands: Commands,
     replacements: Replacements,
     attempts: JoinSet<Finished>,
-    leases: HashMap<Id, Lease>,
+    leases: HashMap<Id, Lease, foldhash::fast::RandomState>,
     observer: Observer,
 }
 
@@ -97,10 +97,10 @@ impl Relay {
         }
         Self {
             dispatcher,
-            worker: Worker { journal: Arc::clone(&journal), clock: clock.clone(), spans },
+            worker: Arc::new(Worker { journal: Arc::clone(&journal), clock: clock.clone(), spans }),
             observer,
             attempts: JoinSet::new(),
-            leases: HashMap::new(),
+            leases: HashMap::default(),
             clients,
             addresses,
             commands,
@@ -194,7 +194,7 @@ impl Relay {
             return;
         };
         let span = self.rng.random();
-        let attempt = self.worker.clone().attempt(
+        let attempt = Arc::clone(&self.worker).attempt(
             job.clone(),
             Arc::clone(client),
             span,

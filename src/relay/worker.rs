@@ -12,8 +12,7 @@ use crate::target::{Call, Exchange, TargetClient};
 use crate::time::Clock;
 use crate::trace::{Span, Spans};
 
-/// What every attempt needs. Cheap to clone.
-#[derive(Clone)]
+/// What every attempt needs.
 pub(super) struct Worker {
     pub(super) journal: Arc<dyn Journal>,
     pub(super) clock: Clock,
@@ -23,7 +22,7 @@ pub(super) struct Worker {
 impl Worker {
     /// The body is read here, when the attempt begins, so that only what is in flight is in memory.
     pub(super) async fn attempt(
-        self,
+        self: Arc<Self>,
         job: Job<Lease>,
         client: Arc<TargetClient>,
         span: SpanId,

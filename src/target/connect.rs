@@ -57,6 +57,8 @@ pub(super) struct Carried {
     /// What ended the TLS of an open connection. A server says only after the handshake, as we see it, that it does not
     /// take our certificate, and the HTTP library does not pass its words on.
     broken: Arc<OnceLock<String>>,
+    /// Whether the socket had no room for what the HTTP library has for it.
+    unsent: Arc<AtomicBool>,
     /// From then on no further request should go here.
     pub(super) old_at: Instant,
 }
@@ -70,6 +72,11 @@ impl Carried {
             Timing::default()
         };
         Way { timing, ..self.way }
+    }
+
+    /// Whether something of a request is still to be sent.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.unsent.load(Ordering::Relaxed)
     }
 
     /// The words of TLS, when they ended the connection.
@@ -245,6 +252,7 @@ impl Wire {
                 way,
                 new: Arc::new(AtomicBool::new(true)),
                 broken: Arc::default(),
+                unsent: Arc::default(),
                 old_at: deadline(OLDEST),
             },
         }
@@ -290,17 +298,25 @@ impl Write for Wire {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
+        let this = self.get_mut();
+        let written = match &mut this.stream {
             Stream::Plain(io) => Pin::new(io).poll_write(cx, buf),
             Stream::Tls(io) => Pin::new(io).poll_write(cx, buf),
+        };
+        if written.is_pending() {
+            this.carried.unsent.store(true, Ordering::Relaxed);
         }
+        written
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().stream {
+        let this = self.get_mut();
+        let flushed = match &mut this.stream {
             Stream::Plain(io) => Pin::new(io).poll_flush(cx),
             Stream::Tls(io) => Pin::new(io).poll_flush(cx),
-        }
+        };
+        this.carried.unsent.store(flushed.is_pending(), Ordering::Relaxed);
+        flushed
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -308,6 +324,14 @@ impl Write for Wire {
             Stream::Plain(io) => Pin::new(io).poll_shutdown(cx),
             Stream::Tls(io) => Pin::new(io).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+impl Connector {
+    /// One that asks another resolver.
+    pub(super) fn asking(self, resolver: Resolver) -> Self {
+        Self { resolver, ..self }
     }
 }
 
@@ -329,7 +353,7 @@ mod tests {
     fn connector(resolver: Resolver, route: Route) -> Connector {
         let tls = super::super::tls::no_tls().unwrap();
         let connector = Connector::new(tls, Duration::from_millis(200), route);
-        Connector { resolver, ..connector }
+        connector.asking(resolver)
     }
 
     async fn opened(connector: &Connector, url: &str) -> Result<Wire, ConnectFailed> {

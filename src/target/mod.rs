@@ -23,7 +23,6 @@ use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Response, Uri};
 use tokio::time::Instant;
-use tokio::time::error::Elapsed;
 
 use self::connect::{Carried, Connector, Route};
 use self::pool::{Lent, Letter, Pool, SendError};
@@ -81,8 +80,8 @@ pub struct Exchange {
 
 /// How far a request came.
 struct Sent {
-    /// The answer's head, unless time was up.
-    came: Result<Result<Response<Incoming>, SendError>, Elapsed>,
+    /// The answer's head.
+    came: Result<Response<Incoming>, SendError>,
     /// The connection, if there was one.
     lent: Option<Lent>,
     /// Whether the request's body was taken as a whole.
@@ -165,22 +164,22 @@ impl TargetClient {
         let fields = self.fields(call);
         let secrets = seen::secrets_in(&fields);
         let mut sent = self.send(&call.body, fields, by).await;
-        if matches!(&sent.came, Ok(Err(error)) if seen::is_untouched(error)) {
+        if matches!(&sent.came, Err(error) if seen::is_untouched(error)) {
             // Nobody has looked at it, so this is the same attempt. Once: a server that always says so is no server.
             sent = self.send(&call.body, self.fields(call), by).await;
         }
         let Sent { came, lent, taken } = sent;
         let way = lent.as_ref().map(|lent| lent.carried().way());
         let (response, mut lent) = match (came, lent) {
-            (Ok(Ok(response)), Some(lent)) => (response, lent),
-            (Ok(Err(error)), lent) => {
-                let broken = lent.as_ref().map(Lent::carried).and_then(Carried::broken);
-                return Exchange::failed(&error, way, broken);
-            }
+            (Ok(response), Some(lent)) => (response, lent),
             // An answer has a connection.
-            (Err(_) | Ok(Ok(_)), lent) => {
+            (Err(SendError::Late) | Ok(_), lent) => {
                 lent.into_iter().for_each(Lent::give_up);
                 return Exchange::timed_out(way, taken.load(Ordering::Relaxed));
+            }
+            (Err(error), lent) => {
+                let broken = lent.as_ref().map(Lent::carried).and_then(Carried::broken);
+                return Exchange::failed(&error, way, broken);
             }
         };
         let mut seen = way.unwrap_or_default().seen();
@@ -189,9 +188,9 @@ impl TargetClient {
         *first_byte = Some(watch.elapsed().saturating_sub(before));
         // The head has decided. What follows is for whoever reads the record, and for the next use of the connection.
         let (head, body) = response.into_parts();
-        let until = by.min(deadline(ANSWER_BODY_TIMEOUT));
-        let beginning = lent.carry(seen::beginning(body, until, &secrets)).await;
-        self.pool.take_back(lent);
+        let within = self.timeout.saturating_sub(watch.elapsed()).min(ANSWER_BODY_TIMEOUT);
+        let beginning = lent.carry(seen::beginning(body, within, &secrets)).await;
+        self.pool.take_back(lent, by);
         (seen.body, seen.body_cut) = (beginning.bytes, beginning.cut);
         seen.headers = seen::recorded_fields(&head.headers, &secrets);
         let status = head.status.as_u16();
@@ -204,7 +203,7 @@ impl TargetClient {
         let (body, taken) = Outgoing::new(body.clone());
         let letter = Letter { method: self.method.clone(), fields, body };
         let mut lent = None;
-        let came = tokio::time::timeout_at(by, self.pool.send(letter, &mut lent)).await;
+        let came = self.pool.send(letter, by, &mut lent).await;
         Sent { came, lent, taken }
     }
 

@@ -4,23 +4,25 @@
 //! one task to another. While it is kept nobody looks at it but [`Pool::look_after`], every few seconds, and whoever takes it.
 //! One of HTTP/2 is a task and carries what comes at once.
 
+mod lent;
+
 use std::fmt;
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::client::conn::{http1, http2};
 use hyper::header::{HOST, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioTimer;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::connect::{Carried, ConnectFailed, Connector, Wire};
+pub(super) use self::lent::Lent;
+use self::lent::{Shared, Single};
+use super::connect::{ConnectFailed, Connector};
 use super::seen::Outgoing;
 use crate::lifecycle::Tasks;
 use crate::time::deadline;
@@ -43,6 +45,9 @@ pub(super) enum SendError {
     /// The connection did not carry it to its end.
     #[error(transparent)]
     Http(#[from] hyper::Error),
+    /// It took too long.
+    #[error("no answer in time")]
+    Late,
 }
 
 /// What a request is made of, whatever connection carries it.
@@ -55,6 +60,11 @@ pub(super) struct Letter {
 
 /// The connections of one target.
 pub(super) struct Pool {
+    inner: Arc<Inner>,
+    _close: DropGuard,
+}
+
+struct Inner {
     connector: Connector,
     url: Uri,
     /// The URL as a request of HTTP/1 names it: its path and query, and the `Host` field.
@@ -63,9 +73,11 @@ pub(super) struct Pool {
     /// Most connections that are kept.
     room: usize,
     tasks: Tasks,
-    kept: Arc<Mutex<Kept>>,
+    kept: Mutex<Kept>,
+    /// A connection was taken back.
+    freed: Notify,
+    /// The pool is gone.
     closed: CancellationToken,
-    _close: DropGuard,
 }
 
 #[derive(Default)]
@@ -77,68 +89,50 @@ struct Kept {
     looked_after: bool,
 }
 
-/// An open connection that may carry a request now.
-pub(super) enum Lent {
-    /// HTTP/1: one request at a time.
-    Single(Single),
-    /// HTTP/2: many.
-    Shared(Shared),
-}
-
-/// A connection of HTTP/1.
-pub(super) struct Single {
-    sender: http1::SendRequest<Outgoing>,
-    /// `None` when it has ended.
-    connection: Option<Box<http1::Connection<Wire, Outgoing>>>,
-    carried: Carried,
-    /// When it is closed if nobody needs it.
-    until: Instant,
-}
-
-/// A connection of HTTP/2.
-#[derive(Clone)]
-pub(super) struct Shared {
-    sender: http2::SendRequest<Outgoing>,
-    carried: Carried,
-    until: Instant,
-    /// No further request should go here.
-    spent: Arc<AtomicBool>,
-}
+/// A connection, and whether it was open before.
+type Found = (Lent, bool);
 
 impl Pool {
     /// Without a connection. Keeps as many as `room` of those that are not needed; tasks run as `tasks`.
     pub(super) fn new(connector: Connector, url: Uri, room: usize, tasks: &Tasks) -> Self {
         let closed = CancellationToken::new();
-        Self {
+        let close = closed.clone().drop_guard();
+        let inner = Inner {
             connector,
             path: path_of(&url),
             host: host_of(&url),
             url,
             room,
             tasks: tasks.clone(),
-            kept: Arc::default(),
-            _close: closed.clone().drop_guard(),
+            kept: Mutex::default(),
+            freed: Notify::new(),
             closed,
-        }
+        };
+        Self { inner: Arc::new(inner), _close: close }
     }
 
-    /// Sends a request and waits for the head of its answer. `lent` is the connection that carries it, from the moment on
-    /// that there is one: it also carries the answer's body, and whoever waits no longer gives it up by dropping it.
+    /// Sends a request and waits for the head of its answer, until `by`. `lent` is the connection that carries it, from the
+    /// moment on that there is one: it also carries the answer's body, and is closed by dropping it.
     pub(super) async fn send(
         &self,
         mut letter: Letter,
+        by: Instant,
         lent: &mut Option<Lent>,
     ) -> Result<Response<Incoming>, SendError> {
         loop {
-            let (connection, was_kept) = match self.kept() {
+            let (connection, was_kept) = match self.inner.kept() {
                 Some(kept) => (kept, true),
-                None => (self.open().await?, false),
+                None => match tokio::time::timeout_at(by, self.inner.next()).await {
+                    Ok(found) => found?,
+                    Err(_elapsed) => return Err(SendError::Late),
+                },
             };
-            let request = self.request(letter, &connection);
+            let request = self.inner.request(letter, &connection);
             let connection = lent.insert(connection);
-            let mut failed = match connection.send(request).await {
-                Ok(response) => return Ok(response),
-                Err(failed) => failed,
+            let mut failed = match connection.send(request, by).await {
+                Some(Ok(response)) => return Ok(response),
+                Some(Err(failed)) => failed,
+                None => return Err(SendError::Late),
             };
             // It ended before the request was on its way: nobody has seen it, and a new connection may carry it.
             let (true, Some(unsent)) = (was_kept, failed.take_message()) else {
@@ -150,20 +144,36 @@ impl Pool {
         }
     }
 
-    /// Keeps a connection for the next request, if it can carry one.
-    pub(super) fn take_back(&self, lent: Lent) {
+    /// Keeps a connection for the next request, if it can carry one. One that has the answer and still sends the request goes
+    /// on with that until `by`, and is closed then.
+    pub(super) fn take_back(&self, lent: Lent, by: Instant) {
+        self.inner.take_back(lent, by);
+    }
+}
+
+impl Inner {
+    fn take_back(self: &Arc<Self>, lent: Lent, by: Instant) {
         // One of HTTP/2 is still kept.
         let Lent::Single(mut single) = lent else { return };
         let now = deadline(Duration::ZERO);
         single.until = single.carried.old_at.min(now + IDLE);
         if !single.is_usable(now) {
+            if let Some(rest) = single.rest() {
+                let rest = tokio::time::timeout_at(by, rest);
+                drop(self.tasks.spawn(async move { drop(rest.await) }));
+            }
             return;
         }
         let mut kept = lock(&self.kept);
+        if kept.single.len() >= self.room {
+            kept.single.retain_mut(|single| single.is_usable(now));
+        }
         if kept.single.len() < self.room {
             kept.single.push(single);
             self.look_after(&mut kept);
         }
+        drop(kept);
+        self.freed.notify_one();
     }
 
     /// A kept connection that can carry a request.
@@ -185,7 +195,32 @@ impl Pool {
         None
     }
 
-    async fn open(&self) -> Result<Lent, SendError> {
+    /// A new connection, or one that another request no longer needs, whichever is there first: a server may serve no more
+    /// than it does. The new one is kept then.
+    async fn next(self: &Arc<Self>) -> Result<Found, SendError> {
+        let (answer, mut opened) = oneshot::channel();
+        let this = Arc::clone(self);
+        drop(self.tasks.spawn(async move {
+            let Some(opened) = this.closed.run_until_cancelled(this.open()).await else { return };
+            if let Err(Ok((unclaimed, _))) = answer.send(opened) {
+                this.take_back(unclaimed, deadline(Duration::ZERO));
+            }
+        }));
+        loop {
+            tokio::select! {
+                biased;
+                // It is told unless the pool is gone.
+                opened = &mut opened => return opened.unwrap_or(Err(SendError::Late)),
+                () = self.freed.notified() => {
+                    if let Some(kept) = self.kept() {
+                        return Ok((kept, true));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn open(self: &Arc<Self>) -> Result<Found, SendError> {
         let wire = self.connector.open(&self.url).await?;
         let carried = wire.carried().clone();
         let until = carried.old_at.min(deadline(IDLE));
@@ -195,8 +230,8 @@ impl Pool {
                 .max_headers(MAX_ANSWER_FIELDS)
                 .handshake(wire)
                 .await?;
-            let connection = Some(Box::new(connection));
-            return Ok(Lent::Single(Single { sender, connection, carried, until }));
+            let single = Single::new(sender, Box::new(connection), carried, until);
+            return Ok((Lent::Single(single), false));
         }
         let (sender, connection) = http2::Builder::new(Spawner(self.tasks.clone()))
             .timer(TokioTimer::new())
@@ -208,15 +243,17 @@ impl Pool {
         let opened = Shared { sender, carried, until, spent: Arc::default() };
         let mut kept = lock(&self.kept);
         // Requests that came at once have each opened one, and one is enough for all.
-        let shared = match &kept.shared {
-            Some(first) if first.is_usable(deadline(Duration::ZERO)) => first.clone(),
+        let (shared, was_open) = match &kept.shared {
+            Some(first) if first.is_usable(deadline(Duration::ZERO)) => (first.clone(), true),
             Some(_) | None => {
                 kept.shared = Some(opened.clone());
                 self.look_after(&mut kept);
-                opened
+                (opened, false)
             }
         };
-        Ok(Lent::Shared(shared))
+        drop(kept);
+        self.freed.notify_waiters();
+        Ok((Lent::Shared(shared), was_open))
     }
 
     fn request(&self, letter: Letter, connection: &Lent) -> Request<Outgoing> {
@@ -235,22 +272,22 @@ impl Pool {
     }
 
     /// From now on a task closes what has ended or nobody needs, until nothing is kept any more.
-    fn look_after(&self, kept: &mut Kept) {
+    fn look_after(self: &Arc<Self>, kept: &mut Kept) {
         if std::mem::replace(&mut kept.looked_after, true) {
             return;
         }
-        let (kept, closed) = (Arc::downgrade(&self.kept), self.closed.clone());
+        let (this, closed) = (Arc::downgrade(self), self.closed.clone());
         drop(self.tasks.spawn(async move {
-            closed.run_until_cancelled(look_after(kept)).await;
+            closed.run_until_cancelled(look_after(this)).await;
         }));
     }
 }
 
-async fn look_after(kept: Weak<Mutex<Kept>>) {
+async fn look_after(pool: Weak<Inner>) {
     loop {
         tokio::time::sleep(LOOK).await;
-        let Some(kept) = kept.upgrade() else { return };
-        let mut kept = lock(&kept);
+        let Some(pool) = pool.upgrade() else { return };
+        let mut kept = lock(&pool.kept);
         let now = deadline(Duration::ZERO);
         kept.single.retain_mut(|single| single.is_usable(now));
         kept.shared.take_if(|shared| !shared.is_usable(now));
@@ -261,88 +298,10 @@ async fn look_after(kept: Weak<Mutex<Kept>>) {
     }
 }
 
-impl Lent {
-    async fn send(
-        &mut self,
-        request: Request<Outgoing>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Outgoing>>> {
-        match self {
-            Self::Single(single) => {
-                let Single { sender, connection, .. } = single;
-                carry(connection, sender.try_send_request(request)).await
-            }
-            Self::Shared(shared) => shared.sender.try_send_request(request).await,
-        }
-    }
-
-    /// Resolves with `work`, which reads what this connection brings.
-    pub(super) async fn carry<T>(&mut self, work: impl Future<Output = T>) -> T {
-        match self {
-            Self::Single(single) => carry(&mut single.connection, work).await,
-            Self::Shared(_) => work.await,
-        }
-    }
-
-    /// What the connection tells of itself.
-    pub(super) fn carried(&self) -> &Carried {
-        match self {
-            Self::Single(single) => &single.carried,
-            Self::Shared(shared) => &shared.carried,
-        }
-    }
-
-    /// Nothing came over the connection in time, so no further request goes there: one that died without a word would
-    /// take every attempt with it that HTTP/2 leads over it.
-    pub(super) fn give_up(self) {
-        if let Self::Shared(shared) = self {
-            shared.spent.store(true, Ordering::Relaxed);
-        }
-    }
-}
-
-/// Resolves with `work` and lets the connection move on meanwhile. One that has ended is dropped, so that whoever waits
-/// for it is told.
-async fn carry<T>(
-    connection: &mut Option<Box<http1::Connection<Wire, Outgoing>>>,
-    work: impl Future<Output = T>,
-) -> T {
-    let mut work = pin!(work);
-    poll_fn(|cx| {
-        if let Poll::Ready(done) = work.as_mut().poll(cx) {
-            return Poll::Ready(done);
-        }
-        if let Some(moving) = connection {
-            // Its error, if it has one, reaches whoever waits for the answer or its body.
-            if Pin::new(moving).poll(cx).is_ready() {
-                *connection = None;
-            }
-            return work.as_mut().poll(cx);
-        }
-        Poll::Pending
-    })
-    .await
-}
-
-impl Single {
-    /// Whether it can carry a request, as far as is known by now.
-    fn is_usable(&mut self, now: Instant) -> bool {
-        // Whatever has happened meanwhile is seen here; whoever sends is woken by its own look.
-        let mut unheard = Context::from_waker(Waker::noop());
-        self.connection.take_if(|it| Pin::new(it).poll(&mut unheard).is_ready());
-        self.connection.is_some() && self.sender.is_ready() && now < self.until
-    }
-}
-
-impl Shared {
-    fn is_usable(&self, now: Instant) -> bool {
-        self.sender.is_ready() && !self.spent.load(Ordering::Relaxed) && now < self.until
-    }
-}
-
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A URL may hold a token.
-        f.debug_struct("Pool").field("room", &self.room).finish_non_exhaustive()
+        f.debug_struct("Pool").field("room", &self.inner.room).finish_non_exhaustive()
     }
 }
 

@@ -17,6 +17,7 @@ use super::{ClientError, header_map};
 use crate::config::TargetTls;
 use crate::lifecycle::Tasks;
 use crate::model::ErrorClass;
+use crate::time::deadline;
 
 /// What came back from [`post`].
 #[derive(Clone, Debug)]
@@ -139,11 +140,11 @@ impl Line {
             let (head, body) = request.into_parts();
             let body = Outgoing::new(body).0;
             let letter = Letter { method: head.method, fields: head.headers, body };
-            let (mut lent, answer) = sent(&self.pool, letter).await?;
+            let (mut lent, answer) = sent(&self.pool, letter, self.timeout).await?;
             let (head, body) = answer.into_parts();
             let body = http_body_util::Limited::new(body, self.most);
             let body = lent.carry(body.collect()).await;
-            self.pool.take_back(lent);
+            self.pool.take_back(lent, deadline(self.timeout));
             let body = body.map_err(|_error| PostError::Failed(ErrorClass::TooLarge))?;
             Ok(Response::from_parts(head, body.to_bytes()))
         };
@@ -171,12 +172,16 @@ async fn answered(
         fields: header_map(fields.iter().map(|(name, value)| (name, value.as_bytes())))?,
         body: Outgoing::new(body).0,
     };
-    sent(&Pool::new(connector, url, 1, tasks), letter).await
+    sent(&Pool::new(connector, url, 1, tasks), letter, timeout).await
 }
 
-async fn sent(pool: &Pool, letter: Letter) -> Result<(Lent, Response<Incoming>), PostError> {
+async fn sent(
+    pool: &Pool,
+    letter: Letter,
+    timeout: Duration,
+) -> Result<(Lent, Response<Incoming>), PostError> {
     let mut lent = None;
-    let answer = pool.send(letter, &mut lent).await;
+    let answer = pool.send(letter, deadline(timeout), &mut lent).await;
     let answer = answer.map_err(|error| PostError::Failed(class_of(&error)))?;
     // An answer has a connection.
     let lent = lent.ok_or(PostError::Failed(ErrorClass::Connect))?;

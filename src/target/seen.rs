@@ -7,13 +7,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::{HeaderMap, HeaderValue, LOCATION};
 use memchr::memmem;
-use tokio::time::Instant;
 
 use super::Exchange;
 use super::connect::Way;
@@ -23,6 +23,7 @@ use crate::model::{
     MAX_SEEN_HEADERS, Seen,
 };
 use crate::rules::outbound::{is_a_proof, speaks_of_a_secret};
+use crate::time::in_time;
 
 /// Most bytes of an answer's body that are read. What is beyond the record is dropped as it comes, so that a connection
 /// whose answer is a whole page can be used again.
@@ -61,7 +62,7 @@ impl Exchange {
     pub(super) fn failed(error: &SendError, way: Option<Way>, broken: Option<&str>) -> Self {
         let way = match error {
             SendError::Connect(failed) => Some(failed.way),
-            SendError::Http(_) => way,
+            SendError::Http(_) | SendError::Late => way,
         };
         let (class, words) = match broken {
             Some(words) => (ErrorClass::Tls, clean(words)),
@@ -103,6 +104,7 @@ pub(super) fn class_of(error: &SendError) -> ErrorClass {
         SendError::Http(http) if http.is_parse_too_large() => ErrorClass::TooLarge,
         SendError::Http(http) if http.is_parse() => ErrorClass::Protocol,
         SendError::Http(http) if http.is_timeout() => ErrorClass::Timeout,
+        SendError::Late => ErrorClass::Timeout,
         SendError::Http(_) => ErrorClass::Reset,
     }
 }
@@ -111,6 +113,7 @@ pub(super) fn class_of(error: &SendError) -> ErrorClass {
 fn words_of(error: &SendError) -> String {
     let error = match error {
         SendError::Connect(failed) => return clean(&failed.cause.to_string()),
+        SendError::Late => return clean(&error.to_string()),
         SendError::Http(error) => error,
     };
     let mut words: Vec<String> = Vec::new();
@@ -231,30 +234,29 @@ pub(super) struct Beginning {
     pub(super) cut: bool,
 }
 
-/// Reads until the body ends, is too long, or `until`. A connection whose answer goes on is closed.
+/// Reads until the body ends, is too long, or took longer than `within`. A connection whose answer goes on is closed.
 pub(super) async fn beginning(
     mut body: Incoming,
-    until: Instant,
+    within: Duration,
     secrets: &[HeaderValue],
 ) -> Beginning {
     let mut kept = BytesMut::new();
     let mut read = 0_usize;
-    let ended = loop {
-        match tokio::time::timeout_at(until, body.frame()).await {
-            Ok(None) => break true,
-            Ok(Some(Ok(frame))) => {
-                let Ok(data) = frame.into_data() else { continue };
-                read = read.saturating_add(data.len());
-                let room = (MAX_SEEN_BODY + BEYOND_THE_RECORD).saturating_sub(kept.len());
-                kept.extend_from_slice(data.get(..room).unwrap_or(&data));
-                if read > MAX_ANSWER_BODY {
-                    break false;
-                }
+    let reading = async {
+        // Whatever happens here says nothing about the delivery any more.
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else { return false };
+            let Ok(data) = frame.into_data() else { continue };
+            read = read.saturating_add(data.len());
+            let room = (MAX_SEEN_BODY + BEYOND_THE_RECORD).saturating_sub(kept.len());
+            kept.extend_from_slice(data.get(..room).unwrap_or(&data));
+            if read > MAX_ANSWER_BODY {
+                return false;
             }
-            // Whatever happens here says nothing about the delivery any more.
-            Ok(Some(Err(_))) | Err(_) => break false,
         }
+        true
     };
+    let ended = in_time(within, reading).await.unwrap_or(false);
     let clean = removed(&kept, secrets);
     let cut = !ended || read > kept.len() || clean.len() > MAX_SEEN_BODY;
     Beginning { bytes: clean.slice(..clean.len().min(MAX_SEEN_BODY)), cut }

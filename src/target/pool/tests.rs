@@ -1,5 +1,7 @@
 //! Against a server that counts its connections.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -7,6 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use super::super::connect::Route;
+use super::super::lookup::Resolver;
 use super::super::tls::no_tls;
 use super::*;
 
@@ -70,6 +73,10 @@ fn pool(url: &str, room: usize) -> Pool {
     Pool::new(connector, url.parse().unwrap(), room, &Tasks::new())
 }
 
+fn soon() -> Instant {
+    deadline(Duration::from_secs(5))
+}
+
 fn letter() -> Letter {
     let body = Outgoing::new(Bytes::new()).0;
     Letter { method: Method::POST, fields: HeaderMap::new(), body }
@@ -78,7 +85,7 @@ fn letter() -> Letter {
 /// A request whose answer was read to its end; the connection is not yet taken back.
 async fn exchange(pool: &Pool) -> Lent {
     let mut lent = None;
-    let answer = pool.send(letter(), &mut lent).await.unwrap();
+    let answer = pool.send(letter(), soon(), &mut lent).await.unwrap();
     let mut lent = lent.unwrap();
     let body = lent.carry(answer.into_body().collect()).await.unwrap().to_bytes();
     assert_eq!(body, "ok");
@@ -87,7 +94,7 @@ async fn exchange(pool: &Pool) -> Lent {
 
 async fn post(pool: &Pool) {
     let lent = exchange(pool).await;
-    pool.take_back(lent);
+    pool.take_back(lent, soon());
 }
 
 #[tokio::test]
@@ -107,7 +114,7 @@ async fn a_request_names_its_path_and_host_and_the_next_one_takes_its_connection
     let used = [server.connection().await, server.connection().await, server.connection().await];
     assert_eq!(used, [1, 2, 3]);
     for lent in lent {
-        pool.take_back(lent);
+        pool.take_back(lent, soon());
     }
     assert_eq!(server.ended.recv().await, Some(3));
 }
@@ -120,8 +127,8 @@ async fn a_connection_that_the_server_has_closed_carries_nothing() {
     assert_eq!(server.connection().await, 1);
     server.close.send(1).unwrap();
     // It takes a moment until we can know.
-    while let Some(lent) = pool.kept() {
-        pool.take_back(lent);
+    while let Some(lent) = pool.inner.kept() {
+        pool.take_back(lent, soon());
         tokio::task::yield_now().await;
     }
     post(&pool).await;
@@ -136,28 +143,87 @@ async fn a_connection_whose_answer_goes_on_or_says_so_is_not_kept() {
         let mut server = Server::start(answer).await;
         let pool = pool(&server.url, 2);
         let mut lent = None;
-        drop(pool.send(letter(), &mut lent).await.unwrap());
-        pool.take_back(lent.unwrap());
-        assert!(pool.kept().is_none(), "{answer}");
+        drop(pool.send(letter(), soon(), &mut lent).await.unwrap());
+        pool.take_back(lent.unwrap(), soon());
+        assert!(pool.inner.kept().is_none(), "{answer}");
         assert_eq!(server.ended.recv().await, Some(1));
     }
 }
 
 #[tokio::test]
-async fn whoever_waits_no_longer_closes_the_connection() {
+async fn an_answer_that_comes_early_does_not_cut_the_request() {
+    let length = 8 * 1024 * 1024;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let pool = pool(&url, 2);
+    let head = Letter { body: Outgoing::new(vec![b'x'; length].into()).0, ..letter() };
+    let answers = async {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut first = [0; 16];
+        socket.read_exact(&mut first).await.unwrap();
+        socket.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+        socket
+    };
+    let mut lent = None;
+    let (answer, mut socket) = tokio::join!(pool.send(head, soon(), &mut lent), answers);
+    assert_eq!(answer.unwrap().status(), 204);
+    pool.take_back(lent.unwrap(), soon());
+    let mut rest = Vec::new();
+    socket.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.len() > length, "{} of {length} bytes", rest.len());
+    assert!(rest.iter().rev().take(length).all(|byte| *byte == b'x'));
+}
+
+#[tokio::test]
+async fn a_connection_that_is_free_again_is_taken_by_whoever_waits_for_a_new_one() {
+    let mut server = Server::start(OK).await;
+    let there: std::net::SocketAddr =
+        server.url.trim_start_matches("http://").split('/').next().unwrap().parse().unwrap();
+    let (go_on, stalled) = std::sync::mpsc::sync_channel::<()>(1);
+    let (first, stalled) = (AtomicBool::new(true), Mutex::new(stalled));
+    let resolver = Resolver::asking(move |_, _| {
+        if !first.swap(false, Ordering::SeqCst) {
+            drop(stalled.lock().map(|stalled| stalled.recv()));
+        }
+        Ok(vec![there])
+    });
+    let connector = Connector::new(no_tls().unwrap(), Duration::from_secs(60), Route::default());
+    let tasks = Tasks::new();
+    let url = "http://stalls.example/".parse().unwrap();
+    let pool = Pool::new(connector.asking(resolver), url, 2, &tasks);
+    let busy = exchange(&pool).await;
+    let mut waits = std::pin::pin!(exchange(&pool));
+    let early = futures_util::FutureExt::now_or_never(&mut waits);
+    assert!(early.is_none());
+    pool.take_back(busy, soon());
+    let lent = tokio::time::timeout(Duration::from_secs(5), waits).await.unwrap();
+    assert_eq!([server.connection().await, server.connection().await], [1, 1]);
+    // What was being opened for it is kept when it is there.
+    go_on.send(()).unwrap();
+    while lock(&pool.inner.kept).single.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    pool.take_back(lent, soon());
+    assert_eq!(lock(&pool.inner.kept).single.len(), 2);
+}
+
+#[tokio::test]
+async fn what_takes_too_long_is_late_and_its_connection_is_closed() {
     let mut server = Server::start("HTTP/1.1 200").await;
     let pool = pool(&server.url, 2);
     let mut lent = None;
     {
-        let sending = pool.send(letter(), &mut lent);
+        let mut sending = std::pin::pin!(pool.send(letter(), soon(), &mut lent));
         tokio::select! {
-            answer = sending => panic!("{answer:?}"),
+            answer = &mut sending => panic!("{answer:?}"),
             number = server.connection() => assert_eq!(number, 1),
         }
+        tokio::time::pause();
+        assert!(matches!(sending.await, Err(SendError::Late)));
     }
     lent.unwrap().give_up();
     assert_eq!(server.ended.recv().await, Some(1));
-    assert!(pool.kept().is_none());
+    assert!(pool.inner.kept().is_none());
 }
 
 #[tokio::test]
@@ -167,11 +233,11 @@ async fn an_idle_connection_is_closed_after_half_a_minute_and_nothing_looks_on()
     post(&pool).await;
     tokio::time::pause();
     tokio::time::sleep(IDLE.saturating_sub(Duration::from_secs(1))).await;
-    assert!(server.ended.try_recv().is_err() && lock(&pool.kept).looked_after);
+    assert!(server.ended.try_recv().is_err() && lock(&pool.inner.kept).looked_after);
     post(&pool).await;
     assert_eq!([server.connection().await, server.connection().await], [1, 1]);
     assert_eq!(server.ended.recv().await, Some(1));
-    assert!(!lock(&pool.kept).looked_after);
+    assert!(!lock(&pool.inner.kept).looked_after);
     // The next one is looked after again.
     post(&pool).await;
     assert_eq!(server.connection().await, 2);

@@ -74,6 +74,11 @@ impl Carried {
         Way { timing, ..self.way }
     }
 
+    /// Whoever had it opened has had another: its times belong to no request.
+    pub(super) fn is_no_news(&self) {
+        self.new.store(false, Ordering::Relaxed);
+    }
+
     /// Whether something of a request is still to be sent.
     pub(super) fn has_unsent(&self) -> bool {
         self.unsent.load(Ordering::Relaxed)

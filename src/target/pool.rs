@@ -8,6 +8,7 @@ mod lent;
 
 use std::fmt;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use hyper::client::conn::{http1, http2};
 use hyper::header::{HOST, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioTimer;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -76,6 +77,8 @@ struct Inner {
     kept: Mutex<Kept>,
     /// A connection was taken back.
     freed: Notify,
+    /// Room for connections that no attempt waits for: being opened, or with the rest of a request.
+    aside: Arc<Semaphore>,
     /// The pool is gone.
     closed: CancellationToken,
 }
@@ -106,6 +109,7 @@ impl Pool {
             tasks: tasks.clone(),
             kept: Mutex::default(),
             freed: Notify::new(),
+            aside: Arc::new(Semaphore::new(room)),
             closed,
         };
         Self { inner: Arc::new(inner), _close: close }
@@ -158,9 +162,13 @@ impl Inner {
         let now = deadline(Duration::ZERO);
         single.until = single.carried.old_at.min(now + IDLE);
         if !single.is_usable(now) {
-            if let Some(rest) = single.rest() {
+            let place = Arc::clone(&self.aside).try_acquire_owned();
+            if let (Some(rest), Ok(place)) = (single.rest(), place) {
                 let rest = tokio::time::timeout_at(by, rest);
-                drop(self.tasks.spawn(async move { drop(rest.await) }));
+                drop(self.tasks.spawn(async move {
+                    drop(rest.await);
+                    drop(place);
+                }));
             }
             return;
         }
@@ -199,24 +207,43 @@ impl Inner {
     /// than it does. The new one is kept then.
     async fn next(self: &Arc<Self>) -> Result<Found, SendError> {
         let (answer, mut opened) = oneshot::channel();
-        let this = Arc::clone(self);
+        let (this, closed) = (Arc::clone(self), self.closed.clone());
         drop(self.tasks.spawn(async move {
-            let Some(opened) = this.closed.run_until_cancelled(this.open()).await else { return };
-            if let Err(Ok((unclaimed, _))) = answer.send(opened) {
-                this.take_back(unclaimed, deadline(Duration::ZERO));
-            }
+            closed.run_until_cancelled(this.open_for(answer)).await;
         }));
         loop {
+            let mut freed = pin!(self.freed.notified());
+            freed.as_mut().enable();
+            if let Some(kept) = self.kept() {
+                return Ok((kept, true));
+            }
             tokio::select! {
                 biased;
                 // It is told unless the pool is gone.
-                opened = &mut opened => return opened.unwrap_or(Err(SendError::Late)),
-                () = self.freed.notified() => {
-                    if let Some(kept) = self.kept() {
-                        return Ok((kept, true));
-                    }
-                }
+                opened = &mut opened => return match opened.unwrap_or(Err(SendError::Late)) {
+                    Ok(found) => Ok(found),
+                    Err(error) => self.kept().map(|kept| (kept, true)).ok_or(error),
+                },
+                () = freed => {}
             }
+        }
+    }
+
+    /// Opens a connection for whoever waits for the answer. When nobody does any more, it is kept for the next, if not too
+    /// many are being opened like that.
+    async fn open_for(self: &Arc<Self>, mut answer: oneshot::Sender<Result<Found, SendError>>) {
+        let mut opening = pin!(self.open());
+        let opened = tokio::select! {
+            biased;
+            opened = &mut opening => opened,
+            () = answer.closed() => {
+                let Ok(_place) = self.aside.try_acquire() else { return };
+                opening.await
+            }
+        };
+        if let Err(Ok((unclaimed, _))) = answer.send(opened) {
+            unclaimed.carried().is_no_news();
+            self.take_back(unclaimed, deadline(Duration::ZERO));
         }
     }
 

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper::{Request, Response};
+use tokio::task::coop::unconstrained;
 use tokio::time::Instant;
 
 use super::super::connect::{Carried, Wire};
@@ -144,7 +145,12 @@ impl Single {
     /// Lets it take note of what has happened meanwhile. Whoever sends is woken by its own look.
     fn look(&mut self) {
         let mut unheard = Context::from_waker(Waker::noop());
-        self.connection.take_if(|it| Pin::new(it).poll(&mut unheard).is_ready());
+        // Whatever the task that looks has done before.
+        let mut has_ended = |it: &mut Moving| {
+            let looking = pin!(unconstrained(it));
+            looking.poll(&mut unheard).is_ready()
+        };
+        self.connection.take_if(|it| has_ended(it));
     }
 }
 

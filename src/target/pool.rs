@@ -1,7 +1,7 @@
 //! The open connections of one target: opened when a request needs one, kept for the next, closed when nobody needs them.
 //!
 //! A connection of HTTP/1 belongs to the request that it carries, and moves on with it: no task of its own, nothing handed from
-//! one task to another. While it is kept nobody looks at it but [`Pool::look_after`], every few seconds, and whoever takes it.
+//! one task to another. While it is kept nobody looks at it but `look_after`, every few seconds, and whoever takes it.
 //! One of HTTP/2 is a task and carries what comes at once.
 
 mod lent;

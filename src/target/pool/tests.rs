@@ -208,6 +208,33 @@ async fn a_connection_that_is_free_again_is_taken_by_whoever_waits_for_a_new_one
 }
 
 #[tokio::test]
+async fn connections_that_are_opened_for_nobody_are_no_more_than_there_is_room_for() {
+    let (go_on, stalled) = std::sync::mpsc::sync_channel::<()>(8);
+    let stalled = Mutex::new(stalled);
+    let resolver = Resolver::asking(move |_, _| {
+        drop(stalled.lock().map(|stalled| stalled.recv()));
+        Err(std::io::ErrorKind::NotFound.into())
+    });
+    let connector = Connector::new(no_tls().unwrap(), Duration::from_secs(60), Route::default());
+    let url = "http://stalls.example/".parse().unwrap();
+    let pool = Pool::new(connector.asking(resolver), url, 2, &Tasks::new());
+    for _ in 0..5 {
+        let mut lent = None;
+        let mut sending = std::pin::pin!(pool.send(letter(), soon(), &mut lent));
+        assert!(futures_util::FutureExt::now_or_never(&mut sending).is_none());
+        tokio::task::yield_now().await;
+    }
+    let settled = async {
+        // The pool's own handle, and one of each that goes on.
+        while Arc::strong_count(&pool.inner) != 3 || pool.inner.aside.available_permits() != 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(5), settled).await.is_ok());
+    drop(go_on);
+}
+
+#[tokio::test]
 async fn what_takes_too_long_is_late_and_its_connection_is_closed() {
     let mut server = Server::start("HTTP/1.1 200").await;
     let pool = pool(&server.url, 2);

@@ -183,3 +183,17 @@ fn what_is_not_needed_any_more_is_gone_when_the_log_is_opened() {
     assert!(commits(dir.path()).is_empty());
     assert!(!log.has_length());
 }
+
+#[test]
+fn zeros_are_written_where_they_are_meant_and_nowhere_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    for (from, to) in [(0, 4096), (1, 2), (100, 12_345), (4095, 4097), (8192, 8192)] {
+        std::fs::write(&path, vec![7; 16_384]).unwrap();
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        write_zeros(&file, from, to).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let zeros = (0..16_384).map(|at| u8::from(!(from..to).contains(&at)) * 7);
+        assert!(bytes.iter().copied().eq(zeros), "{from}..{to}");
+    }
+}

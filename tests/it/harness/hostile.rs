@@ -33,7 +33,8 @@ pub enum Bad {
     EndlessBody,
     /// Answers 100 without end.
     Endless100,
-    /// Answers 200 with a small body that claims to unfold to much more.
+    /// Answers 200 with a small body that claims to unfold to much more: too long to be read to its end along the way,
+    /// which would leave a connection that may be kept.
     Bomb,
     /// Sends the client to itself.
     Redirect,
@@ -126,9 +127,9 @@ async fn serve(mut socket: TcpStream, bad: Bad) -> std::io::Result<()> {
         }
         Bad::Endless100 => for_ever(&mut socket, b"HTTP/1.1 100 Continue\r\n\r\n").await?,
         Bad::Bomb => {
-            let fields = "content-encoding: gzip\r\ncontent-length: 200000\r\n";
+            let fields = "content-encoding: gzip\r\ncontent-length: 1000000\r\n";
             socket.write_all(head(fields).as_bytes()).await?;
-            socket.write_all(&[0x1f].repeat(200_000)).await?;
+            socket.write_all(&[0x1f].repeat(1_000_000)).await?;
         }
         Bad::Redirect => {
             let to = "HTTP/1.1 302 Found\r\nlocation: /hook\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";

@@ -27,7 +27,9 @@ impl<T> Table<T> {
     /// Puts an entry in, in place of an earlier one of the same sequence.
     pub(super) fn insert(&mut self, sequence: u64, entry: T) -> Option<T> {
         let (number, place) = split(sequence);
-        let new = || Run { places: Vec::new(), entries: Vec::new() };
+        // One that begins with its first place is mostly filled one by one.
+        let room = if place == 0 { usize::try_from(RUN).unwrap_or(0) } else { 0 };
+        let new = || Run { places: Vec::with_capacity(room), entries: Vec::with_capacity(room) };
         let run = self.runs.entry(number).or_insert_with(new);
         match run.places.binary_search(&place) {
             Ok(at) => run.entries.get_mut(at).map(|old| std::mem::replace(old, entry)),

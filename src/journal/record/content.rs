@@ -6,9 +6,11 @@ use super::frame::{self, Damage, Frame, HEAD, KIND_CHUNK, KIND_CONTENT, Mark};
 use crate::model::{Event, EventId, Headers};
 use crate::time::Timestamp;
 
-/// Most bytes of one part: what one value of the store holds. Far below the bound above which sled would write
-/// a value to a file of its own and never sync it.
+/// Most bytes of one frame: what is longer is a chain of chunks.
 pub(in crate::journal) const PART: usize = 8 * 1024;
+/// Most bytes of one part, which is one value of the store: nine of them stand on a shelf, whose page has to stay below the
+/// bound above which sled would write it to a file of its own and never sync it. The longer, the fewer values and shelves.
+pub(in crate::journal) const ROOM: usize = 13 * 1024;
 /// Event id, number and count of a chunk.
 const CHUNK_HEAD: usize = 16 + 2 + 2;
 /// Most content bytes of one chunk.
@@ -89,7 +91,7 @@ impl<'a> From<&'a Content> for View<'a> {
     }
 }
 
-/// The contents of one commit, cut into parts. No frame crosses the border of a part.
+/// The contents of one commit, cut into parts of at most [`ROOM`] bytes. No frame crosses the border of a part.
 #[derive(Debug)]
 pub(in crate::journal) struct Parts {
     commit: u64,
@@ -120,7 +122,7 @@ impl Parts {
     pub(in crate::journal) fn finish(&mut self) {
         if let Some((first, part)) = self.open.take() {
             // What is kept for a while is not to take the room of a part that is full.
-            let is_small = part.len() < PART / 2;
+            let is_small = part.len() < ROOM / 2;
             let part = if is_small { Bytes::copy_from_slice(&part) } else { part.freeze() };
             self.cut.push((first, part));
         }
@@ -175,10 +177,10 @@ impl Parts {
 
     /// The last part if it has room, or a new one that begins with this frame.
     fn room_for(&mut self, length: usize, mark: Mark) -> &mut BytesMut {
-        if self.open.as_ref().is_some_and(|(_, part)| part.len().saturating_add(length) > PART) {
+        if self.open.as_ref().is_some_and(|(_, part)| part.len().saturating_add(length) > ROOM) {
             self.finish();
         }
-        let new = || (mark.ordinal, BytesMut::with_capacity(PART));
+        let new = || (mark.ordinal, BytesMut::with_capacity(ROOM));
         &mut self.open.get_or_insert_with(new).1
     }
 }

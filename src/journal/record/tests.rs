@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::content::{self, Content, PART, Parts};
+use super::content::{self, Content, PART, Parts, ROOM};
 use super::frame::{PREFIX, VERSION};
 use super::*;
 use crate::model::{
@@ -214,7 +214,7 @@ fn contents_share_parts_and_none_crosses_a_border() {
     let mut next = 0;
     for (first, part) in parts.iter() {
         assert_eq!(first, next);
-        assert!(part.len() <= PART);
+        assert!(part.len() <= ROOM);
         let mut rest: &[u8] = part;
         while !rest.is_empty() {
             assert_eq!(frame::take(&mut rest).unwrap().mark, Mark { commit: 1, ordinal: next });

@@ -12,8 +12,8 @@ use everhook::config::Config;
 use everhook::ingress::Ingress;
 use everhook::journal::{
     Append, AppendError, Appended, Ask, BoxFuture, Changed, Claimed, Depth, Found, Happening,
-    Health, Journal, Lease, LoadError, Note, NoteError, OperateError, Page, RejectionAsk, Repeat,
-    Scope, SettleError, Tally,
+    Health, Journal, Latest, Lease, LoadError, Note, NoteError, OperateError, Page, RejectionAsk,
+    Repeat, Scope, SettleError, Tally,
 };
 use everhook::lifecycle::Tasks;
 use everhook::metrics::Metrics;
@@ -134,6 +134,10 @@ impl Journal for PlainFile {
 
     fn watch(&self) -> broadcast::Receiver<Happening> {
         self.happenings.subscribe()
+    }
+
+    fn latest(&self) -> BTreeMap<Name, Latest> {
+        BTreeMap::new()
     }
 
     fn reject(&self, _rejection: Rejection) -> BoxFuture<'_, Result<(), AppendError>> {

@@ -50,9 +50,9 @@ use self::deliveries::Which;
 pub use self::health::Readiness;
 use self::jobs::Jobs;
 use self::live::Readers;
+use self::rates::Rates;
 use self::route::Route;
 pub use self::setup::Setup;
-use self::stats::Recent;
 use crate::config::{self, Config};
 use crate::control::{Builds, RelayControl, Release};
 use crate::journal::Journal;
@@ -115,7 +115,7 @@ struct Shared {
     reload: ReloadControl,
     revision: &'static str,
     rng: Mutex<StdRng>,
-    recent: Mutex<Recent>,
+    rates: Mutex<Rates>,
     readers: Readers,
     jobs: Jobs,
     reception: OnceLock<Reception>,
@@ -152,7 +152,7 @@ impl Admin {
             reload,
             revision,
             rng: Mutex::new(StdRng::seed_from_u64(seed)),
-            recent: Mutex::default(),
+            rates: Mutex::default(),
             readers: Readers::new(tasks),
             jobs: Jobs::default(),
             reception: OnceLock::new(),

@@ -1,65 +1,34 @@
 //! Figures: of the whole daemon, and of each source.
 
-use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
 use hyper::StatusCode;
 use serde_json::{Value, json};
-use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::answer::{Answer, Problem, json as answer_json};
 use super::rates::{Rates, next_minute};
 use super::setup::SourceSetup;
-use crate::journal::{Depth, Happening, Health, What};
+use crate::journal::{Depth, Health};
 use crate::metrics::{SourceTotals, TargetTotals, Totals};
-use crate::model::{EventId, Name};
 use crate::time::Timestamp;
 
-/// What is remembered of the recent past.
-#[derive(Debug, Default)]
-pub(super) struct Recent {
-    pub(super) rates: Rates,
-    /// The latest event of each source since the start.
-    last: BTreeMap<Name, (EventId, String, Timestamp)>,
-}
-
 impl Shared {
-    /// Remembers what was counted and what came last, until it is to stop.
+    /// Remembers the counters at the beginning of each minute, until it is to stop.
     pub(super) async fn remember(&self, stop: &CancellationToken) {
-        let both = async { tokio::join!(self.sample(), self.follow()) };
-        stop.run_until_cancelled(both).await;
-    }
-
-    /// Remembers the counters at the beginning of each minute, for ever.
-    async fn sample(&self) {
-        loop {
-            let now = self.clock.now();
-            self.recent().rates.record(now, self.metrics.totals());
-            self.clock.sleep_until(next_minute(now)).await;
-        }
-    }
-
-    /// Remembers the latest event of each source, for as long as the journal tells.
-    async fn follow(&self) {
-        let journal = self.readiness.opened().await;
-        let mut watch = journal.watch();
-        loop {
-            match watch.recv().await {
-                Ok(Happening { id, what: What::Accepted { source, name, received_at } }) => {
-                    if self.setup().sources.iter().any(|it| it.name == source) {
-                        self.recent().last.insert(source, (id, name, received_at));
-                    }
-                }
-                Ok(Happening { what: What::Delivery(_), .. }) | Err(RecvError::Lagged(_)) => {}
-                Err(RecvError::Closed) => return,
+        let sampling = async {
+            loop {
+                let now = self.clock.now();
+                self.rates().record(now, self.metrics.totals());
+                self.clock.sleep_until(next_minute(now)).await;
             }
-        }
+        };
+        stop.run_until_cancelled(sampling).await;
     }
 
-    pub(super) fn recent(&self) -> std::sync::MutexGuard<'_, Recent> {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn rates(&self) -> std::sync::MutexGuard<'_, Rates> {
+        self.rates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How everything goes.
@@ -75,8 +44,8 @@ impl Shared {
         let depths = journal.map(|journal| journal.depth()).unwrap_or_default();
         let rejections: u64 = journal.map_or(0, |journal| journal.quarantined().values().sum());
         let percentile = |percent| totals.ack.percentile(percent);
-        let recent = self.recent();
-        let series = |of: fn(&Totals) -> u64| recent.rates.series(now, &totals, of);
+        let rates = self.rates();
+        let series = |of: fn(&Totals) -> u64| rates.series(now, &totals, of);
         let body = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "revision": self.revision,
@@ -112,7 +81,7 @@ impl Shared {
                 "failed": series(failed),
             },
         });
-        drop(recent);
+        drop(rates);
         answer_json(StatusCode::OK, &body)
     }
 
@@ -136,13 +105,14 @@ impl Shared {
     /// Every source.
     pub(super) fn list_sources(&self) -> Result<Answer, Problem> {
         let (now, totals, setup) = (self.clock.now(), self.metrics.totals(), self.setup());
-        let kept = self.journal()?.quarantined();
-        let recent = self.recent();
+        let journal = self.journal()?;
+        let (kept, latest) = (journal.quarantined(), journal.latest());
+        let rates = self.rates();
         let shown = |source: &SourceSetup| {
             let name = source.name.as_str();
             let of = |totals: &Totals| totals.sources.get(name).copied().unwrap_or_default();
-            let last = recent.last.get(&source.name).map(|(id, event, at)| {
-                json!({ "id": id.to_string(), "event": event, "received_at": at })
+            let last = latest.get(&source.name).map(|last| {
+                json!({ "id": last.id.to_string(), "event": last.name, "received_at": last.received_at })
             });
             let counts: SourceTotals = of(&totals);
             let (url, is_public) = source.address.url();
@@ -167,11 +137,11 @@ impl Shared {
                 "refused": counts.refused,
                 "rejections": kept.get(&source.name).copied().unwrap_or(0),
                 "last_event": last,
-                "per_minute": recent.rates.series(now, &totals, |totals| of(totals).accepted),
+                "per_minute": rates.series(now, &totals, |totals| of(totals).accepted),
             })
         };
         let items: Vec<_> = setup.sources.iter().map(shown).collect();
-        drop(recent);
+        drop(rates);
         Ok(answer_json(StatusCode::OK, &json!({ "items": items, "next": null })))
     }
 }

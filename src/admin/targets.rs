@@ -113,12 +113,11 @@ impl Shared {
     }
 
     fn add_rates(&self, items: &mut [Value]) {
-        let (now, totals, recent) = (self.clock.now(), self.metrics.totals(), self.recent());
+        let (now, totals, rates) = (self.clock.now(), self.metrics.totals(), self.rates());
         for item in items {
             let name = item.get("target").and_then(Value::as_str).unwrap_or_default().to_owned();
             let series = |of: fn(&TargetTotals) -> u64| {
-                recent
-                    .rates
+                rates
                     .series(now, &totals, |totals: &Totals| totals.targets.get(&name).map_or(0, of))
             };
             let (delivered, failed) = (series(|it| it.delivered), series(|it| it.failed));

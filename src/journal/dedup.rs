@@ -115,6 +115,16 @@ impl DedupIndex {
         Self { exact, latest, ends: Ends::default(), most, evicted: 0 }
     }
 
+    /// Looks keys up that are asked for next, and says how many are known. Entries are nowhere near each other, and the
+    /// processor waits for the memory of several at once only if it is asked for them one right after the other.
+    pub(super) fn fetch<'a>(&self, keys: impl Iterator<Item = &'a DedupKey>) -> usize {
+        let is_known = |key: &&DedupKey| match key {
+            DedupKey::Exact { key, .. } => self.exact.get(&key.to_be_bytes()).is_some(),
+            DedupKey::Latest { subject, .. } => self.latest.get(&subject.to_be_bytes()).is_some(),
+        };
+        keys.filter(is_known).count()
+    }
+
     /// The first event that any of these keys repeats, at `now`.
     pub(super) fn repeats(&self, keys: &[DedupKey], now: Timestamp) -> Option<EventId> {
         keys.iter().find_map(|key| {

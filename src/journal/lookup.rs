@@ -155,6 +155,17 @@ pub enum OperateError {
     Refused(super::AppendError),
 }
 
+/// The latest event of a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Latest {
+    /// The event.
+    pub id: EventId,
+    /// Its name.
+    pub name: String,
+    /// When it was received.
+    pub received_at: Timestamp,
+}
+
 /// Something that happened to an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Happening {

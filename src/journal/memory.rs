@@ -15,8 +15,8 @@ use super::repeats::{Repeat, Repeated};
 use super::slot::Slots;
 use super::{
     Append, AppendError, Appended, Ask, BoxFuture, Changed, Claimed, Depth, Found, Group,
-    Happening, Health, Journal, Lease, Listed, LoadError, MAX_PAGE, Note, NoteError, OperateError,
-    Page, RejectionAsk, Scope, SettleError, Tally, What,
+    Happening, Health, Journal, Latest, Lease, Listed, LoadError, MAX_PAGE, Note, NoteError,
+    OperateError, Page, RejectionAsk, Scope, SettleError, Tally, What,
 };
 use crate::model::{
     Attempt, Event, EventId, Name, Rejection, RejectionId, RejectionOutline, Settlement, Wanted,
@@ -42,6 +42,7 @@ struct Inner {
     notes: Notes,
     quarantine: Quarantine<Rejection>,
     repeated: Repeated,
+    latest: BTreeMap<Name, Latest>,
     /// Every event that was ever appended.
     events: BTreeMap<u64, Kept>,
     closed: bool,
@@ -64,6 +65,7 @@ impl MemoryJournal {
             notes: Notes::default(),
             quarantine: Quarantine::new(u64::MAX),
             repeated: Repeated::default(),
+            latest: BTreeMap::new(),
             events: BTreeMap::new(),
             closed: false,
         };
@@ -94,11 +96,10 @@ impl MemoryJournal {
         let sequence = inner.next();
         let id = event.id;
         inner.dedup.remember(&dedup, id, now);
-        let happening = What::Accepted {
-            source: event.source.clone(),
-            name: event.name.clone(),
-            received_at: event.received_at,
-        };
+        let (source, name) = (event.source.clone(), event.name.clone());
+        let received_at = event.received_at;
+        inner.latest.insert(source.clone(), Latest { id, name: name.clone(), received_at });
+        let happening = What::Accepted { source, name, received_at };
         inner.take_up(sequence, Kept { event, deliveries, attempts: Vec::new() });
         drop(inner);
         self.changed.notify_waiters();
@@ -361,6 +362,10 @@ impl Journal for MemoryJournal {
 
     fn watch(&self) -> broadcast::Receiver<Happening> {
         self.watchers.subscribe()
+    }
+
+    fn latest(&self) -> BTreeMap<Name, Latest> {
+        self.lock().latest.clone()
     }
 
     fn reject(&self, rejection: Rejection) -> BoxFuture<'_, Result<(), AppendError>> {

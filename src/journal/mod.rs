@@ -36,8 +36,8 @@ use crate::model::{
 use crate::time::{Clock, Timestamp};
 
 pub use self::lookup::{
-    Ask, Changed, Found, Group, Happening, Listed, MAX_PAGE, OperateError, Page, PastAttempt,
-    RejectionAsk, Scope, Tally, What,
+    Ask, Changed, Found, Group, Happening, Latest, Listed, MAX_PAGE, OperateError, Page,
+    PastAttempt, RejectionAsk, Scope, Tally, What,
 };
 pub(crate) use self::quarantine::AMPLE as QUARANTINE_AMPLE;
 pub use self::repeats::{MAX_TOLD, Repeat, Repeats};
@@ -115,6 +115,9 @@ pub trait Journal: Send + Sync + 'static {
 
     /// What happens from now on, for whoever watches. A watcher that is too slow misses some of it and is told.
     fn watch(&self) -> broadcast::Receiver<Happening>;
+
+    /// The latest event of each source since the start.
+    fn latest(&self) -> BTreeMap<Name, Latest>;
 
     /// Keeps a refused request in the bounded quarantine. Resolves when it is on stable storage.
     ///

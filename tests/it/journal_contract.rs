@@ -21,6 +21,7 @@ use everhook::time::{Clock, Timestamp};
 use tempfile::TempDir;
 
 pub const HOUR: Duration = Duration::from_secs(3_600);
+const MINUTE: Duration = Duration::from_secs(60);
 
 fn name(text: &str) -> Name {
     Name::parse(text).expect("a name")
@@ -373,6 +374,29 @@ async fn an_event_for_nobody_is_taken_and_its_repeat_known() {
         assert!(matches!(put(1).await, Ok(Appended::New(_))));
         assert!(matches!(put(2).await, Ok(Appended::Duplicate(_))));
         assert_eq!(journal.health(), Health::Healthy);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_latest_event_of_each_source_is_told_and_a_repeat_is_none() {
+    on_each(|journal, clock| async move {
+        assert!(journal.latest().is_empty());
+        for (number, source) in [(1, "a"), (2, "b"), (3, "a")] {
+            clock.advance(MINUTE);
+            let named = Event { source: name(source), ..event(number, b"x", &clock) };
+            let named = Event { name: number.to_string(), ..named };
+            let key = [exact(u128::from(number))];
+            journal.append(append(named, &["t"], &key)).await.expect("taken");
+        }
+        let told = journal.latest();
+        let told = told.iter().map(|(source, it)| (source.as_str(), it.name.as_str()));
+        assert_eq!(told.collect::<Vec<_>>(), [("a", "3"), ("b", "2")]);
+        let repeat = Event { source: name("b"), ..event(4, b"x", &clock) };
+        let repeated = journal.append(append(repeat, &["t"], &[exact(1)])).await;
+        assert!(matches!(repeated, Ok(Appended::Duplicate(_))));
+        let told = &journal.latest()[&name("b")];
+        assert_eq!((told.name.as_str(), told.received_at), ("2", start().now().plus(2 * MINUTE)));
     })
     .await;
 }

@@ -7,8 +7,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-
 use super::disk::Ballast;
 use super::drain::{Drain, Move};
 use super::generations::Generations;
@@ -16,8 +14,8 @@ use super::keep;
 use super::ledger::Holds;
 use super::operate::Decisions;
 use super::recover::note_keys;
-use super::restore::Restored;
-use super::shared::{Ending, Memory, Shared, Taken};
+use super::room::{Answer, Ending, Taken, Work};
+use super::shared::{Memory, Shared};
 use super::store::{Commit, StoreError};
 use super::upkeep::{Size, UPKEEP_INTERVAL};
 use super::usage::Written;
@@ -26,7 +24,7 @@ use crate::journal::index::{Entry, Number, Slot, State, order_of};
 use crate::journal::record::Record;
 use crate::journal::record::content::Place;
 use crate::journal::slot::Slots;
-use crate::journal::{Append, AppendError, Appended, Note};
+use crate::journal::{Append, AppendError, Appended, Latest, Note};
 use crate::model::{DedupKey, Event, Name, RejectionId};
 use crate::time::{Stopwatch, Timestamp};
 
@@ -36,26 +34,6 @@ const NAMES_EVERY: u64 = 64;
 const DRAIN_INTERVAL: Duration = Duration::from_millis(20);
 /// How long the ledger may not know of a commit.
 const LEDGER_DELAY: Duration = Duration::from_millis(10);
-
-/// Someone who waits for an append.
-pub(super) type Answer = oneshot::Sender<Result<Appended, AppendError>>;
-
-/// An append in the waiting room.
-#[derive(Debug)]
-pub(super) struct Waiting {
-    pub(super) work: Work,
-    pub(super) answer: Answer,
-    /// The rejection that the event takes the place of.
-    pub(super) releases: Option<RejectionId>,
-}
-
-/// What waits.
-#[derive(Debug)]
-pub(super) enum Work {
-    Append(Append),
-    /// Something that another journal held.
-    Restore(Box<Restored>),
-}
 
 /// The writer's own state.
 pub(super) struct Committer {
@@ -189,6 +167,11 @@ impl Committer {
         let mut commit = Commit::new(self.next_commit, self.last_commit, now);
         let mut outcome = Outcome::of(taken.appends.len(), self.shared.is_full());
         self.dedup.prune(now, taken.appends.len().saturating_mul(4).saturating_add(16));
+        let keys = taken.appends.iter().filter_map(|waiting| match &waiting.work {
+            Work::Append(append) => Some(&append.dedup),
+            Work::Restore(_) => None,
+        });
+        std::hint::black_box(self.dedup.fetch(keys.flatten()));
         for waiting in taken.appends {
             let result = match waiting.work {
                 _ if !self.is_kept(waiting.releases) => Err(AppendError::NotKept),
@@ -402,7 +385,8 @@ impl Committer {
                 memory.recent.put(commit.number(), commit.parts());
             }
             for Fresh { sequence, entry, source, name } in outcome.fresh {
-                self.shared.accepted((entry.id, entry.received_at), source, name);
+                let latest = Latest { id: entry.id, name, received_at: entry.received_at };
+                self.shared.accepted(&mut memory, source, latest);
                 if !entry.is_delivered() {
                     memory.usage.needed(entry.place);
                     memory.index.insert(sequence, entry);

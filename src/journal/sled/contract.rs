@@ -10,8 +10,8 @@ use crate::journal::index::Slot;
 use crate::journal::record::Record;
 use crate::journal::{
     Append, AppendError, Appended, Ask, BoxFuture, Changed, Claimed, Depth, Found, Happening,
-    Health, Journal, Lease, LoadError, MAX_PAGE, Note, NoteError, OperateError, Page, RejectionAsk,
-    Repeat, Scope, SettleError, Tally, wait_for_due,
+    Health, Journal, Latest, Lease, LoadError, MAX_PAGE, Note, NoteError, OperateError, Page,
+    RejectionAsk, Repeat, Scope, SettleError, Tally, wait_for_due,
 };
 use crate::model::{
     Attempt, Event, EventId, Name, Rejection, RejectionId, RejectionOutline, Settlement, Wanted,
@@ -131,6 +131,10 @@ impl Journal for SledJournal {
 
     fn watch(&self) -> broadcast::Receiver<Happening> {
         self.shared.watch()
+    }
+
+    fn latest(&self) -> BTreeMap<Name, Latest> {
+        self.shared.memory().latest.clone()
     }
 
     fn reject(&self, rejection: Rejection) -> BoxFuture<'_, Result<(), AppendError>> {

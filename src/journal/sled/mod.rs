@@ -33,6 +33,7 @@ mod recover;
 mod refusal;
 mod repair;
 mod restore;
+mod room;
 mod salvage;
 mod scan;
 mod sealed;
@@ -47,7 +48,7 @@ mod usage;
 mod write;
 mod yielding;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -56,7 +57,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 pub use self::archive::{Archive, Archived};
-use self::committer::{Committer, Waiting, Work};
+use self::committer::Committer;
 pub use self::diagnosis::Diagnosis;
 use self::dir::Lock;
 use self::disk::{Ballast, Limits};
@@ -69,8 +70,9 @@ use self::recent::Recent;
 pub use self::refusal::OpenError;
 pub use self::repair::{Engine, Repair, RepairError, Repaired, State as RepairState};
 pub use self::restore::{MAX_RESTORED, Repeats, Restored};
+use self::room::{Ending, Waiting, Work};
 pub use self::salvage::Assessment;
-use self::shared::{Ending, Memory, Shared};
+use self::shared::{Memory, Shared};
 pub use self::stats::{GenerationStats, Stats};
 use self::store::StoreError;
 use self::upkeep::Size;
@@ -154,6 +156,7 @@ impl SledJournal {
             quarantine: recovered.quarantine,
             repeated: Repeated::default(),
             recent: Recent::default(),
+            latest: BTreeMap::new(),
             durable: recovered.last_commit,
         };
         memory.quarantine.limit_to(*quarantine_max_bytes);

@@ -6,8 +6,9 @@
 use tokio::sync::oneshot;
 
 use super::SledJournal;
-use super::committer::{Committer, Outcome, Waiting, Work};
+use super::committer::{Committer, Outcome};
 use super::recover::note_keys;
+use super::room::{Waiting, Work};
 use super::store::Commit;
 use crate::journal::index::{Slot, State};
 use crate::journal::record::Record;

@@ -1,18 +1,18 @@
 //! What the writer and everyone else share: the waiting room, the index, and the journal's health.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, broadcast};
 
-use super::committer::{Waiting, Work};
 use super::dir;
 use super::disk::{Gauge, Limits};
 use super::keep::Keeping;
 use super::operate::Wish;
 use super::recent::Recent;
+use super::room::{Ending, Room, Taken, Waiting};
 use super::usage::Usage;
 use crate::journal::index::{Index, Settled, Slot};
 use crate::journal::notes::Notes;
@@ -21,30 +21,13 @@ use crate::journal::record::Record;
 use crate::journal::record::content::Place;
 use crate::journal::repeats::Repeated;
 use crate::journal::slot::{Number, Slots};
-use crate::journal::{AppendError, Happening, Health, What};
+use crate::journal::{AppendError, Happening, Health, Latest, What};
 use crate::metrics::{JournalMetrics, gauge_value};
-use crate::model::{EventId, Name};
-use crate::time::{Clock, Stopwatch, Timestamp};
+use crate::model::Name;
+use crate::time::{Clock, Stopwatch};
 
-/// Most appends that wait for a commit.
-const MAX_WAITING: usize = 16 * 1024;
-/// Most bytes that wait for a commit.
-const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
-/// Most appends in one commit.
-const MAX_COMMIT: usize = 1024;
-/// Most bytes in one commit, unless one event alone is larger.
-const MAX_COMMIT_BYTES: usize = 8 * 1024 * 1024;
 /// Settlements alone wait this long for an append whose commit they can ride on.
 const LINGER: Duration = Duration::from_millis(50);
-/// Settlements that wait force a commit of their own at this number.
-const ENOUGH_SETTLEMENTS: usize = 4 * 1024;
-/// Most settlements that wait while nothing can be written. One more is dropped: it costs a repeat after a restart.
-const MAX_SETTLEMENTS: usize = 256 * 1024;
-/// Most decisions of an operator that wait for a commit.
-const MAX_WISHES: usize = 4 * 1024;
-/// Most changes of the quarantine that wait for a commit, and their bytes.
-const MAX_KEEPING: usize = 1024;
-const MAX_KEEPING_BYTES: usize = 16 * 1024 * 1024;
 /// What happened and was not yet read by a watcher.
 const MAX_HAPPENINGS: usize = 1024;
 /// A commit that takes longer hangs: the process must end, and the next one looks at what is on the disk.
@@ -60,7 +43,7 @@ pub(super) struct Shared {
     pub(super) changed: Notify,
     /// Whoever watches what happens.
     watchers: broadcast::Sender<Happening>,
-    room: Mutex<Room>,
+    waiters: Mutex<Waiters>,
     arrived: Condvar,
     health: Mutex<Health>,
     failed: Notify,
@@ -78,41 +61,17 @@ pub(super) struct Memory {
     pub(super) quarantine: Quarantine<Place>,
     pub(super) repeated: Repeated,
     pub(super) recent: Recent,
+    pub(super) latest: BTreeMap<Name, Latest>,
     /// The newest commit that is durable, if something of it can be read.
     pub(super) durable: u64,
 }
 
-/// How the writer is told to end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
-    /// Commit what waits, then end.
-    Close,
-    /// End at once.
-    Abandon,
-}
-
-/// What waits for the next commit.
+/// Who waits for the writer, and whether it waits for them.
 #[derive(Default)]
-struct Room {
-    appends: VecDeque<Waiting>,
-    bytes: usize,
-    settlements: Vec<(Record, Option<Place>)>,
-    wishes: Vec<Wish>,
-    keeping: Vec<Keeping>,
-    keeping_bytes: usize,
-    ending: Option<Ending>,
+struct Waiters {
+    room: Room,
     /// The writer waits for something to come.
     awaited: bool,
-}
-
-/// What one commit takes.
-pub(super) struct Taken {
-    pub(super) appends: Vec<Waiting>,
-    /// Each with the place of its event, if it is about one.
-    pub(super) settlements: Vec<(Record, Option<Place>)>,
-    pub(super) wishes: Vec<Wish>,
-    pub(super) keeping: Vec<Keeping>,
-    pub(super) ending: Option<Ending>,
 }
 
 impl Shared {
@@ -128,7 +87,7 @@ impl Shared {
             state: Mutex::new(memory),
             changed: Notify::new(),
             watchers: broadcast::channel(MAX_HAPPENINGS).0,
-            room: Mutex::new(Room::default()),
+            waiters: Mutex::default(),
             arrived: Condvar::new(),
             health: Mutex::new(Health::Healthy),
             failed: Notify::new(),
@@ -184,8 +143,8 @@ impl Shared {
 
     /// Waits, unless the writer is told to end: false.
     pub(super) fn pause(&self, patience: Duration) -> bool {
-        let room = self.wait(self.room(), patience, |room| room.ending.is_none());
-        room.ending.is_none()
+        let waiters = self.wait(self.waiters(), patience, |room| room.ending().is_none());
+        waiters.room.ending().is_none()
     }
 
     /// Puts an append into the waiting room, or says why not.
@@ -195,32 +154,20 @@ impl Shared {
             Health::Full { .. } => return Err(AppendError::Full),
             Health::Failed { .. } => return Err(AppendError::Failed),
         }
-        let size = weight(&waiting);
-        let mut room = self.room();
-        if room.ending.is_some() {
-            return Err(AppendError::Closed);
-        }
-        let bytes = room.bytes.saturating_add(size);
-        if room.appends.len() >= MAX_WAITING || (bytes > MAX_WAITING_BYTES && room.bytes > 0) {
-            return Err(AppendError::Full);
-        }
-        room.bytes = bytes;
-        room.appends.push_back(waiting);
-        self.arrived(room);
+        let mut waiters = self.waiters();
+        waiters.room.append(waiting)?;
+        self.arrived(waiters);
         Ok(())
     }
 
     /// Lets a settlement, or a note, ride on the next commit; false when there will be none.
     pub(super) fn ride_along(&self, record: Record, place: Option<Place>) -> bool {
-        let mut room = self.room();
-        if room.ending.is_some() || room.settlements.len() >= MAX_SETTLEMENTS {
-            return false;
+        let mut waiters = self.waiters();
+        let is_taken = waiters.room.settle(record, place);
+        if is_taken && waiters.room.has_news() {
+            self.arrived(waiters);
         }
-        room.settlements.push((record, place));
-        if room.settlements.len() == 1 || room.settlements.len() >= ENOUGH_SETTLEMENTS {
-            self.arrived(room);
-        }
-        true
+        is_taken
     }
 
     /// Lets an operator's decision wait for the next commit, or says why not.
@@ -228,15 +175,9 @@ impl Shared {
         if let Health::Failed { .. } = self.health() {
             return Err(AppendError::Failed);
         }
-        let mut room = self.room();
-        if room.ending.is_some() {
-            return Err(AppendError::Closed);
-        }
-        if room.wishes.len() >= MAX_WISHES {
-            return Err(AppendError::Full);
-        }
-        room.wishes.push(wish);
-        self.arrived(room);
+        let mut waiters = self.waiters();
+        waiters.room.wish(wish)?;
+        self.arrived(waiters);
         Ok(())
     }
 
@@ -252,21 +193,9 @@ impl Shared {
                 ids.len().saturating_mul(16)
             }
         };
-        let mut room = self.room();
-        if room.ending.is_some() {
-            return Err(AppendError::Closed);
-        }
-        let bytes = room.keeping_bytes.saturating_add(bytes);
-        // Nobody waits for what is not held, so it leaves half of the room to the rest.
-        let is_held = !matches!(&keeping, Keeping::Reject(rejection, _) if !rejection.held);
-        let part = if is_held { 1 } else { 2 };
-        let is_full = bytes > MAX_KEEPING_BYTES / part && room.keeping_bytes > 0;
-        if room.keeping.len() >= MAX_KEEPING / part || is_full {
-            return Err(AppendError::Full);
-        }
-        room.keeping_bytes = bytes;
-        room.keeping.push(keeping);
-        self.arrived(room);
+        let mut waiters = self.waiters();
+        waiters.room.keep(keeping, bytes)?;
+        self.arrived(waiters);
         Ok(())
     }
 
@@ -276,15 +205,13 @@ impl Shared {
     }
 
     /// An event is durable.
-    pub(super) fn accepted(
-        &self,
-        (id, received_at): (EventId, Timestamp),
-        source: Name,
-        name: String,
-    ) {
+    pub(super) fn accepted(&self, memory: &mut Memory, source: Name, latest: Latest) {
+        let Latest { id, received_at, .. } = latest;
         self.happened(|| {
+            let (source, name) = (source.clone(), latest.name.clone());
             Some(Happening { id, what: What::Accepted { source, name, received_at } })
         });
+        memory.latest.insert(source, latest);
     }
 
     /// A delivery is in another state.
@@ -318,57 +245,21 @@ impl Shared {
 
     /// Waits for something to commit, at most `patience`, and takes what one commit may hold.
     pub(super) fn take(&self, patience: Duration) -> Taken {
-        let mut room = self.room();
-        let nothing = |room: &mut Room| {
-            room.appends.is_empty()
-                && room.settlements.is_empty()
-                && room.wishes.is_empty()
-                && room.keeping.is_empty()
-                && room.ending.is_none()
-        };
-        room = self.wait(room, patience, nothing);
-        let only_settlements = |room: &mut Room| {
-            room.appends.is_empty()
-                && room.wishes.is_empty()
-                && room.keeping.is_empty()
-                && room.settlements.len() < ENOUGH_SETTLEMENTS
-                && room.ending.is_none()
-        };
-        if !room.settlements.is_empty() {
-            room = self.wait(room, LINGER, only_settlements);
-        }
-        let mut appends = Vec::new();
-        let mut bytes = 0usize;
-        while let Some(waiting) = room.appends.front() {
-            let size = weight(waiting);
-            bytes = bytes.saturating_add(size);
-            if appends.len() >= MAX_COMMIT || (bytes > MAX_COMMIT_BYTES && !appends.is_empty()) {
-                break;
-            }
-            room.bytes = room.bytes.saturating_sub(size);
-            appends.extend(room.appends.pop_front());
-        }
-        let settlements = std::mem::take(&mut room.settlements);
-        let wishes = std::mem::take(&mut room.wishes);
-        let keeping = std::mem::take(&mut room.keeping);
-        room.keeping_bytes = 0;
-        Taken { appends, settlements, wishes, keeping, ending: room.ending }
+        let waiters = self.wait(self.waiters(), patience, Room::is_idle);
+        let mut waiters = self.wait(waiters, LINGER, Room::may_linger);
+        waiters.room.take()
     }
 
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
-        let room = self.room();
-        room.appends.is_empty()
-            && room.settlements.is_empty()
-            && room.wishes.is_empty()
-            && room.keeping.is_empty()
+        self.waiters().room.is_empty()
     }
 
     /// Tells the writer to end; what comes after this is refused.
     pub(super) fn end(&self, how: Ending) {
-        let mut room = self.room();
-        room.ending = Some(how);
-        self.arrived(room);
+        let mut waiters = self.waiters();
+        waiters.room.end(how);
+        self.arrived(waiters);
     }
 
     /// A commit failed. Nothing more is acknowledged; whoever waits is told.
@@ -376,11 +267,8 @@ impl Shared {
         tracing::error!(detail, "the journal failed; nothing more is acknowledged");
         *self.health.lock().unwrap_or_else(PoisonError::into_inner) = Health::Failed { detail };
         self.failed.notify_waiters();
-        let mut room = self.room();
-        room.ending = Some(Ending::Abandon);
-        // Whoever waits for these is told by their end.
-        (room.wishes, room.keeping) = (Vec::new(), Vec::new());
-        for waiting in room.appends.drain(..) {
+        let waiting = self.waiters().room.give_up();
+        for waiting in waiting {
             if waiting.answer.send(Err(AppendError::Failed)).is_err() {
                 tracing::debug!("a failed append's caller had left");
             }
@@ -458,14 +346,14 @@ impl Shared {
         *health = now;
     }
 
-    fn room(&self) -> MutexGuard<'_, Room> {
-        self.room.lock().unwrap_or_else(PoisonError::into_inner)
+    fn waiters(&self) -> MutexGuard<'_, Waiters> {
+        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Something has come. Waking the writer is a call of the system, and nearly always it is at work.
-    fn arrived(&self, mut room: MutexGuard<'_, Room>) {
-        let awaited = std::mem::take(&mut room.awaited);
-        drop(room);
+    fn arrived(&self, mut waiters: MutexGuard<'_, Waiters>) {
+        let awaited = std::mem::take(&mut waiters.awaited);
+        drop(waiters);
         if awaited {
             self.arrived.notify_one();
         }
@@ -473,27 +361,18 @@ impl Shared {
 
     fn wait<'a>(
         &self,
-        room: MutexGuard<'a, Room>,
+        waiters: MutexGuard<'a, Waiters>,
         patience: Duration,
-        mut while_true: impl FnMut(&mut Room) -> bool,
-    ) -> MutexGuard<'a, Room> {
-        let waited = self.arrived.wait_timeout_while(room, patience, |room| {
-            room.awaited = while_true(room);
-            room.awaited
+        while_true: impl Fn(&Room) -> bool,
+    ) -> MutexGuard<'a, Waiters> {
+        let waited = self.arrived.wait_timeout_while(waiters, patience, |waiters| {
+            waiters.awaited = while_true(&waiters.room);
+            waiters.awaited
         });
-        let mut room = waited.unwrap_or_else(PoisonError::into_inner).0;
-        room.awaited = false;
-        room
+        let mut waiters = waited.unwrap_or_else(PoisonError::into_inner).0;
+        waiters.awaited = false;
+        waiters
     }
-}
-
-/// What an append occupies while it waits.
-fn weight(waiting: &Waiting) -> usize {
-    let event = match &waiting.work {
-        Work::Append(append) => &append.event,
-        Work::Restore(restored) => return restored.weight().saturating_add(512),
-    };
-    event.body.len().saturating_add(event.headers.packed().len()).saturating_add(512)
 }
 
 #[cfg(test)]

@@ -40,6 +40,7 @@ mod sealed;
 mod stats;
 mod shared;
 mod shelves;
+mod sightings;
 mod store;
 mod unfinished;
 mod unhurried;

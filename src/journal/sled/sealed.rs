@@ -13,6 +13,7 @@ use super::chain::Chain;
 use super::files::Files;
 use super::history::{About, At, Block, Blocks};
 use super::scan::{self, Whole};
+use super::sightings::{Sighting, Sightings};
 use super::store::StoreError;
 use super::yielding::Yielding;
 use crate::journal::record::content::{self, Content, PART, Place};
@@ -52,25 +53,21 @@ impl Sealed {
 
     /// The same at some pace.
     pub(super) fn walk(files: Files, newest: Option<u64>, turn: &Yielding) -> io::Result<Found> {
-        let (mut records, mut contents) = (Vec::new(), Vec::new());
+        let (mut records, mut contents) = (Sightings::default(), Sightings::default());
         let mut chain = Chain::default();
         let whole = scan::frames(&files, turn, |at, frame| {
             chain.see(&frame);
             // A generation is far smaller than 4 GiB; a frame beyond would count as missing.
             let Ok(at) = u32::try_from(at) else { return };
+            let (mark, checksum) = (frame.mark, frame.checksum);
             match frame.kind {
                 KIND_CONTENT | KIND_CHUNK => {
-                    contents.push(Sighting {
-                        mark: frame.mark,
-                        at,
-                        checksum: frame.checksum,
-                        rest: (),
-                    });
+                    contents.push(Sighting { mark, at, checksum, rest: () });
                 }
                 _ => {
                     let length = frame::HEAD.saturating_add(frame.payload.len());
                     let rest = (u32::try_from(length).unwrap_or(u32::MAX), About::of_frame(&frame));
-                    records.push(Sighting { mark: frame.mark, at, checksum: frame.checksum, rest });
+                    records.push(Sighting { mark, at, checksum, rest });
                 }
             }
         })?;
@@ -83,27 +80,26 @@ impl Sealed {
                 is
             }
         };
-        records.retain(|record| finished(record.mark));
-        contents.retain(|content| finished(content.mark));
-        turn.look();
-        let ambiguous_record = one_of_each(&mut records);
-        turn.look();
-        let ambiguous_content = one_of_each(&mut contents);
-        turn.look();
-        let blocks = blocks(&records, turn);
-        turn.look();
-        let records: Vec<_> = records.into_iter().map(|copy| (copy.mark, copy.at)).collect();
-        let ambiguous = ambiguous_record || ambiguous_content;
+        let (mut places, mut blocks) = (Vec::with_capacity(records.len()), Stretches::default());
+        let mut records = records.first_of_each();
+        while let Some(record) = records.next(&mut finished) {
+            turn.step();
+            places.push((record.mark, record.at));
+            blocks.add(&record);
+        }
         let (mut commits, mut offsets) = (Vec::new(), Vec::with_capacity(contents.len()));
-        for Sighting { mark, at, .. } in &contents {
+        let mut contents = contents.first_of_each();
+        while let Some(Sighting { mark, at, .. }) = contents.next(&mut finished) {
+            turn.step();
             if commits.last().is_none_or(|(commit, _)| *commit != mark.commit) {
                 commits.push((mark.commit, offsets.len()));
             }
-            offsets.push(*at);
+            offsets.push(at);
         }
-        let contents = u64::try_from(contents.len()).unwrap_or(u64::MAX);
-        let sealed = Self { files, commits, offsets, blocks };
-        Ok(Found { sealed, records, contents, ambiguous, whole })
+        let ambiguous = records.is_ambiguous() || contents.is_ambiguous();
+        let contents = u64::try_from(offsets.len()).unwrap_or(u64::MAX);
+        let sealed = Self { files, commits, offsets, blocks: blocks.end() };
+        Ok(Found { sealed, records: places, contents, ambiguous, whole })
     }
 
     /// The small records at these places, read in blocks.
@@ -158,57 +154,62 @@ pub(super) fn frame_at(files: &Files, at: u32, most: usize) -> Result<Bytes, Sto
     Ok(bytes.slice(..bytes.len().saturating_sub(rest.len())))
 }
 
-/// A frame where it was found; the engine may have written it more than once.
-struct Sighting<T> {
-    mark: Mark,
-    at: u32,
-    checksum: u32,
-    rest: T,
-}
-
-/// Leaves the first place of every mark, in order, and says whether a mark has copies that differ.
-fn one_of_each<T>(found: &mut Vec<Sighting<T>>) -> bool {
-    // They come in long runs, which a stable sort makes use of.
-    found.sort_by_key(|copy| (copy.mark, copy.at));
-    let differ = |pair: &[Sighting<T>]| matches!(pair, [a, b] if a.mark == b.mark && a.checksum != b.checksum);
-    let ambiguous = found.windows(2).any(differ);
-    found.dedup_by_key(|copy| copy.mark);
-    ambiguous
-}
-
 /// Longest stretch of small records.
 const STRETCH: u32 = 16 * 1024;
 
 /// Stretches of records that follow each other in the file as they do in time. One ends where the sequences of events
 /// go back: what follows was written again, and would make it seem to hold events of all ages.
-fn blocks(records: &[Sighting<(u32, About)>], turn: &Yielding) -> Blocks {
-    let mut blocks = Blocks::new();
-    let mut rest = records;
-    while let Some(first) = rest.first() {
-        turn.step();
-        let mut end = first.at;
-        let mut highest = None;
-        let belongs = |copy: &&Sighting<(u32, About)>| {
-            let (length, about) = copy.rest;
-            let follows = copy.at == end && end.saturating_sub(first.at) < STRETCH;
-            end = end.saturating_add(length);
-            let ascends = match about {
-                About::Event(sequence, ..) => {
-                    highest.replace(sequence).is_none_or(|it| it < sequence)
-                }
-                About::Delivery(_) | About::Nothing => true,
-            };
-            follows && ascends
+#[derive(Default)]
+struct Stretches {
+    blocks: Blocks,
+    open: Option<Stretch>,
+}
+
+/// The last one, while something may follow.
+struct Stretch {
+    start: u32,
+    end: u32,
+    commit: u64,
+    highest: Option<u64>,
+    about: Vec<About>,
+}
+
+impl Stretches {
+    fn add(&mut self, record: &Sighting<(u32, About)>) {
+        let (length, about) = record.rest;
+        let sequence = match about {
+            About::Event(sequence, ..) => Some(sequence),
+            About::Delivery(_) | About::Nothing => None,
         };
-        let count = rest.iter().take_while(belongs).count().max(1);
-        let (block, after) = rest.split_at(count);
-        let about: Vec<_> = block.iter().map(|copy| copy.rest.1).collect();
-        let last = block.last().map_or(first.at, |copy| copy.at.saturating_add(copy.rest.0));
-        let at = At::File { start: first.at, length: last.saturating_sub(first.at) };
-        blocks.push(Arc::new(Block::new(at, first.mark.commit, &about)));
-        rest = after;
+        let belongs = |open: &Stretch| {
+            let ascends = sequence.is_none_or(|it| open.highest.is_none_or(|highest| highest < it));
+            ascends && record.at == open.end && open.end.saturating_sub(open.start) < STRETCH
+        };
+        if !self.open.as_ref().is_some_and(belongs) {
+            self.close();
+        }
+        let open = self.open.get_or_insert_with(|| Stretch {
+            start: record.at,
+            end: record.at,
+            commit: record.mark.commit,
+            highest: None,
+            about: Vec::new(),
+        });
+        open.end = open.end.saturating_add(length);
+        open.highest = sequence.or(open.highest);
+        open.about.push(about);
     }
-    blocks
+
+    fn close(&mut self) {
+        let Some(Stretch { start, end, commit, about, .. }) = self.open.take() else { return };
+        let at = At::File { start, length: end.saturating_sub(start) };
+        self.blocks.push(Arc::new(Block::new(at, commit, &about)));
+    }
+
+    fn end(mut self) -> Blocks {
+        self.close();
+        self.blocks
+    }
 }
 
 /// A stretch of the files in memory.

@@ -323,17 +323,21 @@ impl Bench {
             return;
         }
         let (kind, backlog) = (Kind::Buildpixel, self.extent.backlog);
+        let plan = Plan::Closed(self.extent.turn);
+        {
+            let home = Home::new(&down());
+            let daemon = Server::daemon(&home.config());
+            let empty = self.post(&daemon, kind, MANY, plan).await.rate();
+            self.report.add(EMPTY, "requests/s", empty);
+        }
         let home = Home::new(&down());
         let daemon = Server::daemon(&home.config());
-        let plan = Plan::Closed(self.extent.turn);
-        let empty = self.post(&daemon, kind, MANY, plan).await.rate();
-        self.report.add(EMPTY, "requests/s", empty);
         self.post(&daemon, kind, MANY, Plan::Count(backlog)).await;
-        let loaded = self.post(&daemon, kind, MANY, plan).await.rate();
-        self.report.add(LOADED, "requests/s", loaded);
         // What was only on its way is given back within seconds.
         tokio::time::sleep(SETTLES).await;
         self.report.add(BACKLOG_RSS, "MiB", float(daemon.usage().resident) / MIB);
+        let loaded = self.post(&daemon, kind, MANY, plan).await.rate();
+        self.report.add(LOADED, "requests/s", loaded);
         drop(daemon);
         let begun = Instant::now();
         let daemon = Server::daemon(&home.config());

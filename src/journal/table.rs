@@ -63,8 +63,12 @@ impl<T> Table<T> {
         if run.entries.is_empty() {
             self.runs.remove(&number);
         } else if run.entries.len() <= run.entries.capacity() / 4 {
-            run.entries.shrink_to_fit();
-            run.places.shrink_to_fit();
+            // The newest is being filled.
+            let is_newest = self.runs.last_key_value().is_some_and(|(last, _)| *last == number);
+            if let Some(run) = self.runs.get_mut(&number).filter(|_| !is_newest) {
+                run.entries.shrink_to_fit();
+                run.places.shrink_to_fit();
+            }
         }
         Some(entry)
     }

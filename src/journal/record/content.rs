@@ -1,4 +1,4 @@
-//! An event's own bytes as frames: one if it fits a part, otherwise a chain of chunks.
+//! An event's own bytes as frames: one if it is short enough, otherwise a chain of chunks.
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
@@ -7,14 +7,14 @@ use crate::model::{Event, EventId, Headers};
 use crate::time::Timestamp;
 
 /// Most bytes of one frame: what is longer is a chain of chunks.
-pub(in crate::journal) const PART: usize = 8 * 1024;
+pub(in crate::journal) const FRAME: usize = 8 * 1024;
 /// Most bytes of one part, which is one value of the store: nine of them stand on a shelf, whose page has to stay below the
 /// bound above which sled would write it to a file of its own and never sync it. The longer, the fewer values and shelves.
-pub(in crate::journal) const ROOM: usize = 13 * 1024;
+pub(in crate::journal) const PART: usize = 13 * 1024;
 /// Event id, number and count of a chunk.
 const CHUNK_HEAD: usize = 16 + 2 + 2;
 /// Most content bytes of one chunk.
-const CHUNK: usize = PART - HEAD - CHUNK_HEAD;
+const CHUNK: usize = FRAME - HEAD - CHUNK_HEAD;
 
 /// Where the content of an event is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(in crate::journal) struct Place {
     pub(in crate::journal) commit: u64,
     /// Its first frame among the content frames of the commit.
     pub(in crate::journal) ordinal: u32,
-    /// Bytes of its frames; more than [`PART`] means a chain of chunks, each in a part of its own.
+    /// Bytes of its frames; more than [`FRAME`] means a chain of chunks, each in a part of its own.
     pub(in crate::journal) length: u32,
 }
 
@@ -30,7 +30,7 @@ impl Place {
     /// How many frames it has.
     pub(in crate::journal) fn frames(self) -> u32 {
         let length = usize::try_from(self.length).unwrap_or(usize::MAX);
-        if length <= PART { 1 } else { long(length.div_ceil(PART)) }
+        if length <= FRAME { 1 } else { long(length.div_ceil(FRAME)) }
     }
 
     /// The ordinals of its frames.
@@ -91,7 +91,7 @@ impl<'a> From<&'a Content> for View<'a> {
     }
 }
 
-/// The contents of one commit, cut into parts of at most [`ROOM`] bytes. No frame crosses the border of a part.
+/// The contents of one commit, cut into parts of at most [`PART`] bytes. No frame crosses the border of a part.
 #[derive(Debug)]
 pub(in crate::journal) struct Parts {
     commit: u64,
@@ -122,7 +122,7 @@ impl Parts {
     pub(in crate::journal) fn finish(&mut self) {
         if let Some((first, part)) = self.open.take() {
             // What is kept for a while is not to take the room of a part that is full.
-            let is_small = part.len() < ROOM / 2;
+            let is_small = part.len() < PART / 2;
             let part = if is_small { Bytes::copy_from_slice(&part) } else { part.freeze() };
             self.cut.push((first, part));
         }
@@ -137,7 +137,7 @@ impl Parts {
     pub(in crate::journal) fn put<'a>(&mut self, content: impl Into<View<'a>>) -> Place {
         let content = &content.into();
         let length = HEAD.saturating_add(payload_len(content));
-        if length > PART {
+        if length > FRAME {
             return self.put_chunks(content);
         }
         let mark = self.mark();
@@ -155,7 +155,7 @@ impl Parts {
         let (first, mut length) = (self.frames, 0usize);
         for (number, chunk) in payload.chunks(CHUNK).enumerate() {
             let mark = self.mark();
-            let mut part = BytesMut::with_capacity(PART);
+            let mut part = BytesMut::with_capacity(FRAME);
             frame::put(&mut part, KIND_CHUNK, mark, |out| {
                 out.put_slice(&content.id.to_bytes());
                 out.put_u16(short(number));
@@ -177,10 +177,10 @@ impl Parts {
 
     /// The last part if it has room, or a new one that begins with this frame.
     fn room_for(&mut self, length: usize, mark: Mark) -> &mut BytesMut {
-        if self.open.as_ref().is_some_and(|(_, part)| part.len().saturating_add(length) > ROOM) {
+        if self.open.as_ref().is_some_and(|(_, part)| part.len().saturating_add(length) > PART) {
             self.finish();
         }
-        let new = || (mark.ordinal, BytesMut::with_capacity(ROOM));
+        let new = || (mark.ordinal, BytesMut::with_capacity(PART));
         &mut self.open.get_or_insert_with(new).1
     }
 }

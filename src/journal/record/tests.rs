@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::content::{self, Content, PART, Parts, ROOM};
+use super::content::{self, Content, FRAME, PART, Parts};
 use super::frame::{PREFIX, VERSION};
 use super::*;
 use crate::model::{
@@ -205,7 +205,7 @@ fn frames_are_found_in_bytes_of_any_kind_and_what_is_damaged_is_passed_over() {
 #[test]
 fn contents_share_parts_and_none_crosses_a_border() {
     let mut parts = Parts::new(MARK.commit);
-    let sizes = [0, 100, 5_000, 5_000, PART, 100_000, 10];
+    let sizes = [0, 100, 5_000, 5_000, FRAME, 100_000, 10];
     let contents: Vec<_> = sizes.iter().map(|size| sample(&vec![7; *size])).collect();
     let places: Vec<_> = contents.iter().map(|content| parts.put(content)).collect();
     for (content, place) in contents.iter().zip(places) {
@@ -214,7 +214,7 @@ fn contents_share_parts_and_none_crosses_a_border() {
     let mut next = 0;
     for (first, part) in parts.iter() {
         assert_eq!(first, next);
-        assert!(part.len() <= ROOM);
+        assert!(part.len() <= PART);
         let mut rest: &[u8] = part;
         while !rest.is_empty() {
             assert_eq!(frame::take(&mut rest).unwrap().mark, Mark { commit: 1, ordinal: next });

@@ -26,7 +26,7 @@ use super::yielding::Yielding;
 use crate::journal::index::{Slot, State};
 use crate::journal::notes::Notes;
 use crate::journal::quarantine::Kept;
-use crate::journal::record::content::{self, Content, PART, Place};
+use crate::journal::record::content::{self, Content, FRAME, Place};
 use crate::journal::record::frame::{Frame, KIND_CHUNK, KIND_COMMIT, KIND_CONTENT, Mark};
 use crate::journal::record::{self, Record};
 use crate::journal::slot::Slots;
@@ -321,8 +321,8 @@ impl Archive {
         for seen in of.contents.iter().filter(unclaimed) {
             let Some(frame) = of.frame(*seen)? else { continue };
             let Some((id, frames)) = content::beginning(&frame) else { continue };
-            // Longer than a part means that it is a chain, which is told from its number of frames.
-            let length = u32::try_from(PART).unwrap_or(u32::MAX);
+            // Longer than a frame may be means that it is a chain, which is told from its number of frames.
+            let length = u32::try_from(FRAME).unwrap_or(u32::MAX);
             let length = length.saturating_mul(frames);
             let Mark { commit, ordinal } = seen.mark;
             found.push((id, Held { volume, place: Place { commit, ordinal, length } }));
@@ -417,7 +417,7 @@ impl Volume {
 
     /// A content frame, if it can still be read.
     fn frame(&self, seen: Seen) -> io::Result<Option<Bytes>> {
-        self.bytes(seen.at, PART)
+        self.bytes(seen.at, FRAME)
     }
 
     /// The frame at a place, read with at least so many bytes.

@@ -54,7 +54,7 @@ mod tests {
         for (ordinal, part) in [(0, 0), (1, 0), (2, 1), (4, 1), (5, 2), (9, 2)] {
             assert_eq!(found(place(7, ordinal, 10)), Some(vec![parts[part].clone()]));
         }
-        let chain = place(7, 4, 2 * crate::journal::record::content::PART);
+        let chain = place(7, 4, 2 * crate::journal::record::content::FRAME);
         assert_eq!(found(chain), Some(vec![parts[1].clone(), parts[2].clone()]));
         assert_eq!((found(place(6, 0, 10)), found(place(8, 0, 10))), (None, None));
     }

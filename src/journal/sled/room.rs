@@ -178,7 +178,7 @@ impl Room {
     /// until the next commit: nothing is moved while others wait for the room.
     pub(super) fn take(&mut self) -> Taken {
         let appends = self.take_appends();
-        let next = Vec::with_capacity(self.settlements.len());
+        let next = Vec::with_capacity(self.settlements.len().min(ENOUGH_SETTLEMENTS));
         let settlements = std::mem::replace(&mut self.settlements, next);
         let (wishes, keeping) =
             (std::mem::take(&mut self.wishes), std::mem::take(&mut self.keeping));

@@ -16,7 +16,7 @@ use super::scan::{self, Whole};
 use super::sightings::{Sighting, Sightings};
 use super::store::StoreError;
 use super::yielding::Yielding;
-use crate::journal::record::content::{self, Content, PART, Place};
+use crate::journal::record::content::{self, Content, FRAME, Place};
 use crate::journal::record::frame::{self, Frame, KIND_CHUNK, KIND_CONTENT, Mark};
 use crate::journal::record::{self, Record};
 
@@ -96,6 +96,8 @@ impl Sealed {
             }
             offsets.push(at);
         }
+        // Copies are not kept.
+        offsets.shrink_to_fit();
         let ambiguous = records.is_ambiguous() || contents.is_ambiguous();
         let contents = u64::try_from(offsets.len()).unwrap_or(u64::MAX);
         let sealed = Self { files, commits, offsets, blocks: blocks.end() };
@@ -130,7 +132,7 @@ impl Sealed {
         let mut frames = Vec::new();
         for ordinal in place.ordinals() {
             let at = self.offset(place.commit, ordinal).ok_or(StoreError::Missing)?;
-            let most = PART.min(usize::try_from(place.length).unwrap_or(PART));
+            let most = FRAME.min(usize::try_from(place.length).unwrap_or(FRAME));
             frames.push(frame_at(&self.files, at, most)?);
         }
         Ok(content::read(&frames)?)

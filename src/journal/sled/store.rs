@@ -28,7 +28,7 @@ use crate::journal::record::frame::{self, Damage, Mark};
 use crate::journal::record::{self, Record};
 use crate::time::Timestamp;
 
-/// Most bytes of packed small records in one value, unless one record alone is larger.
+/// Bytes of packed small records from which on a value takes no more of them; a record that is longer stands alone.
 const PACK: usize = 12 * 1024;
 /// Records that a pack of events has about.
 const ABOUT: usize = 96;
@@ -169,13 +169,23 @@ impl Commit {
         let mark = Mark { commit: self.number, ordinal: self.records };
         self.records = self.records.saturating_add(1);
         if self.packs.last().is_none_or(|pack| pack.len() >= PACK) {
-            self.packs.push(BytesMut::with_capacity(PACK.saturating_add(512)));
-            self.about.push(Vec::with_capacity(ABOUT));
+            self.begin_pack(BytesMut::with_capacity(PACK.saturating_add(512)));
         }
-        if let (Some(pack), Some(about)) = (self.packs.last_mut(), self.about.last_mut()) {
-            record::put_record(pack, mark, record);
+        let Some(pack) = self.packs.last_mut() else { return };
+        let begin = pack.len();
+        record::put_record(pack, mark, record);
+        if begin > 0 && pack.len().saturating_sub(begin) > PACK {
+            let alone = pack.split_off(begin);
+            self.begin_pack(alone);
+        }
+        if let Some(about) = self.about.last_mut() {
             about.push(About::of(record));
         }
+    }
+
+    fn begin_pack(&mut self, pack: BytesMut) {
+        self.packs.push(pack);
+        self.about.push(Vec::with_capacity(ABOUT));
     }
 
     /// Adds the record that closes a commit and says how much it holds. Nothing is added after it.

@@ -77,6 +77,27 @@ fn whoever_looks_for_a_part_that_the_engine_has_not_taken_up_yet_waits_for_it() 
     });
 }
 
+#[test]
+fn small_records_share_a_value_and_a_long_one_has_its_own() {
+    let mut commit = Commit::new(1, 0, Timestamp::from_secs(1));
+    let note = |size| Record::Note { topic: "t".into(), name: "n".into(), value: vec![7; size] };
+    for size in [100, 4_000, 20_000, 100, 100, 60_000, 13_000, 5_000] {
+        commit.put(&note(size));
+    }
+    let (mut counts, mut ordinals) = (Vec::new(), Vec::new());
+    for pack in &commit.packs {
+        let mut rest = &pack[..];
+        let before = ordinals.len();
+        while !rest.is_empty() {
+            ordinals.push(frame::take(&mut rest).unwrap().mark.ordinal);
+        }
+        counts.push(ordinals.len() - before);
+    }
+    assert_eq!(ordinals, (0..8).collect::<Vec<_>>());
+    assert_eq!(counts, [2, 1, 2, 1, 1, 1]);
+    assert!(commit.about.iter().map(Vec::len).eq(counts));
+}
+
 fn assert_waits(threads: &[std::thread::ScopedJoinHandle<'_, ()>]) {
     for _ in 0..10_000 {
         assert!(threads.iter().all(|it| !it.is_finished()), "nobody waited");

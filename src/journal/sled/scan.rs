@@ -50,41 +50,43 @@ fn store(
     whole: &mut Whole,
     visit: &mut impl FnMut(u64, Frame<'_>),
 ) -> io::Result<()> {
-    let mut buffer = Vec::new();
+    // Never cleared: what is read takes the place of what was there.
+    let mut buffer = vec![0; MAX_FRAME.saturating_add(WINDOW)];
+    let mut filled = 0;
     // Where the buffer begins in the file.
     let mut base = 0u64;
     file.rewind()?;
     loop {
-        let end = window(file, turn, &mut buffer, whole)?;
+        let end = window(file, turn, &mut buffer, &mut filled, whole)?;
+        let read = buffer.get(..filled).unwrap_or_default();
         // A frame that begins further back may go on in the next window.
-        let sure = if end { buffer.len() } else { buffer.len().saturating_sub(MAX_FRAME) };
-        let consumed =
-            within((&buffer, base, sure), turn, whole, visit).max(sure).min(buffer.len());
+        let sure = if end { filled } else { filled.saturating_sub(MAX_FRAME) };
+        let consumed = within((read, base, sure), turn, whole, visit).max(sure).min(filled);
         if end {
             return Ok(());
         }
-        buffer.drain(..consumed);
+        buffer.copy_within(consumed..filled, 0);
+        filled = filled.saturating_sub(consumed);
         base = base.saturating_add(u64::try_from(consumed).unwrap_or(0));
     }
 }
 
-/// Adds a window to the buffer; whether the file has ended.
+/// Fills the buffer; whether the file has ended.
 fn window(
     mut file: &File,
     turn: &Yielding,
-    buffer: &mut Vec<u8>,
+    buffer: &mut [u8],
+    filled: &mut usize,
     whole: &mut Whole,
 ) -> io::Result<bool> {
-    let begin = buffer.len();
-    buffer.reserve(WINDOW.saturating_add(PIECE));
-    while buffer.len() < begin.saturating_add(WINDOW) {
-        let kept = buffer.len();
-        buffer.resize(kept.saturating_add(PIECE), 0);
-        let count = file.read(buffer.get_mut(kept..).unwrap_or_default())?;
-        buffer.truncate(kept.saturating_add(count));
-        let new = buffer.get(kept..).unwrap_or_default();
+    while let Some(room) = buffer.get_mut(*filled..).filter(|room| !room.is_empty()) {
+        let piece = room.len().min(PIECE);
+        let piece = room.get_mut(..piece).unwrap_or_default();
+        let count = file.read(piece)?;
+        let new = piece.get(..count).unwrap_or_default();
         whole.checksum = crc32c::crc32c_append(whole.checksum, new);
         whole.length = whole.length.saturating_add(u64::try_from(count).unwrap_or(0));
+        *filled = filled.saturating_add(count);
         if count == 0 {
             return Ok(true);
         }

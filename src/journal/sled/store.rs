@@ -41,7 +41,8 @@ const SEGMENTS: [usize; 3] = [SEGMENT, 1024 * 1024, 2 * 1024 * 1024];
 const CACHE: u64 = 8 * 1024 * 1024;
 /// sled looks at what its cache holds only after every 64th access to one of 256 shares of it, and forgets only then, so a
 /// page that is filled with nine values and never read again stays for long. So many reads of what was just written
-/// bring each page to its 64 accesses by the time it is full: 124 MiB at most instead of 138 with 60,000 events of 1 KiB.
+/// bring each page to its 64 accesses by the time it is full: 124 MiB at most instead of 138 with 60,000 events of 1 KiB, when
+/// values had at most 8 KiB.
 const AGING_READS: usize = 6;
 /// How often sled's own thread looks for space to reuse, of which there is little: shelves are never written again.
 const SLED_HOUSEKEEPING_MS: u64 = 5_000;

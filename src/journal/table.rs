@@ -152,6 +152,19 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn a_run_that_few_are_left_of_gives_its_room_back_unless_it_is_being_filled() {
+        let mut table = Table::new();
+        for sequence in 0..RUN + 8 {
+            table.insert(sequence, sequence);
+        }
+        for sequence in (4..RUN).chain(RUN..RUN + 7) {
+            table.remove(sequence);
+        }
+        let room: Vec<_> = table.runs.values().map(|run| run.entries.capacity()).collect();
+        assert_eq!(room, [4, 64]);
+    }
+
     proptest! {
         #[test]
         fn agrees_with_a_set(steps in proptest::collection::vec((0u64..400, any::<bool>()), 0..400)) {

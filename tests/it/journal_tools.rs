@@ -353,6 +353,29 @@ async fn a_journal_of_a_newer_format_is_refused_and_left_as_it_is() {
     );
 }
 
+#[tokio::test]
+async fn a_list_of_generations_that_only_seems_newer_is_told_how_to_go_on_without_it() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let receiver = Receiver::good().await;
+    let path = folder.path().join("journal");
+    fill(&path).await;
+    let home = home(&path, &receiver);
+    let manifest = path.join("MANIFEST");
+    let text = fs::read_to_string(&manifest).expect("readable");
+    fs::write(&manifest, text.replace("\"format\":1", "\"format\":5")).expect("writable");
+    for arguments in [&["serve"][..], &["journal", "repair"]] {
+        let said = home.tool(arguments).await;
+        assert_eq!(said.code, Some(EXIT_JOURNAL), "{said:?}");
+        for words in [&*manifest.to_string_lossy(), "rename it", "`everhook journal repair`"] {
+            assert!(said.complaints.contains(words), "{words}: {said:?}");
+        }
+    }
+    fs::rename(&manifest, path.join("MANIFEST.damaged")).expect("renamed");
+    let said = home.repair(0).await;
+    assert_eq!((said.code, said.report["lost"].as_u64()), (Some(0), Some(0)), "{said:?}");
+    assert_eq!(home.tool(&["journal", "verify"]).await.code, Some(0));
+}
+
 /// Whether a frame begins here: its length, its checksum, and what they cover.
 fn whole(bytes: &[u8]) -> bool {
     let length = u32::from_be_bytes(bytes[..4].try_into().expect("four"));

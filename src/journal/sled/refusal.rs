@@ -15,7 +15,7 @@ pub enum OpenError {
         pid: Option<u32>,
     },
     /// It was written by a later release.
-    #[error("{} says format {format}, which is newer than this release reads; run the release that wrote it", path.display())]
+    #[error("{} says format {format}, which is newer than this release reads; run the release that wrote it{}", path.display(), unless_damaged(path))]
     Newer {
         /// The file that says so.
         path: PathBuf,
@@ -56,6 +56,14 @@ fn remedy(lost: Option<u64>) -> String {
         None | Some(0) => "everhook journal repair".to_owned(),
         Some(lost) => format!("everhook journal repair --accept-loss {lost}"),
     }
+}
+
+/// The list of generations has no checksum, which a newer release could define anew. Every record has one.
+fn unless_damaged(path: &Path) -> &'static str {
+    if !path.ends_with("MANIFEST") {
+        return "";
+    }
+    "; if no later release ever ran here, that file is damaged: rename it and run `everhook journal repair` with the same configuration"
 }
 
 fn owner(pid: Option<u32>) -> String {

@@ -89,7 +89,12 @@ impl Stage {
         let outcome = match home(&journal, &receiver, 64).try_start().await {
             Ok(daemon) => self.opened(daemon, &receiver).await,
             Err(ended) => match refused(&ended, &journal, &before) {
-                Ok(lost) => self.repaired(&journal, &receiver, lost, &before).await,
+                Ok(lost) => {
+                    if ended.log.iter().any(|line| line.contains("rename it")) {
+                        fs::rename(&path, path.with_extension("damaged")).expect("renamed");
+                    }
+                    self.repaired(&journal, &receiver, lost, &before).await
+                }
                 Err(wrong) => Err(wrong),
             },
         };

@@ -376,6 +376,22 @@ async fn a_list_of_generations_that_only_seems_newer_is_told_how_to_go_on_withou
     assert_eq!(home.tool(&["journal", "verify"]).await.code, Some(0));
 }
 
+#[tokio::test]
+async fn a_list_that_names_another_generation_is_refused_and_everything_is_left() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let receiver = Receiver::good().await;
+    let path = folder.path().join("journal");
+    fill(&path).await;
+    let manifest = path.join("MANIFEST");
+    let text = fs::read_to_string(&manifest).expect("readable");
+    assert!(text.contains("[1,2]"), "a spare is listed, too: {text}");
+    fs::write(&manifest, text.replace("[1,2]", "[1,3]")).expect("writable");
+    let before = crate::faults::contents(&path);
+    let said = home(&path, &receiver).tool(&["serve"]).await;
+    assert_eq!(said.code, Some(EXIT_JOURNAL), "{said:?}");
+    assert_eq!(before.difference(&crate::faults::contents(&path)).count(), 0, "{said:?}");
+}
+
 /// Whether a frame begins here: its length, its checksum, and what they cover.
 fn whole(bytes: &[u8]) -> bool {
     let length = u32::from_be_bytes(bytes[..4].try_into().expect("four"));

@@ -60,7 +60,7 @@ pub(super) fn open(
             "the journal's ledger is damaged or missing; every generation is looked through instead"
         );
     }
-    remove_unlisted(root, &listed, &read.known)?;
+    let unlisted = unlisted(root, &listed, &read.known)?;
     let mut fold = Fold::new(now, retention);
     let mut opened = Vec::new();
     let known = |number| read.known.get(&number).copied().unwrap_or_default();
@@ -87,6 +87,12 @@ pub(super) fn open(
         });
     }
     aside::clear(root).map_err(|source| OpenError::io("removing", &root.join("aside"), source))?;
+    // Only now is it certain that the list is right.
+    for number in unlisted {
+        let path = dir::generation(root, number);
+        dir::remove_generation(root, number)
+            .map_err(|source| OpenError::io("removing", &path, source))?;
+    }
     start(root, opened, fold, read.given, now)
 }
 
@@ -207,19 +213,18 @@ fn listed(root: &Path) -> Result<Vec<u32>, OpenError> {
     Ok(vec![1])
 }
 
-/// Removes what a crash left of generations that were being made or removed. One that the ledger still counts on is
-/// neither: the manifest is wrong.
-fn remove_unlisted(
+/// What a crash left of generations that were being made or removed. One that the ledger still counts on is neither:
+/// the manifest is wrong.
+fn unlisted(
     root: &Path,
     listed: &[u32],
     known: &BTreeMap<u32, Known>,
-) -> Result<(), OpenError> {
+) -> Result<Vec<u32>, OpenError> {
     let failed = |source| OpenError::io("reading", &root.join("generations"), source);
-    for number in dir::found_generations(root).map_err(failed)? {
-        if listed.contains(&number) {
-            continue;
-        }
-        if let Some(holds) = known.get(&number).and_then(|known| known.holds) {
+    let mut unlisted = dir::found_generations(root).map_err(failed)?;
+    unlisted.retain(|number| !listed.contains(number));
+    for number in &unlisted {
+        if let Some(holds) = known.get(number).and_then(|known| known.holds) {
             let what = format!(
                 "{} does not list generation {number}, though the ledger says it holds {} records",
                 root.join("MANIFEST").display(),
@@ -227,9 +232,6 @@ fn remove_unlisted(
             );
             return Err(refuse(root, &what));
         }
-        let path = dir::generation(root, number);
-        dir::remove_generation(root, number)
-            .map_err(|source| OpenError::io("removing", &path, source))?;
     }
     if let Some((number, _)) =
         known.iter().find(|(number, known)| known.holds.is_some() && !listed.contains(number))
@@ -237,7 +239,7 @@ fn remove_unlisted(
         let what = format!("generation {number} is gone, though the ledger says it holds events");
         return Err(refuse(root, &what));
     }
-    Ok(())
+    Ok(unlisted)
 }
 
 /// Opens one generation and folds its records.

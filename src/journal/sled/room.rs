@@ -221,10 +221,8 @@ fn weight(waiting: &Waiting) -> usize {
 #[cfg(test)]
 pub(super) mod tests {
     use bytes::Bytes;
-    use tokio::sync::oneshot;
 
     use super::*;
-    use crate::journal::Append;
     use crate::model::{Event, EventId, Headers, Name};
     use crate::time::Timestamp;
 

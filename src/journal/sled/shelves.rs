@@ -234,7 +234,6 @@ impl Shelves {
 #[cfg(test)]
 mod tests {
     use super::*;
-
     use crate::journal::record::content::PART;
 
     const FAMILIES: [u8; 2] = *b"ci";
